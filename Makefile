@@ -1,0 +1,44 @@
+# make demo and make test work on a machine that has Python 3.11 or later and make, nothing else.
+PYTHON ?= python3
+DEMO := demo
+# Real recordings instead of simulated ones: make demo RECORDS=folder
+RECORDS ?=
+PATIENTS ?= 1000
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint clean
+
+$(VENV)/pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/demo: pyproject.toml constraints.txt | $(VENV)/pip
+	$(INSTALL) --editable '.[eval]'
+	touch $@
+
+$(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/pip
+	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+# From a folder of recordings and a table of patients to an encoder, and what it has learned.
+demo: $(VENV)/demo
+	rm -rf $(DEMO)
+	$(BIN)/python tools/simulate_cohort.py --out $(DEMO)/cohort --patients $(PATIENTS) $(if $(RECORDS),--recordings $(RECORDS))
+	$(BIN)/python tools/compute_risk.py --metadata $(DEMO)/cohort/metadata.csv --out $(DEMO)/risk.parquet
+	$(BIN)/python tools/write_shards.py --records $(or $(RECORDS),$(DEMO)/cohort) --record_list $(DEMO)/cohort/record_list.csv --metadata $(DEMO)/cohort/metadata.csv --risk $(DEMO)/risk.parquet --validation_fraction 0.25 --out $(DEMO)/shards
+	$(BIN)/python tools/pretrain.py --config configs/demo.py --shards $(DEMO)/shards --workdir $(DEMO)/run
+	$(BIN)/python tools/report_learned.py --workdir $(DEMO)/run --shards $(DEMO)/shards
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) $(DEMO)

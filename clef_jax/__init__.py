@@ -1,0 +1,20 @@
+"""CLEF, a foundation model for single-lead ECG, in JAX."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Resolved on first use: the data workers import `clef_jax.data` and must not load jax with it.
+_PUBLIC = {
+    "create_model": "clef_jax.models",
+    "list_models": "clef_jax.models",
+    "load_encoder": "clef_jax.embedding",
+}
+
+__all__ = ["__version__", "create_model", "list_models", "load_encoder"]
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'clef_jax' has no attribute {name!r}")
