@@ -1,0 +1,66 @@
+"""Computes 10-year cardiovascular risk (the SCORE2 family) for a table of patients or records.
+
+python tools/compute_risk.py --metadata cohort/metadata.csv --out risk.parquet --region high
+"""
+
+import sys
+
+from absl import app, flags
+
+from clef_jax.risk import REGIONS
+from clef_jax.risk.columns import SEX_CODINGS, SYNONYMS
+from clef_jax.risk.table import (
+    CHOL_UNITS,
+    HBA1C_UNITS,
+    TableError,
+    compute_risk_table,
+    read_table,
+    summary,
+    write_table,
+)
+
+METADATA = flags.DEFINE_string(
+    "metadata", None, "CSV or Parquet table, one row a patient or a record.", required=True
+)
+OUT = flags.DEFINE_string("out", None, "Risk table to write, .csv or .parquet.", required=True)
+REGION = flags.DEFINE_enum("region", "moderate", REGIONS, "Risk region of the patients' country.")
+CHOL = flags.DEFINE_enum("chol_units", "mmol/L", CHOL_UNITS, "Units of total and HDL cholesterol.")
+HBA1C = flags.DEFINE_enum("hba1c_units", "mmol/mol", HBA1C_UNITS, "Units of HbA1c.")
+SEX_CODING = flags.DEFINE_enum(
+    "sex_coding", None, list(SEX_CODINGS), "What 0 and 1 mean where sex is a number."
+)
+NO_DIABETES = flags.DEFINE_bool(
+    "assume_no_diabetes", False, "The table has no diabetes column, and nobody in it has diabetes."
+)
+KEYS = flags.DEFINE_list("keys", None, "Columns that identify a row; default: the usual names.")
+COLUMNS = {
+    attribute: flags.DEFINE_string(
+        f"{attribute}_column", None, f"Column of {attribute}; default: {', '.join(names)}."
+    )
+    for attribute, names in SYNONYMS.items()
+}
+
+
+def main(_):
+    """Reads, computes, writes, and prints the counts."""
+    try:
+        risks = compute_risk_table(
+            read_table(METADATA.value),
+            region=REGION.value,
+            columns={name: flag.value for name, flag in COLUMNS.items() if flag.value},
+            keys=KEYS.value,
+            chol_units=CHOL.value,
+            hba1c_units=HBA1C.value,
+            sex_coding=SEX_CODING.value,
+            assume_no_diabetes=NO_DIABETES.value,
+            source=METADATA.value,
+        )
+        write_table(risks, OUT.value)
+    except TableError as error:
+        sys.exit(f"compute_risk: {error}")
+    print(summary(risks))
+    print(f"Region {REGION.value}. Written to {OUT.value}")
+
+
+if __name__ == "__main__":
+    app.run(main)
