@@ -1,0 +1,1 @@
+"""Recordings, preprocessing, shards and batches; imports neither jax nor flax."""

@@ -1,0 +1,268 @@
+"""What happens to the samples of a recording before the encoder sees them (numpy float64).
+
+The last axis of every array is time; amplitudes are millivolts.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import signal as dsp
+
+
+@dataclasses.dataclass(frozen=True)
+class PreprocessingSpec:
+    """The preprocessing that shards and checkpoints are made with and compared by.
+
+    Attributes:
+      version: Raised whenever the code below changes the numbers it gives.
+      fs: Sampling rate after resampling, Hz.
+      samples: Length kept from the start of the recording, samples at `fs`.
+      band_hz: Corner frequencies of the band-pass, Hz.
+      order: Order of the Butterworth band-pass.
+      gaps: How missing samples are filled.
+      resampling: How the rate is changed.
+    """
+
+    version: int = 1
+    fs: float = 500.0
+    samples: int = 5000
+    band_hz: tuple[float, float] = (0.67, 40.0)
+    order: int = 5
+    gaps: str = "linear"
+    resampling: str = "polyphase"
+
+    @property
+    def seconds(self) -> float:
+        """Length kept, seconds."""
+        return self.samples / self.fs
+
+    def to_dict(self) -> dict:
+        """Returns the spec as a JSON-ready dictionary."""
+        return dataclasses.asdict(self) | {"band_hz": list(self.band_hz)}
+
+    def fingerprint(self) -> str:
+        """Returns the SHA-256 of the spec, hexadecimal."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+PREPROCESSING = PreprocessingSpec()
+
+
+@dataclasses.dataclass(frozen=True)
+class QualityLimits:
+    """When a lead counts as unusable. Amplitudes in mV, times in seconds, shares in [0, 1].
+
+    Attributes:
+      nonfinite_share: Missing samples. Up to here (half a second of ten, no more than one beat)
+        a straight line through the gap keeps the rest usable.
+      flat_range_mv: Peak-to-peak below this is no ECG: four steps of the coarsest recorders in use
+        (5 µV), well under the 0.1 mV of the smallest QRS.
+      flat_run_s: A constant stretch this long is a lost electrode: between beats muscle noise and
+        baseline move every recorder's last bit several times in half a second.
+      flat_share: Share of samples in such stretches.
+      clip_run_s: A plateau at the largest or smallest value this long is a limiter, not a
+        peak: a QRS stays within one step of its top for a few milliseconds.
+      clip_share: Share of samples on such plateaus: one clipped beat in ten seconds is tolerated.
+      saturation_mv: Distance from the lead's median that no heart reaches (the largest QRS are
+        about 5 mV); an amplifier at its rail does.
+      saturation_share: Share of samples beyond it.
+    """
+
+    nonfinite_share: float = 0.05
+    flat_range_mv: float = 0.02
+    flat_run_s: float = 0.5
+    flat_share: float = 0.25
+    clip_run_s: float = 0.02
+    clip_share: float = 0.02
+    saturation_mv: float = 15.0
+    saturation_share: float = 0.01
+
+
+QUALITY = QualityLimits()
+
+
+def fill_gaps(x: ArrayLike) -> np.ndarray:
+    """Replaces non-finite samples by straight lines, and by the nearest sample at the ends.
+
+    Args:
+      x: [..., time].
+
+    Returns:
+      float64 [..., time]; a copy only where there are gaps.
+
+    Raises:
+      ValueError: A channel has no finite sample at all.
+    """
+    x = np.asarray(x, np.float64)
+    finite = np.isfinite(x)
+    if finite.all():
+        return x
+    filled = x.copy()
+    times = np.arange(x.shape[-1])
+    for channel in np.argwhere(~finite.all(axis=-1)):
+        at = tuple(channel.tolist())
+        good = finite[at]
+        if not good.any():
+            raise ValueError(
+                f"channel {at} has no finite sample to fill its gaps from; leave the channel out"
+            )
+        filled[at][~good] = np.interp(times[~good], times[good], x[at][good])
+    return filled
+
+
+@functools.lru_cache(maxsize=32)
+def _butterworth(fs: float, band_hz: tuple[float, float], order: int):
+    if fs <= 2 * band_hz[1]:
+        raise ValueError(
+            f"a band-pass of {band_hz[0]}-{band_hz[1]} Hz needs more than {2 * band_hz[1]} Hz "
+            f"sampling, got {fs} Hz; resample first"
+        )
+    return dsp.butter(order, band_hz, btype="bandpass", fs=fs)
+
+
+def bandpass(
+    x: ArrayLike,
+    fs: float,
+    *,
+    band_hz: tuple[float, float] = PREPROCESSING.band_hz,
+    order: int = PREPROCESSING.order,
+) -> np.ndarray:
+    """Zero-phase Butterworth band-pass.
+
+    Second-order sections would be better conditioned, but the released weights were trained on this
+    (b, a) form, whose rounding shows at the 1e-3 level.
+
+    Args:
+      x: [..., time], without gaps, longer than 33 samples at order 5.
+      fs: Sampling rate, Hz.
+      band_hz: Corner frequencies, Hz.
+      order: Filter order.
+
+    Returns:
+      float64 [..., time].
+    """
+    b, a = _butterworth(float(fs), tuple(band_hz), order)
+    return dsp.filtfilt(b, a, np.asarray(x, np.float64), axis=-1)
+
+
+def resample(x: ArrayLike, fs_in: float, fs_out: float) -> np.ndarray:
+    """Changes the sampling rate by a polyphase filter; sample 0 stays at time 0.
+
+    The line through the first and last sample is taken off before filtering and put back after, so
+    that an electrode offset of several mV does not ring at the ends.
+
+    Args:
+      x: [..., time], without gaps.
+      fs_in: Rate of `x`, Hz.
+      fs_out: Rate wanted, Hz.
+
+    Returns:
+      float64 [..., ceil(time · fs_out / fs_in)].
+    """
+    x = np.asarray(x, np.float64)
+    if not (fs_in > 0 and fs_out > 0):
+        raise ValueError(f"sampling rates must be positive, got {fs_in} Hz and {fs_out} Hz")
+    # A rate such as 499.97 Hz has no small ratio; at this bound the time axis is right to 1e-8.
+    ratio = (Fraction(fs_out) / Fraction(fs_in)).limit_denominator(10_000)
+    if ratio == 1:
+        return x
+    return dsp.resample_poly(x, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
+
+
+def zscore(x: ArrayLike) -> np.ndarray:
+    """Scales each channel to mean 0 and standard deviation 1; a constant channel becomes 0."""
+    x = np.asarray(x, np.float64)
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / (x.std(axis=-1, keepdims=True) + 1e-8)
+
+
+def native_samples(fs: float, spec: PreprocessingSpec = PREPROCESSING) -> int:
+    """Returns how many samples at `fs` (Hz) `preprocess` looks at.
+
+    A second more than it keeps: enough for the resampling filter to see no end where the recording
+    goes on.
+    """
+    return math.ceil((spec.seconds + 1.0) * fs)
+
+
+def preprocess(
+    signal_mv: ArrayLike, fs: float, spec: PreprocessingSpec = PREPROCESSING
+) -> np.ndarray:
+    """Fills gaps, resamples, keeps the first `spec.samples` and band-passes exactly those.
+
+    Args:
+      signal_mv: [leads, time] or [time], mV; NaN marks missing samples.
+      fs: Sampling rate, Hz.
+      spec: What to do.
+
+    Returns:
+      float64 [leads, spec.samples], mV.
+
+    Raises:
+      ValueError: The recording is too short, or a lead holds no finite sample.
+    """
+    x = np.asarray(signal_mv, np.float64)[..., : native_samples(fs, spec)]
+    x = resample(fill_gaps(x), fs, spec.fs)
+    if x.shape[-1] < spec.samples:
+        raise ValueError(
+            f"recording of {np.shape(signal_mv)[-1] / fs:.2f} s is shorter than the "
+            f"{spec.seconds:g} s the encoder needs"
+        )
+    return bandpass(x[..., : spec.samples], spec.fs, band_hz=spec.band_hz, order=spec.order)
+
+
+def _samples_in_runs(hit: np.ndarray, shortest: int) -> int:
+    """Counts the True samples of `hit` that lie in runs of at least `shortest`."""
+    if np.count_nonzero(hit) < shortest:
+        return 0
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], hit, [False])).astype(np.int8)))
+    lengths = edges[1::2] - edges[::2]
+    return int(lengths[lengths >= shortest].sum())
+
+
+def _lead_fault(x: np.ndarray, fs: float, limits: QualityLimits) -> str | None:
+    finite = np.isfinite(x)
+    missing = 1.0 - finite.mean()
+    if missing > limits.nonfinite_share:
+        return f"non-finite in {missing:.0%} of samples"
+    if missing:
+        x = x[finite]
+    low, high = x.min(), x.max()
+    if high - low < limits.flat_range_mv:
+        return f"flat: {1000 * (high - low):.0f} µV peak to peak"
+    # A run of k equal samples shows as k - 1 zero differences.
+    still = _samples_in_runs(np.diff(x) == 0, max(1, round(limits.flat_run_s * fs) - 1)) / x.size
+    if still > limits.flat_share:
+        return f"flat in {still:.0%} of samples"
+    if high - low > limits.saturation_mv:
+        beyond = np.mean(np.abs(x - np.median(x)) > limits.saturation_mv)
+        if beyond > limits.saturation_share:
+            return f"saturated: beyond {limits.saturation_mv:g} mV in {beyond:.0%} of samples"
+    plateau = max(3, round(limits.clip_run_s * fs))
+    clipped = (_samples_in_runs(x == low, plateau) + _samples_in_runs(x == high, plateau)) / x.size
+    if clipped > limits.clip_share:
+        return f"clipped in {clipped:.0%} of samples"
+    return None
+
+
+def lead_faults(
+    signal_mv: ArrayLike, fs: float, limits: QualityLimits = QUALITY
+) -> list[str | None]:
+    """Judges each lead of a recording before filtering.
+
+    Args:
+      signal_mv: [leads, time], mV; NaN marks missing samples.
+      fs: Sampling rate, Hz.
+      limits: The thresholds.
+
+    Returns:
+      For each lead None or why it is unusable, beginning with "non-finite", "flat", "saturated"
+      or "clipped".
+    """
+    return [_lead_fault(x, fs, limits) for x in np.asarray(signal_mv, np.float64)]

@@ -1,0 +1,185 @@
+import numpy as np
+import pytest
+from scipy import signal as dsp
+
+from clef_jax.data.readers import read_recording
+from clef_jax.data.signals import (
+    PREPROCESSING,
+    PreprocessingSpec,
+    bandpass,
+    fill_gaps,
+    lead_faults,
+    preprocess,
+    resample,
+    zscore,
+)
+
+
+def beats(fs, seconds=10.0, leads=1, seed=0):
+    """Narrow R waves of 1 mV at 72 per minute over a little muscle noise."""
+    t = np.arange(round(seconds * fs)) / fs
+    r = np.exp(-(((t + 0.3) % (60 / 72) - 0.4) ** 2) / (2 * 0.012**2))
+    return r + np.random.default_rng(seed).normal(0, 0.01, (leads, t.size))
+
+
+def test_bandpass_is_butterworth_filtfilt():
+    x = np.random.default_rng(0).normal(size=(3, 5000))
+    b, a = dsp.butter(5, [0.67 / 250, 40 / 250], btype="bandpass")
+    np.testing.assert_array_equal(bandpass(x, 500.0), dsp.filtfilt(b, a, x))
+
+
+@pytest.mark.parametrize(
+    ("hz", "gain"), [(0.0, 0), (0.1, 0), (10.0, 1), (25.0, 1), (100.0, 0), (40.0, 0.5)]
+)
+def test_bandpass_gain(hz, gain):
+    t = np.arange(20_000) / 500
+    middle = slice(5000, 15_000)
+    y = bandpass(np.cos(2 * np.pi * hz * t), 500.0)
+    # Forwards and backwards: the corner's 1/sqrt(2) twice is a half, without delay.
+    np.testing.assert_allclose(
+        y[middle], gain * np.cos(2 * np.pi * hz * t)[middle], atol=0.01 + 0.02 * (hz == 40)
+    )
+
+
+def test_bandpass_refuses_a_low_rate():
+    with pytest.raises(ValueError, match="80.0 Hz.*60.0 Hz; resample first"):
+        bandpass(np.zeros(1000), 60)
+
+
+@pytest.mark.parametrize("fs", [100, 128, 200, 250, 257, 360, 400, 977.5, 1000, 2000])
+def test_resampling_keeps_amplitude_phase_and_offset(fs):
+    t = np.arange(int(10 * fs)) / fs
+    wave = lambda t: 4.7 + 0.8 * np.sin(2 * np.pi * 7.3 * t + 0.4)  # noqa: E731
+    y = resample(wave(t), fs, 500)
+    assert abs(y.size - t.size * 500 / fs) <= 1
+    expected = wave(np.arange(y.size) / 500)
+    inner = slice(250, -250)
+    # The filter's design (a Kaiser window of 5) lets the pass-band ripple by half a percent.
+    np.testing.assert_allclose(y[inner], expected[inner], atol=0.005 * 0.8)
+    # Even at the ends the offset of 4.7 does not ring.
+    within = np.arange(y.size) / 500 <= t[-1]
+    np.testing.assert_allclose(y[within], expected[within], atol=0.15)
+
+
+def test_resampling_does_not_alias():
+    t = np.arange(20_000) / 2000
+    y = resample(np.sin(2 * np.pi * 480 * t), 2000, 500)
+    assert np.abs(y[500:-500]).max() < 1e-3
+
+
+def test_resampling_at_the_same_rate_changes_nothing():
+    x = np.random.default_rng(0).normal(size=(2, 100))
+    np.testing.assert_array_equal(resample(x, 500, 500.0), x)
+
+
+def test_gaps_are_filled_as_by_interp():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 300))
+    gaps = rng.random(x.shape) < 0.3
+    gaps[2] = False
+    gaps[3, :20] = gaps[3, -5:] = True
+    x[gaps] = rng.choice([np.nan, np.inf, -np.inf], gaps.sum())
+    before = x.copy()
+    t = np.arange(300)
+    expected = [np.interp(t, t[~g], row[~g]) for g, row in zip(gaps, x, strict=True)]
+    np.testing.assert_array_equal(fill_gaps(x), expected)
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(fill_gaps(x[0]), expected[0])
+
+
+def test_a_lead_of_gaps_alone_is_refused():
+    x = np.zeros((2, 10))
+    x[1] = np.nan
+    with pytest.raises(ValueError, match=r"channel \(1,\) has no finite sample"):
+        fill_gaps(x)
+
+
+def test_zscore():
+    x = np.random.default_rng(0).normal(3, 7, (5, 400))
+    z = zscore(x)
+    np.testing.assert_allclose(z.mean(-1), 0, atol=1e-12)
+    np.testing.assert_allclose(z.std(-1), 1, atol=1e-8)
+    np.testing.assert_array_equal(zscore(np.full(50, 2.5)), 0)
+
+
+def test_preprocess_filters_exactly_the_samples_it_keeps():
+    x = np.random.default_rng(0).normal(size=(2, 9000)).cumsum(axis=1)
+    b, a = dsp.butter(5, [0.67, 40], btype="bandpass", fs=500)
+    np.testing.assert_array_equal(preprocess(x, 500), dsp.filtfilt(b, a, x[:, :5000]))
+
+
+@pytest.mark.parametrize("fs", [100, 360, 1000])
+def test_preprocess_gives_the_same_ecg_at_any_rate(fs):
+    def r_waves(fs):
+        t = np.arange(12 * fs) / fs
+        return np.exp(-(((t + 0.3) % (60 / 72) - 0.4) ** 2) / (2 * 0.02**2))
+
+    expected = preprocess(r_waves(500), 500)
+    assert expected.shape == (5000,)
+    found = preprocess(r_waves(fs) + 5, fs)
+    np.testing.assert_allclose(found[250:-250], expected[250:-250], atol=8e-3)
+
+
+def test_preprocess_refuses_a_short_recording():
+    with pytest.raises(ValueError, match="9.99 s is shorter than the 10 s"):
+        preprocess(np.zeros((12, 999)), 100)
+
+
+def test_spec_fingerprint_follows_every_field():
+    changed = [{"version": 2}, {"fs": 250.0}, {"samples": 2500}, {"band_hz": (0.5, 40.0)}]
+    changed += [{"order": 4}, {"gaps": "none"}, {"resampling": "fft"}]
+    fingerprints = {PreprocessingSpec(**change).fingerprint() for change in changed}
+    assert len(fingerprints | {PREPROCESSING.fingerprint()}) == len(changed) + 1
+    assert PreprocessingSpec().fingerprint() == PREPROCESSING.fingerprint()
+    assert len(changed) == len(PREPROCESSING.to_dict())
+
+
+def faults_of(x, fs=500):
+    (fault,) = lead_faults(np.atleast_2d(x), fs)
+    return fault
+
+
+@pytest.mark.parametrize("fs", [100, 500, 1000])
+@pytest.mark.parametrize("step_mv", [1e-3, 5e-3])
+def test_a_sound_lead_has_no_fault(fs, step_mv):
+    x = np.round(beats(fs) / step_mv) * step_mv
+    assert faults_of(x, fs) is None
+    assert faults_of(0.15 * x - 4, fs) is None
+
+
+def test_faults_are_named():
+    x = beats(500)[0]
+    missing, off, still, rail, clipped = (x.copy() for _ in range(5))
+    missing[1000:1400] = np.nan
+    off[:] = 0.003
+    still[:2000] = x[0]
+    rail[:200] = 32.767
+    clipped[clipped > 0.3] = 0.3
+    assert faults_of(missing) == "non-finite in 8% of samples"
+    assert faults_of(np.full(5000, np.nan)) == "non-finite in 100% of samples"
+    assert faults_of(off) == "flat: 0 µV peak to peak"
+    assert faults_of(still) == "flat in 40% of samples"
+    assert faults_of(rail) == "saturated: beyond 15 mV in 4% of samples"
+    assert faults_of(clipped).startswith("clipped in ")
+
+
+def test_short_blemishes_are_no_faults():
+    x = beats(500)[0]
+    x[100:300] = np.nan
+    x[2000:2300] = x[2000]
+    x[4000:4020] = 30
+    assert faults_of(x) is None
+
+
+def test_faults_in_real_recordings(real_data):
+    def bad(path):
+        recording = read_recording(real_data / path)
+        faults = lead_faults(recording.signal_mv[:, : int(10 * recording.fs)], recording.fs)
+        return {n: f for n, f in zip(recording.leads, faults, strict=True) if f}
+
+    flat = dict.fromkeys(("V2", "V4", "V6"), "flat: 0 µV peak to peak")
+    assert bad("challenge-2021/ningbo/JS20004") == flat
+    assert bad("challenge-2021/ningbo/JS20008") == flat
+    assert bad("ptbdb/patient001/s0010_re") == {}
+    for path in sorted((real_data / "ptb-xl/records500/00000").glob("*.hea"))[:40]:
+        assert bad(path) == {}
