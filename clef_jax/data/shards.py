@@ -1,0 +1,312 @@
+"""Shards of preprocessed leads on disk: their layout, and reading batches from them.
+
+A finished folder holds
+
+* ``leads-00000.array_record`` …: one uncompressed entry per (record, lead), `PREPROCESSING.samples`
+  little-endian int16; the leads of a record follow one another in the order of `NOISE_LEADS`;
+* ``index.parquet``: one row per record;
+* ``rejected.csv``: record, file, reason of each recording left out;
+* ``manifest.json``, written last: format and preprocessing versions, counts, a checksum of every
+  file.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from tqdm import tqdm
+
+from clef_jax.data.leads import NOISE_LEADS
+from clef_jax.data.signals import PREPROCESSING
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+INDEX = "index.parquet"
+REJECTED = "rejected.csv"
+
+_ENTRY_TYPE = np.dtype("<i2")
+_WRITER_OPTIONS = "group_size:1,uncompressed"
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("record", pa.string()),
+        ("patient", pa.string()),
+        ("study", pa.string()),
+        ("leads", pa.list_(pa.string())),
+        ("scale_mv", pa.list_(pa.float32())),
+        ("shard", pa.int32()),
+        ("first_entry", pa.int64()),
+        ("risk", pa.float32()),
+        ("completeness", pa.float32()),
+        ("age", pa.float32()),
+        ("sex", pa.string()),
+        ("split", pa.string()),
+    ]
+)
+
+
+class ShardError(ValueError):
+    """A shard folder that cannot be used; the message names the file, the fault and the remedy."""
+
+
+def shard_file(shard: int) -> str:
+    """Returns the file name of a shard."""
+    return f"leads-{shard:05d}.array_record"
+
+
+def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rounds leads to int16 with a scale each, so that the largest sample uses the full range.
+
+    Args:
+      x: [leads, time], mV, finite.
+
+    Returns:
+      int16 [leads, time] and float32 [leads], mV per step (never 0): x is their product to half a
+      step.
+    """
+    scale = (np.maximum(np.abs(x).max(axis=-1), 1e-6) / 32767).astype(np.float32)
+    steps = np.rint(x / scale.astype(np.float64)[:, None])
+    return np.clip(steps, -32767, 32767).astype(_ENTRY_TYPE), scale
+
+
+class ShardWriter:
+    """Writes the entries of one shard to a file; the caller renames it once it is complete."""
+
+    def __init__(self, path: str):
+        self._writer = ArrayRecordWriter(path, _WRITER_OPTIONS)
+        self.entries = 0
+
+    def write(self, leads: np.ndarray) -> int:
+        """Appends int16 [leads, samples] and returns the entry number of the first lead."""
+        first = self.entries
+        for lead in leads:
+            self._writer.write(lead.astype(_ENTRY_TYPE, copy=False).tobytes())
+        self.entries += len(leads)
+        return first
+
+    def close(self) -> None:
+        """Writes the shard's own index; without it the file is unreadable."""
+        self._writer.close()
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
+    """Reads the manifest of a finished set of shards.
+
+    Raises:
+      ShardError: There is none, it is damaged, or another version of the package wrote it.
+    """
+    path = os.path.join(folder, MANIFEST)
+    if not os.path.isdir(folder):
+        raise ShardError(f"{folder}: no such folder; write shards there with tools/write_shards.py")
+    try:
+        with open(path, encoding="utf-8") as stream:
+            manifest = json.load(stream)
+    except FileNotFoundError:
+        raise ShardError(
+            f"{path}: missing, so the set of shards is unfinished or not one; run "
+            "tools/write_shards.py again with the same arguments, it goes on where it stopped"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ShardError(f"{path}: damaged ({error}); write the shards again") from None
+    found = manifest.get("format_version")
+    if found != FORMAT_VERSION:
+        raise ShardError(
+            f"{path}: format_version is {found}, this package reads {FORMAT_VERSION}; write the "
+            "shards again, or use the release of clef_jax that wrote them"
+        )
+    spec = manifest.get("preprocessing") or {}
+    expected = PREPROCESSING.to_dict()
+    differing = sorted(key for key in expected | spec if spec.get(key) != expected.get(key))
+    if differing:
+        details = ", ".join(f"{k} {spec.get(k)} instead of {expected.get(k)}" for k in differing)
+        raise ShardError(
+            f"{path}: the shards were preprocessed differently: {details}; write them again with "
+            "tools/write_shards.py, or use the release of clef_jax that wrote them"
+        )
+    return manifest
+
+
+def shard_faults(
+    folder: str | os.PathLike, *, checksums: bool = False, progress: bool = False
+) -> list[str]:
+    """Compares the files of a finished set with its manifest.
+
+    Args:
+      folder: The set.
+      checksums: Also read every file in full and compare its SHA-256.
+      progress: Whether to show a bar.
+
+    Returns:
+      One line per bad file: what is wrong with it and what to do. Empty where all is well.
+    """
+    faults = []
+    for entry in tqdm(read_manifest(folder)["files"], unit="file", disable=not progress):
+        path = os.path.join(folder, entry["file"])
+        if not os.path.isfile(path):
+            fault = "missing"
+        elif os.path.getsize(path) != entry["bytes"]:
+            fault = (
+                f"{os.path.getsize(path)} bytes, expected {entry['bytes']}: truncated or changed"
+            )
+        elif checksums and file_sha256(path) != entry["sha256"]:
+            fault = "its content differs from the manifest's checksum"
+        else:
+            continue
+        faults.append(
+            f"{path}: {fault}; copy it again from its source, or delete it and run "
+            "tools/write_shards.py again with the same arguments: it rewrites what is missing"
+        )
+    return faults
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leads:
+    """The ragged lead lists of the index as padded arrays, one row per record."""
+
+    n: np.ndarray
+    ids: np.ndarray
+    scale_mv: np.ndarray
+
+
+def _pad_leads(table: pa.Table) -> _Leads:
+    names = table.column("leads").combine_chunks()
+    counts = np.diff(names.offsets.to_numpy())
+    number = {lead: i for i, lead in enumerate(NOISE_LEADS)}
+    encoded = names.flatten().dictionary_encode()
+    ids_of_code = np.array([number[name] for name in encoded.dictionary.to_pylist()], np.int8)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    slots = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    ids = np.full((len(counts), len(NOISE_LEADS)), -1, np.int8)
+    scale = np.zeros((len(counts), len(NOISE_LEADS)), np.float32)
+    if len(rows):
+        ids[rows, slots] = ids_of_code[encoded.indices.to_numpy()]
+        scale[rows, slots] = table.column("scale_mv").combine_chunks().flatten().to_numpy()
+    return _Leads(counts.astype(np.int8), ids, scale)
+
+
+class ShardSet:
+    """A finished folder of shards, opened for random reading.
+
+    The index lives in memory, one row per record in index order; samples are read on demand.
+    Reading is thread-safe. Pickling carries the folder's name only and reopens it.
+
+    Attributes:
+      folder: Where the shards are.
+      manifest: The manifest's content.
+      fingerprint: SHA-256 of the manifest's content.
+      records: Number of records, n.
+      record: object [n], the records' names.
+      patient: object [n], patient identifiers.
+      patient_code: int64 [n], patients numbered in the sorted order of their identifiers.
+      n_leads: int8 [n].
+      lead_ids: int8 [n, 15], index into `NOISE_LEADS` by slot, -1 beyond the record's leads.
+      scale_mv: float32 [n, 15], mV per int16 step, 0 beyond the record's leads.
+      risk: float32 [n], percent, NaN unknown.
+      completeness: float32 [n], share of the risk attributes known, NaN unknown.
+      age: float32 [n], years, NaN unknown.
+      male: float32 [n], 1 male, 0 female, NaN unknown.
+      is_validation: bool [n].
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        """Opens a finished set; see `read_manifest` for the errors, all of class `ShardError`."""
+        self.folder = os.fspath(folder)
+        self.manifest = read_manifest(folder)
+        faults = shard_faults(folder)
+        if faults:
+            raise ShardError("\n".join(faults))
+        content = json.dumps(self.manifest, sort_keys=True)
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        table = pq.read_table(os.path.join(self.folder, INDEX), schema=INDEX_SCHEMA)
+        self.records = table.num_rows
+        self.record = table.column("record").to_numpy()
+        self.patient = table.column("patient").to_numpy()
+        self.patient_code = pd.factorize(self.patient, sort=True)[0].astype(np.int64)
+        leads = _pad_leads(table)
+        self.n_leads, self.lead_ids, self.scale_mv = leads.n, leads.ids, leads.scale_mv
+        self.risk = _floats(table, "risk")
+        self.completeness = _floats(table, "completeness")
+        self.age = _floats(table, "age")
+        sex = table.column("sex").to_numpy()
+        self.male = np.where(sex == "male", 1.0, np.where(sex == "female", 0.0, np.nan))
+        self.male = self.male.astype(np.float32)
+        self.is_validation = table.column("split").to_numpy() == "validation"
+        self._shard = table.column("shard").to_numpy()
+        self._first_entry = table.column("first_entry").to_numpy()
+        self._readers: dict[int, ArrayRecordReader] = {}
+        self._opening = threading.Lock()
+
+    def __reduce__(self):
+        return type(self), (self.folder,)
+
+    def __len__(self) -> int:
+        return self.records
+
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        reader = self._readers.get(shard)
+        if reader is None:
+            with self._opening:
+                reader = self._readers.get(shard)
+                if reader is None:
+                    path = os.path.join(self.folder, shard_file(shard))
+                    # Random access gains nothing from each reader's 16 MB read-ahead buffer.
+                    reader = ArrayRecordReader(path, "readahead_buffer_size:0")
+                    self._readers[shard] = reader
+        return reader
+
+    def read(self, records: Sequence[int], slots: Sequence[int]) -> np.ndarray:
+        """Reads one lead of each record, one request per shard.
+
+        Args:
+          records: int [m], positions in the index.
+          slots: int [m], which of that record's leads, 0 ≤ slot < n_leads.
+
+        Returns:
+          int16 [m, samples]; times `scale_mv[records, slots]` they are mV.
+
+        Raises:
+          IndexError: A record or slot does not exist.
+          ShardError: A shard cannot be read.
+        """
+        records, slots = np.asarray(records, np.int64), np.asarray(slots, np.int64)
+        if records.size and (records.min() < 0 or records.max() >= self.records):
+            raise IndexError(f"records must lie in 0 to {self.records - 1}")
+        if np.any((slots < 0) | (slots >= self.n_leads[records])):
+            raise IndexError("slots must lie in 0 to n_leads - 1 of their record")
+        shards = self._shard[records]
+        entries = self._first_entry[records] + slots
+        out = np.empty((len(records), PREPROCESSING.samples), _ENTRY_TYPE)
+        # In file order within each shard, so that a cold disk is read forwards.
+        order = np.lexsort((entries, shards))
+        starts = np.flatnonzero(np.diff(shards[order], prepend=-1))
+        for rows in np.split(order, starts[1:]) if len(order) else ():
+            shard = int(shards[rows[0]])
+            try:
+                found = self._reader(shard).read(entries[rows].tolist())
+                for row, entry in zip(rows, found, strict=True):
+                    out[row] = np.frombuffer(entry, _ENTRY_TYPE)
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise ShardError(
+                    f"{os.path.join(self.folder, shard_file(shard))}: cannot be read ({error}); "
+                    "find what is damaged with tools/write_shards.py --verify"
+                ) from error
+        return out
+
+
+def _floats(table: pa.Table, column: str) -> np.ndarray:
+    return table.column(column).to_pandas().to_numpy(np.float32, na_value=np.nan)

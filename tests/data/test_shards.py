@@ -1,0 +1,207 @@
+import concurrent.futures
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from array_record.python.array_record_module import ArrayRecordReader
+
+from clef_jax.data.ingest import IngestOptions, write_shards
+from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
+from clef_jax.data.readers import read_recording
+from clef_jax.data.shards import ShardError, ShardSet, quantise, shard_faults
+from clef_jax.data.signals import preprocess
+from clef_jax.data.tables import MetadataTable
+
+
+@pytest.fixture(scope="module")
+def finished(real_data, tmp_path_factory):
+    """12 PTB-XL records and one with 15 leads, in three shards."""
+    base = tmp_path_factory.mktemp("shards")
+    sources = sorted((real_data / "ptb-xl/records500/00000").glob("*"))[:24]
+    sources += sorted((real_data / "ptbdb/patient001").glob("*"))
+    for source in sources:
+        shutil.copy(source, base / source.name)
+    write_shards(
+        base,
+        base / "out",
+        metadata=MetadataTable(str(real_data / "ptb-xl/ptbxl_database.csv")),
+        options=IngestOptions(records_per_shard=5, validation_fraction=0.3),
+        workers=1,
+        progress=False,
+    )
+    return base
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    shutil.copytree(finished / "out", tmp_path / "out")
+    return tmp_path / "out"
+
+
+def every_lead(shards):
+    records = np.repeat(np.arange(len(shards)), shards.n_leads)
+    slots = np.concatenate([np.arange(n) for n in shards.n_leads])
+    return records, slots
+
+
+def test_quantising_keeps_half_a_step():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 500)) * 10 ** rng.uniform(-5, 3, (40, 1))
+    x[3] = 0
+    steps, scale = quantise(x)
+    assert steps.dtype == np.int16 and scale.dtype == np.float32 and (scale > 0).all()
+    error = np.abs(steps * scale.astype(np.float64)[:, None] - x)
+    assert (error <= 0.5001 * scale[:, None]).all()
+    assert (np.abs(steps).max(axis=1) == 32767)[np.arange(40) != 3].all()
+    assert not steps[3].any()
+
+
+def test_shards_hold_the_preprocessed_leads(finished):
+    shards = ShardSet(finished / "out")
+    assert shards.records == len(shards) == 13
+    records, slots = every_lead(shards)
+    steps = shards.read(records, slots)
+    assert steps.dtype == np.int16 and steps.shape == (12 * 12 + 15, 5000)
+    scale = shards.scale_mv[records, slots].astype(np.float64)
+    for i in range(shards.records):
+        recording = read_recording(finished / shards.record[i])
+        leads = [NOISE_LEADS[k] for k in shards.lead_ids[i, : shards.n_leads[i]]]
+        order = [recording.leads.index(lead) for lead in leads]
+        expected = preprocess(recording.signal_mv[order], recording.fs)
+        mine = records == i
+        error = np.abs(steps[mine] * scale[mine, None] - expected)
+        # Records are read with a margin of a second; beyond it nothing changes but rounding.
+        assert (error <= 0.5001 * scale[mine, None] + 1e-6).all()
+
+
+def test_columns(finished, real_data):
+    shards = ShardSet(finished / "out")
+    assert list(shards.record) == sorted(shards.record)
+    frank = shards.n_leads == 15
+    assert frank.sum() == 1 and (shards.n_leads[~frank] == 12).all()
+    assert shards.record[frank] == ["s0010_re"]
+    assert [NOISE_LEADS[i] for i in shards.lead_ids[0] if i >= 0] == list(STANDARD_LEADS)
+    assert ((shards.scale_mv > 0) == (shards.lead_ids >= 0)).all()
+    assert shards.patient[0] == "15709" and shards.age[0] == 56 and shards.male[0] == 0
+    assert shards.patient[frank] == ["s0010_re"] and shards.age[frank] == 81
+    assert np.isnan(shards.risk).all() and np.isnan(shards.completeness).all()
+    for name in ("risk", "completeness", "age", "male", "scale_mv"):
+        assert getattr(shards, name).dtype == np.float32
+    assert shards.patient_code.dtype == np.int64
+    for a in range(13):
+        same = shards.patient == shards.patient[a]
+        np.testing.assert_array_equal(same, shards.patient_code == shards.patient_code[a])
+    assert 0 < shards.is_validation.sum() < 13
+
+
+def test_any_order_and_repetition(finished):
+    shards = ShardSet(finished / "out")
+    records, slots = every_lead(shards)
+    everything = shards.read(records, slots)
+    pick = np.random.default_rng(0).integers(0, len(records), 300)
+    np.testing.assert_array_equal(shards.read(records[pick], slots[pick]), everything[pick])
+    assert shards.read([], []).shape == (0, 5000)
+
+
+def test_an_entry_is_what_the_index_says(finished):
+    out = finished / "out"
+    index = pq.read_table(out / "index.parquet").to_pylist()
+    shards = ShardSet(out)
+    for i, row in enumerate(index):
+        reader = ArrayRecordReader(str(out / f"leads-{row['shard']:05d}.array_record"))
+        entry = np.frombuffer(reader.read([row["first_entry"] + 2])[0], "<i2")
+        np.testing.assert_array_equal(shards.read([i], [2])[0], entry)
+
+
+def test_threads_and_pickling(finished):
+    shards = ShardSet(finished / "out")
+    records, slots = every_lead(shards)
+    expected = shards.read(records, slots)
+    copy = pickle.loads(pickle.dumps(ShardSet(finished / "out")))
+    assert copy.fingerprint == shards.fingerprint
+
+    def read(seed):
+        pick = np.random.default_rng(seed).integers(0, len(records), 64)
+        return np.array_equal(copy.read(records[pick], slots[pick]), expected[pick])
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read, range(64)))
+
+
+@pytest.mark.parametrize(("record", "slot"), [(13, 0), (-1, 0), (0, 12), (0, -1)])
+def test_reading_what_is_not_there(finished, record, slot):
+    with pytest.raises(IndexError):
+        ShardSet(finished / "out").read([0, record], [0, slot])
+
+
+def edit_manifest(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_another_preprocessing_is_refused(copied):
+    spec = json.loads((copied / "manifest.json").read_text())["preprocessing"]
+    edit_manifest(copied, preprocessing=spec | {"version": 0, "band_hz": [0.5, 40.0]})
+    with pytest.raises(ShardError) as error:
+        ShardSet(copied)
+    for part in ("manifest.json", "version 0 instead of 1", "band_hz", "write them again"):
+        assert part in str(error.value)
+
+
+def test_another_format_is_refused(copied):
+    edit_manifest(copied, format_version=99)
+    with pytest.raises(ShardError, match=r"manifest\.json: format_version is 99.*reads 1"):
+        ShardSet(copied)
+
+
+def test_an_unfinished_set_is_refused(copied, tmp_path):
+    (copied / "manifest.json").unlink()
+    with pytest.raises(ShardError, match=r"manifest\.json: missing.*run tools/write_shards\.py"):
+        ShardSet(copied)
+    with pytest.raises(ShardError, match="nowhere: no such folder"):
+        ShardSet(tmp_path / "nowhere")
+
+
+def test_a_damaged_manifest_is_refused(copied):
+    text = (copied / "manifest.json").read_text()
+    (copied / "manifest.json").write_text(text[: len(text) // 2])
+    with pytest.raises(ShardError, match=r"manifest\.json: damaged.*write the shards again"):
+        ShardSet(copied)
+
+
+def test_a_truncated_shard_is_refused_and_rewritten(copied, finished, real_data):
+    shard = copied / "leads-00001.array_record"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1000])
+    with pytest.raises(ShardError) as error:
+        ShardSet(copied)
+    for part in (str(shard), f"expected {len(whole)}", "truncated", "write_shards.py again"):
+        assert part in str(error.value)
+    shard.unlink()
+    with pytest.raises(ShardError, match=r"leads-00001\.array_record: missing"):
+        ShardSet(copied)
+    other = (copied / "leads-00000.array_record").stat().st_mtime_ns
+    write_shards(
+        finished,
+        copied,
+        metadata=MetadataTable(str(real_data / "ptb-xl/ptbxl_database.csv")),
+        options=IngestOptions(records_per_shard=5, validation_fraction=0.3),
+        workers=1,
+        progress=False,
+    )
+    assert shard.read_bytes() == whole
+    assert (copied / "leads-00000.array_record").stat().st_mtime_ns == other
+    assert ShardSet(copied).fingerprint == ShardSet(finished / "out").fingerprint
+
+
+def test_checksums_find_a_flipped_bit(copied):
+    shard = copied / "leads-00002.array_record"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    assert shard_faults(copied) == []
+    (fault,) = shard_faults(copied, checksums=True)
+    assert str(shard) in fault and "checksum" in fault and "write_shards.py again" in fault
