@@ -1,0 +1,170 @@
+"""The CLEF objective: contrastive learning in which clinical risk weights the negative pairs."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from clef_jax.objectives.pairs import (
+    Block,
+    Pairs,
+    alignment_and_uniformity,
+    gather,
+    geometry_sums,
+    make_pairs,
+    map_blocks,
+    total,
+)
+
+PRESETS = {
+    # What the released training code computes.
+    "released": {
+        "weighting": "softmax",
+        "completeness_weighting": False,
+        "unknown_risk": "zero",
+        "combine": "mean",
+    },
+    # What the paper's reviews describe (arXiv 2512.02180).
+    "paper": {
+        "weighting": "direct",
+        "completeness_weighting": True,
+        "unknown_risk": "mean",
+        "combine": "sum",
+    },
+}
+
+# The released code's guards against division by zero and the logarithm of zero.
+_MINMAX_EPSILON = 1e-6
+_LOG_EPSILON = 1e-8
+
+
+def clef_loss(
+    z: jax.Array,
+    risk: jax.Array,
+    completeness: jax.Array | None = None,
+    *,
+    temperature: float = 0.07,
+    floor: float = 0.2,
+    weighting: Literal["softmax", "direct"] = "softmax",
+    completeness_weighting: bool = False,
+    unknown_risk: Literal["zero", "mean"] = "zero",
+    combine: Literal["mean", "sum"] = "mean",
+    axis_name: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns the risk-weighted contrastive loss over the global batch, and its parts.
+
+    With S the cosine similarities, r the risks and q_ik = (r_i - r_k)^2 scaled to [0, 1] over the
+    batch, the dissimilarity of two subjects is D = (1 - floor) q + floor, and 0 of a subject to
+    itself. The contrastive part is InfoNCE whose negatives are weighted by w(D); the dissimilarity
+    part is the mean squared difference of S, scaled to [0, 1] over the batch, and 1 - D.
+    `PRESETS` holds the choices of the released code (the defaults) and of the paper.
+
+    Args:
+        z: Embeddings `[2N, D]` of any length; rows 2i and 2i + 1 are the views of subject i.
+        risk: Risk of each subject `[N]` in percent; non-finite where unknown.
+        completeness: Share of each subject's risk attributes that was recorded `[N]`, in [0, 1];
+            non-finite counts as 0. Needed with `completeness_weighting` only.
+        temperature: Divides the cosine similarities.
+        floor: Dissimilarity of two subjects of equal risk.
+        weighting: "softmax" normalises D along each row over 2N entries, "direct" uses it as is.
+        completeness_weighting: Multiply the weights by exp(-c_i c_k).
+        unknown_risk: "zero" takes an unknown risk for 0 %; "mean" puts such a subject at the mean
+            dissimilarity of the subjects of known risk to everyone.
+        combine: Whether the loss is the "mean" or the "sum" of its two parts.
+        axis_name: Mesh axis over which the batch is split, inside `shard_map`; then arguments are
+            this device's rows, and the result is the same on all devices.
+
+    Returns:
+        The scalar loss and `{"contrastive", "dissimilarity", "alignment", "uniformity"}`.
+
+    Raises:
+        ValueError: Shapes disagree, or completeness is needed and absent.
+
+    References:
+        CLEF, arXiv 2512.02180.
+    """
+    if risk.shape != (z.shape[0] // 2,):
+        raise ValueError(f"risk must be [{z.shape[0] // 2}], one a subject, found {risk.shape}")
+    if completeness_weighting and completeness is None:
+        raise ValueError("completeness_weighting needs the subjects' completeness")
+    pairs = make_pairs(z, axis_name)
+    dissimilarity = _make_dissimilarity(gather(risk, axis_name), floor, unknown_risk)
+    if completeness_weighting:
+        completeness = jnp.nan_to_num(gather(completeness, axis_name), nan=0, posinf=0, neginf=0)
+    s_min, s_max = _similarity_range(pairs)
+
+    def weights(d: jax.Array, subjects: jax.Array) -> jax.Array:
+        if weighting == "softmax":
+            # Every subject stands twice in a row of 2N entries; D is at most 1, so exp is safe.
+            d = jnp.exp(d) / (2 * jnp.sum(jnp.exp(d), axis=1, keepdims=True))
+        if completeness_weighting:
+            d = d * jnp.exp(-completeness[subjects][:, None] * completeness[None, :])
+        return d
+
+    def sums(block: Block) -> dict[str, jax.Array]:
+        d = dissimilarity(block.subjects, block.same_subject)
+        logits = block.similarity / temperature
+        row_max = lax.stop_gradient(
+            jnp.max(jnp.where(block.self_pair, -jnp.inf, logits), axis=(1, 3))
+        )
+        exponents = logits - row_max[:, None, :, None]
+        exponents = jnp.where(block.same_subject[None, None], -jnp.inf, exponents)
+        w = weights(d, block.subjects)
+        negatives = jnp.sum(w[None, None] * jnp.exp(exponents), axis=(1, 3))
+        positive = block.positive[None, :] / temperature - row_max
+        contrastive = jnp.log(jnp.exp(positive) + negatives + _LOG_EPSILON) - positive
+
+        scaled = (block.similarity - s_min) / (s_max - s_min + _MINMAX_EPSILON)
+        return {
+            "contrastive": jnp.sum(contrastive),
+            "dissimilarity": jnp.sum((scaled - (1 - d)[None, None]) ** 2),
+            **geometry_sums(block),
+        }
+
+    sum_of = total(map_blocks(sums, pairs), pairs)
+    contrastive = sum_of["contrastive"] / (2 * pairs.count)
+    mismatch = sum_of["dissimilarity"] / (2 * pairs.count) ** 2
+    loss = (contrastive + mismatch) / (2 if combine == "mean" else 1)
+    parts = {
+        "contrastive": contrastive,
+        "dissimilarity": mismatch,
+        **alignment_and_uniformity(sum_of, pairs.count),
+    }
+    return loss, jax.tree.map(lax.stop_gradient, parts)
+
+
+def _similarity_range(pairs: Pairs) -> tuple[jax.Array, jax.Array]:
+    """Returns the least and the greatest similarity of the global batch, differentiably."""
+
+    def extremes(block: Block) -> tuple[jax.Array, jax.Array]:
+        return jnp.min(block.similarity), jnp.max(block.similarity)
+
+    lows, highs = map_blocks(extremes, pairs)
+    # pmin and pmax have no gradient; the minimum of gathered minima has.
+    low, high = (gather(a[None], pairs.axis_name) for a in (lows.min(), highs.max()))
+    return low.min(), high.max()
+
+
+def _make_dissimilarity(risk: jax.Array, floor: float, unknown_risk: str):
+    """Returns the function (subjects [rows], same_subject [rows, N]) -> D [rows, N]."""
+    known = jnp.isfinite(risk)
+    # The greatest squared difference is that of the extremes, and the least is 0, on the diagonal.
+    if unknown_risk == "mean":
+        count = jnp.sum(known)
+        mean = jnp.sum(jnp.where(known, risk, 0)) / jnp.maximum(count, 1)
+        risk = jnp.where(known, risk - mean, 0)
+        # Over the pairs of two different subjects of known risk.
+        mean_square = 2 * jnp.sum(risk**2) / jnp.maximum(count - 1, 1)
+    risk = jnp.where(known, risk, 0)
+    spread = jnp.max(risk) - jnp.min(risk)
+    scale = (1 - floor) / (spread**2 + _MINMAX_EPSILON)
+
+    def dissimilarity(subjects: jax.Array, same_subject: jax.Array) -> jax.Array:
+        d = scale * (risk[subjects][:, None] - risk[None, :]) ** 2 + floor
+        if unknown_risk == "mean":
+            both_known = known[subjects][:, None] & known[None, :]
+            d = jnp.where(both_known, d, scale * mean_square + floor)
+        return jnp.where(same_subject, 0, d)
+
+    return dissimilarity

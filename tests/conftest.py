@@ -1,0 +1,62 @@
+"""Settings and fixtures shared by all tests."""
+
+import os
+import pathlib
+import tempfile
+
+import jax
+import pytest
+from absl import flags
+
+from clef_jax.data import cohort, ingest, tables
+from clef_jax.risk.table import compute_risk_table, read_table, write_table
+
+jax.config.update("jax_num_cpu_devices", 4)
+# Tests compile the same steps again and again, in this process and in those they start.
+_CACHE = tempfile.TemporaryDirectory(prefix="clef_jax_tests_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Grain's worker processes read absl flags, which nobody parses under pytest.
+flags.FLAGS.mark_as_parsed()
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> pathlib.Path:
+    """Folder of real ECG databases; tests that ask for it skip where it is absent."""
+    folder = pathlib.Path(os.environ.get("CLEF_JAX_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "ptb-xl").is_dir():
+        pytest.skip(f"no real recordings at {folder}; set CLEF_JAX_DATA")
+    return folder.resolve()
+
+
+@pytest.fixture
+def x64():
+    """Runs one test with float64 enabled."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shards_folder(tmp_path_factory) -> pathlib.Path:
+    """Shards of 40 simulated patients, one to three records each, some of unknown risk."""
+    folder = tmp_path_factory.mktemp("cohort")
+    cohort.write_simulated_cohort(folder / "cohort", 40, seed=0)
+    metadata = folder / "cohort" / "metadata.csv"
+    risks = compute_risk_table(read_table(str(metadata)), region="moderate", source=str(metadata))
+    write_table(risks, str(folder / "risk.parquet"))
+    ingest.write_shards(
+        folder / "cohort",
+        folder / "shards",
+        record_list=str(folder / "cohort" / "record_list.csv"),
+        metadata=tables.MetadataTable(str(metadata)),
+        risk=tables.RiskTable(str(folder / "risk.parquet")),
+        options=ingest.IngestOptions(validation_fraction=0.3, records_per_shard=16),
+        workers=1,
+        progress=False,
+    )
+    return folder / "shards"
