@@ -1,0 +1,214 @@
+"""From shards to batches: Grain moves plans of batches, and one read per batch moves the bytes.
+
+The plan of a step (which records, which leads) is a pure function of (seed, step) over the whole
+global batch; a process then reads its own rows of it. So the stream is the same for any number of
+processes, workers and threads, and a run resumes at any step by starting its plan there.
+"""
+
+import dataclasses
+import functools
+from typing import Literal
+
+import grain
+import numpy as np
+
+from clef_jax.data.shards import ShardSet
+
+
+class PlanError(ValueError):
+    """Batches that these shards cannot fill; the message says what to change."""
+
+
+RecordsPerPatient = Literal["first", "random", "all"]
+
+# The second view shows the first one's lead with this probability, else an independent draw.
+_SAME_LEAD_PROBABILITY = 0.8
+# Separates the random streams of one seed.
+_ORDER, _CHOICE, _LEADS = range(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Rows of one global batch: `record [B]`, `slot [B, 2]` (which of the record's leads)."""
+
+    record: np.ndarray
+    slot: np.ndarray
+
+
+class BatchPlans:
+    """The endless sequence of plans of a training run, by step. Picklable and thread-safe.
+
+    Every epoch deals the patients (or, with "all", the records) anew. An epoch has whole batches
+    only; which patients are left over changes from epoch to epoch.
+
+    Args:
+        shards: The shard set.
+        batch_size: Global batch size B.
+        seed: Seed of the order and of the choice of records and leads.
+        records_per_patient: "first" takes each patient's first record (as the original does),
+            "random" one at random in every epoch, "all" each of them; no batch ever holds two of
+            one patient.
+        validation: Plan over the validation patients instead of the training patients.
+
+    Raises:
+        PlanError: There are fewer patients than rows in a batch, or no such patient at all.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        *,
+        batch_size: int,
+        seed: int,
+        records_per_patient: RecordsPerPatient,
+        validation: bool = False,
+    ):
+        if records_per_patient not in ("first", "random", "all"):
+            raise PlanError(
+                f"records_per_patient is {records_per_patient!r}; choose first, random or all"
+            )
+        self._batch_size, self._seed, self._mode = batch_size, seed, records_per_patient
+        self._n_leads = shards.n_leads
+        records = np.flatnonzero(shards.is_validation == validation)
+        patient = shards.patient_code[records]
+        order = np.argsort(patient, kind="stable")
+        self._records = records[order]
+        _, self._first, self._count = np.unique(
+            patient[order], return_index=True, return_counts=True
+        )
+        if self.patients < batch_size:
+            split = "validation" if validation else "training"
+            raise PlanError(
+                f"{shards.folder}: {self.patients} {split} patients cannot fill a batch of "
+                f"{batch_size} different ones; lower the batch size or write more shards"
+            )
+
+    @property
+    def patients(self) -> int:
+        """Number of patients planned over."""
+        return self._first.size
+
+    @functools.cached_property
+    def steps_per_epoch(self) -> int:
+        """Number of whole batches in an epoch."""
+        if self._mode != "all":
+            return self.patients // self._batch_size
+        # A patient shows at most one record a batch, so those of many records bound the batches.
+        steps, previous = self._records.size // self._batch_size, None
+        while steps != previous:
+            previous = steps
+            steps = int(np.minimum(self._count, steps).sum()) // self._batch_size
+        return steps
+
+    def __len__(self) -> int:
+        # Grain asks for a length; no run is longer than this many steps.
+        return 1 << 40
+
+    def __getitem__(self, step: int) -> Plan:
+        epoch, batch = divmod(int(step), self.steps_per_epoch)
+        record = _cached_epoch(self, epoch)[batch]
+        rng = self._rng(_LEADS, step)
+        leads = self._n_leads[record]
+        first, second = rng.random((2, record.size))
+        keep = rng.random(record.size) < _SAME_LEAD_PROBABILITY
+        anchor = (first * leads).astype(np.int64)
+        slot = np.stack([anchor, np.where(keep, anchor, (second * leads).astype(np.int64))], axis=1)
+        return Plan(record=record, slot=slot)
+
+    def _rng(self, stream: int, index: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, stream, int(index)])
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        """Returns the records of one epoch `[steps_per_epoch, B]`."""
+        rng, batches = self._rng(_ORDER, epoch), self.steps_per_epoch
+        if self._mode != "all":
+            patient = rng.permutation(self.patients)[: batches * self._batch_size]
+            nth = np.zeros(patient.size, np.int64)
+            if self._mode == "random":
+                draw = self._rng(_CHOICE, epoch).random(patient.size)
+                nth = (draw * self._count[patient]).astype(np.int64)
+            return self._records[self._first[patient] + nth].reshape(batches, self._batch_size)
+        return self._deal_all(rng, batches)
+
+    def _deal_all(self, rng: np.random.Generator, batches: int) -> np.ndarray:
+        """Deals records like cards: one patient's follow each other, so to different batches."""
+        patient = np.repeat(np.arange(self.patients), self._count)
+        shuffled = np.lexsort((rng.random(patient.size), rng.permutation(self.patients)[patient]))
+        patient = patient[shuffled]
+        starts = np.flatnonzero(np.r_[True, patient[1:] != patient[:-1]])
+        rank = np.arange(patient.size) - np.repeat(starts, np.diff(np.r_[starts, patient.size]))
+        dealt = shuffled[rank < batches]
+        # Leaving out a random surplus keeps the order, so two of a patient stay close neighbours.
+        surplus = rng.permutation(dealt.size)[: dealt.size - batches * self._batch_size]
+        dealt = np.delete(dealt, surplus).reshape(self._batch_size, batches).T
+        return rng.permuted(self._records[dealt][rng.permutation(batches)], axis=1)
+
+
+@functools.lru_cache(maxsize=4)
+def _cached_epoch(plans: BatchPlans, epoch: int) -> np.ndarray:
+    return plans._epoch(epoch)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadRows:
+    """Reads one process's rows of a plan. Picklable: Grain's workers each open the shards."""
+
+    shards: ShardSet
+    rows: slice
+
+    def __call__(self, plan: Plan) -> dict[str, np.ndarray]:
+        """Returns the batch of `make_batches` for a plan."""
+        record, slot = plan.record[self.rows], plan.slot[self.rows]
+        pairs = np.repeat(record, 2), slot.reshape(-1)
+        ecg = self.shards.read(*pairs)
+        return {
+            "ecg": ecg.reshape(record.size, 2, -1),
+            "scale_mv": self.shards.scale_mv[pairs].reshape(-1, 2),
+            "lead": self.shards.lead_ids[pairs].reshape(-1, 2).astype(np.int32),
+            "risk": self.shards.risk[record].astype(np.float32),
+            "completeness": self.shards.completeness[record].astype(np.float32),
+            "record": record,
+        }
+
+
+def make_batches(
+    shards: ShardSet,
+    plans: BatchPlans,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+    first_step: int = 0,
+    num_threads: int = 4,
+    num_workers: int = 0,
+) -> grain.IterDataset:
+    """Returns the stream of one process's share of the global batches, from `first_step` on.
+
+    Args:
+        shards: The shard set.
+        plans: The batches to read.
+        process_index: This host's number.
+        process_count: Number of hosts; divides the batch size. Rows go to hosts in order.
+        first_step: Step at which the stream starts.
+        num_threads: Batches read at once, per worker.
+        num_workers: Reading processes besides this one; 0 reads in this process's threads.
+
+    Returns:
+        An iterable of `{"ecg": int16 [b, 2, samples], "scale_mv": float32 [b, 2] (mV per step of
+        ecg), "lead": int32 [b, 2] (index into NOISE_LEADS), "risk": float32 [b] (percent, NaN where
+        unknown), "completeness": float32 [b], "record": int64 [b]}`, b being the local batch size.
+
+    Raises:
+        PlanError: The batch size does not divide by the number of processes.
+    """
+    batch_size = plans[0].record.size
+    local, rest = divmod(batch_size, process_count)
+    if rest:
+        raise PlanError(f"batch size {batch_size} does not divide by {process_count} processes")
+    rows = slice(process_index * local, (process_index + 1) * local)
+    plan_stream = grain.MapDataset.source(plans)[first_step:]
+    batches = plan_stream.map(ReadRows(shards, rows)).to_iter_dataset(
+        grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    )
+    if num_workers:
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+    return batches

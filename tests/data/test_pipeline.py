@@ -1,0 +1,153 @@
+"""The stream of batches: what it holds, and that only seed and step decide it."""
+
+import types
+
+import numpy as np
+import pytest
+
+from clef_jax.data.pipeline import BatchPlans, make_batches
+from clef_jax.data.shards import ShardSet
+
+
+@pytest.fixture(scope="module")
+def shards(shards_folder):
+    return ShardSet(shards_folder)
+
+
+def plans_of(shards, batch_size=8, mode="random", **options):
+    return BatchPlans(shards, batch_size=batch_size, seed=3, records_per_patient=mode, **options)
+
+
+def take(batches, count):
+    iterator = iter(batches)
+    try:
+        return [next(iterator) for _ in range(count)]
+    finally:
+        iterator.close()
+
+
+def many_records(records=800_000, patients=161_352):
+    """An index of MIMIC-IV-ECG's size; a few patients have very many records."""
+    rng = np.random.default_rng(0)
+    patient = np.r_[np.arange(patients), rng.integers(patients, size=records - patients - 500)]
+    patient = np.r_[patient, np.repeat(7, 500)]
+    return types.SimpleNamespace(
+        folder="index",
+        patient_code=rng.permutation(patient),
+        is_validation=np.zeros(records, bool),
+        n_leads=np.full(records, 12),
+    )
+
+
+def test_a_batch_is_what_the_shards_hold(shards):
+    plans = plans_of(shards)
+    (batch,) = take(make_batches(shards, plans, first_step=5), 1)
+    plan = plans[5]
+    np.testing.assert_array_equal(batch["record"], plan.record)
+    for view in (0, 1):
+        slot = plan.slot[:, view]
+        np.testing.assert_array_equal(batch["ecg"][:, view], shards.read(plan.record, slot))
+        np.testing.assert_array_equal(batch["lead"][:, view], shards.lead_ids[plan.record, slot])
+        np.testing.assert_array_equal(
+            batch["scale_mv"][:, view], shards.scale_mv[plan.record, slot]
+        )
+    np.testing.assert_array_equal(batch["risk"], shards.risk[plan.record])
+    np.testing.assert_array_equal(batch["completeness"], shards.completeness[plan.record])
+    assert {name: (a.dtype.name, a.shape) for name, a in batch.items()} == {
+        "ecg": ("int16", (8, 2, 5000)),
+        "scale_mv": ("float32", (8, 2)),
+        "lead": ("int32", (8, 2)),
+        "risk": ("float32", (8,)),
+        "completeness": ("float32", (8,)),
+        "record": ("int64", (8,)),
+    }
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (2, 0), (4, 0), (2, 2)])
+def test_the_stream_is_the_same_however_it_is_read(shards, processes, workers):
+    plans = plans_of(shards)
+    expected = take(make_batches(shards, plans, num_threads=1), 9)
+    for process in range(processes):
+        options = {"process_index": process, "process_count": processes, "num_workers": workers}
+        found = take(make_batches(shards, plans, first_step=4, **options), 5)
+        rows = slice(process * 8 // processes, (process + 1) * 8 // processes)
+        for whole, part in zip(expected[4:], found, strict=True):
+            for name in whole:
+                np.testing.assert_array_equal(whole[name][rows], part[name])
+
+
+def test_first_takes_every_patients_first_record(shards):
+    plans = plans_of(shards, mode="first")
+    firsts = {np.flatnonzero(shards.patient_code == code)[0] for code in shards.patient_code}
+    seen = np.concatenate([plans[step].record for step in range(plans.steps_per_epoch)])
+    assert set(seen) <= firsts
+    assert len(set(seen)) == len(seen) == plans.patients // 8 * 8
+    assert not shards.is_validation[seen].any()
+
+
+def test_random_takes_another_record_in_another_epoch(shards):
+    plans = plans_of(shards, mode="random")
+    epochs = 30
+    seen = np.concatenate([plans[s].record for s in range(epochs * plans.steps_per_epoch)])
+    train = np.flatnonzero(~shards.is_validation)
+    assert set(seen) == set(train)
+    codes = shards.patient_code[seen].reshape(epochs, -1)
+    assert all(len(set(epoch)) == len(epoch) for epoch in codes)
+
+
+@pytest.mark.parametrize("batch_size", [64, 1000])
+def test_all_takes_every_record_and_never_two_of_a_patient_in_a_batch(batch_size):
+    index = many_records()
+    plans = plans_of(index, batch_size=batch_size, mode="all")
+    batches = np.stack([plans[step].record for step in range(plans.steps_per_epoch)])
+    assert np.unique(batches).size == batches.size > 0.999 * index.n_leads.size - batch_size
+    codes = np.sort(index.patient_code[batches], axis=1)
+    assert (codes[:, 1:] != codes[:, :-1]).all()
+    # A patient of 500 records shows them all, spread over the epoch.
+    place = np.flatnonzero((index.patient_code[batches] == 7).any(axis=1))
+    assert abs(place.mean() / len(batches) - 0.5) < 0.1
+    later = plans[plans.steps_per_epoch].record
+    assert not np.array_equal(later, batches[0])
+
+
+def test_all_with_one_patient_of_nearly_all_records():
+    patient = np.r_[np.zeros(90, int), np.arange(1, 11)]
+    index = types.SimpleNamespace(
+        folder="index",
+        patient_code=patient,
+        is_validation=np.zeros(100, bool),
+        n_leads=np.full(100, 12),
+    )
+    plans = plans_of(index, batch_size=4, mode="all")
+    batches = np.stack([plans[step].record for step in range(plans.steps_per_epoch)])
+    codes = np.sort(patient[batches], axis=1)
+    assert (codes[:, 1:] != codes[:, :-1]).all()
+    assert plans.steps_per_epoch == 3  # Ten other patients fill three places in three batches.
+
+
+def test_leads_are_uniform_and_mostly_shared_by_the_views():
+    index = many_records(20_000, 20_000 - 600)
+    slots = np.concatenate([plans_of(index, 1000)[step].slot for step in range(40)])
+    counts = np.bincount(slots[:, 0], minlength=12)
+    assert len(counts) == 12
+    assert np.abs(counts / len(slots) - 1 / 12).max() < 0.006
+    same = np.mean(slots[:, 0] == slots[:, 1])
+    assert abs(same - (0.8 + 0.2 / 12)) < 0.01
+
+
+def test_seeds_differ_and_steps_differ(shards):
+    first = plans_of(shards)
+    other = BatchPlans(shards, batch_size=8, seed=4, records_per_patient="random")
+    assert not np.array_equal(first[0].record, other[0].record)
+    assert not np.array_equal(first[0].slot, first[1].slot)
+
+
+def test_impossible_batches_are_refused(shards):
+    with pytest.raises(
+        ValueError, match=r"shards: \d+ training patients cannot fill a batch of 64"
+    ):
+        plans_of(shards, batch_size=64)
+    with pytest.raises(ValueError, match="choose first, random or all"):
+        plans_of(shards, mode="some")
+    with pytest.raises(ValueError, match="batch size 8 does not divide by 3 processes"):
+        make_batches(shards, plans_of(shards), process_count=3)
