@@ -1,0 +1,64 @@
+"""Devices and hosts: one `data` axis over all of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+DATA_AXIS = "data"
+
+
+def initialize(coordinator: str | None = None, processes: int = 1, process: int = 0) -> None:
+    """Joins this host to the others; call it before any other use of jax.
+
+    Args:
+        coordinator: `host:port` of process 0; None runs on this host alone.
+        processes: Number of hosts.
+        process: This host's number.
+    """
+    if coordinator is not None:
+        jax.distributed.initialize(coordinator, processes, process)
+
+
+def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns the mesh of all processes' devices, or of those given, along `DATA_AXIS`.
+
+    Devices stand in the order of their processes, unlike in `jax.make_mesh`, which follows a TPU's
+    rings: a process's rows of the batch must follow each other, as they are read.
+    """
+    devices = jax.devices() if devices is None else devices
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+    # Explicit axes would refuse ordinary reshapes.
+    return Mesh(np.array(ordered), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of an array that every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def split_rows(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of an array whose first axis is split over the devices."""
+    return NamedSharding(mesh, P(DATA_AXIS))
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Returns host arrays, the same on every process, as arrays that every device holds whole."""
+    sharding = replicated(mesh)
+
+    def place(array):
+        array = np.asarray(array)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(place, tree)
+
+
+def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Returns global arrays made of every process's rows; copies run in the background."""
+    sharding = split_rows(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
+    }

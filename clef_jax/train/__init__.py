@@ -1,0 +1,1 @@
+"""Pretraining: augmentation, optimiser, step, loop."""

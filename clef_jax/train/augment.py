@@ -1,0 +1,75 @@
+"""Augmentation on the device: real noise, a zeroed run, z-score. A pure function of its keys."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Probability of each of: no noise, and the four kinds of `data.noise.NoiseBank`.
+_CHOICES = 5
+_NOISE_SD_MV = 0.1
+_MASK_PROBABILITY = 0.2
+_MASK_SHARE = (0.1, 0.3)
+_SD_EPSILON = 1e-8
+
+
+def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns one random key for each global row `[n]` of a step's batch."""
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
+
+
+def zscore(x: jax.Array) -> jax.Array:
+    """Returns `x [..., T]` with mean 0 and standard deviation 1 over time."""
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    return centred / (jnp.std(x, axis=-1, keepdims=True) + _SD_EPSILON)
+
+
+def augment_view(key: jax.Array, x_mv: jax.Array, lead: jax.Array, noise: jax.Array) -> jax.Array:
+    """Returns one augmented, z-scored view.
+
+    With probability 4/5 a random stretch of one kind of noise is added, as recorded in the view's
+    own lead, scaled to a standard deviation of 0.1 mV with its mean kept. With probability 0.2 a
+    random run of 10 to 30 % of the samples is then set to zero.
+
+    Args:
+        key: Random key of this view.
+        x_mv: One lead `[T]` in mV.
+        lead: Its index into `data.leads.NOISE_LEADS`, an integer scalar.
+        noise: The bank `[4, 15, M]` in any unit, M >= T, at the sampling rate of `x_mv`.
+    """
+    samples = x_mv.shape[-1]
+    kind_key, noise_key, mask_key, length_key, start_key = jax.random.split(key, 5)
+
+    kind = jax.random.randint(kind_key, (), 0, _CHOICES)
+    start = jax.random.randint(noise_key, (), 0, noise.shape[-1] - samples + 1)
+    origin = (jnp.maximum(kind - 1, 0), lead, start)
+    stretch = lax.dynamic_slice(noise, origin, (1, 1, samples))[0, 0].astype(x_mv.dtype)
+    gain = jnp.where(kind > 0, _NOISE_SD_MV / (jnp.std(stretch) + _SD_EPSILON), 0)
+    x_mv = x_mv + gain * stretch
+
+    masked = jax.random.uniform(mask_key) < _MASK_PROBABILITY
+    low, high = (int(share * samples) for share in _MASK_SHARE)
+    length = jax.random.randint(length_key, (), low, high + 1)
+    start = jax.random.randint(start_key, (), 0, samples - length + 1)
+    time = jnp.arange(samples)
+    inside = masked & (time >= start) & (time < start + length)
+    return zscore(jnp.where(inside, 0, x_mv))
+
+
+def augment_batch(
+    seed: int, step: jax.Array, rows: jax.Array, batch: dict[str, jax.Array], noise: jax.Array
+) -> jax.Array:
+    """Returns the views of a batch as the encoder's input `[2b, T, 1]`; a record's are neighbours.
+
+    Args:
+        seed: The run's seed.
+        step: Step number, an integer scalar.
+        rows: Global row numbers `[b]`, so that a row's draw does not depend on who computes it.
+        batch: `ecg` int16 `[b, 2, T]`, `scale_mv` float32 `[b, 2]`, `lead` int32 `[b, 2]`.
+        noise: The bank, see `augment_view`.
+    """
+    x_mv = batch["ecg"].astype(jnp.float32) * batch["scale_mv"][:, :, None]
+    keys = jax.vmap(jax.random.split)(row_keys(seed, step, rows))
+    over_views = jax.vmap(augment_view, in_axes=(0, 0, 0, None))
+    views = jax.vmap(over_views, in_axes=(0, 0, 0, None))(keys, x_mv, batch["lead"], noise)
+    return views.reshape(-1, views.shape[-1], 1)

@@ -1,0 +1,57 @@
+"""Embeddings of records in shards, as evaluation wants them: no augmentation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from clef_jax import parallel
+from clef_jax.data.leads import STANDARD_LEADS
+from clef_jax.data.shards import ShardSet
+from clef_jax.train.augment import zscore
+
+
+def slots_of_lead(shards: ShardSet, records: np.ndarray, lead: str) -> np.ndarray:
+    """Returns the position of a standard lead among each record's leads `[n]`, -1 where absent."""
+    found = shards.lead_ids[records] == STANDARD_LEADS.index(lead)
+    return np.where(found.any(axis=1), found.argmax(axis=1), -1)
+
+
+def make_embed_records(
+    model: nn.Module, mesh: Mesh, *, batch_size: int = 64
+) -> Callable[[Any, ShardSet, np.ndarray, np.ndarray], np.ndarray]:
+    """Returns the function (params, shards, records [n], slots [n]) -> embeddings `[n, D]`.
+
+    Args:
+        model: The encoder.
+        mesh: Devices of this process.
+        batch_size: Records at a time, rounded up to a multiple of the devices.
+    """
+    batch_size += -batch_size % mesh.size
+    # shard_map, for the reason given in train.step.
+    encode = jax.jit(
+        jax.shard_map(
+            lambda params, ecg: model.apply({"params": params}, zscore(ecg)[:, :, None]),
+            mesh=mesh,
+            in_specs=(P(), P(parallel.DATA_AXIS)),
+            out_specs=P(parallel.DATA_AXIS),
+        )
+    )
+
+    def embed_records(params, shards, records, slots):
+        params = jax.device_put(params, parallel.replicated(mesh))
+        found = []
+        for start in range(0, len(records), batch_size):
+            rows = slice(start, start + batch_size)
+            ecg = shards.read(records[rows], slots[rows]).astype(np.float32)
+            missing = batch_size - len(ecg)
+            ecg = jnp.asarray(np.pad(ecg, ((0, missing), (0, 0))))
+            found.append(np.asarray(encode(params, ecg))[: batch_size - missing])
+        return np.concatenate(found)
+
+    return embed_records

@@ -1,0 +1,156 @@
+"""The compiled step: the same on one device and on four, and no device does another's work."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from clef_jax import objectives, parallel
+from clef_jax.models import ResNeXt1D
+from clef_jax.train import optim
+from clef_jax.train.state import create_state
+from clef_jax.train.step import make_eval_step, make_train_step
+
+SAMPLES, ROWS = 600, 8
+# All kinds of block, few of each: it compiles in seconds.
+MODEL = ResNeXt1D(
+    stem_width=8, ratio=0.5, stage_widths=(8, 16, 32), stage_blocks=(2, 1, 1), group_width=4
+)
+PAPER = functools.partial(objectives.clef_loss, **objectives.PRESETS["paper"])
+
+
+def batch(rows=ROWS, samples=SAMPLES):
+    rng = np.random.default_rng(0)
+    risk = rng.uniform(1, 30, rows).astype(np.float32)
+    risk[1] = np.nan
+    lead = rng.integers(-30000, 30000, (rows, 1, samples)).astype(np.int16)
+    return {
+        "ecg": np.repeat(lead, 2, axis=1),
+        "scale_mv": rng.uniform(1e-5, 1e-4, (rows, 2)).astype(np.float32),
+        "lead": rng.integers(0, 12, (rows, 2)).astype(np.int32),
+        "risk": risk,
+        "completeness": rng.uniform(0, 1, rows).astype(np.float32),
+    }
+
+
+def run(devices, steps=3, objective=PAPER, ema_decay=None, clip_norm=None, model=MODEL):
+    mesh = parallel.data_mesh(jax.devices()[:devices])
+    optimizer = optim.make_optimizer(optax.constant_schedule(1e-3), clip_norm=clip_norm)
+    params = model.init(jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]
+    state = create_state(params, optimizer, with_ema=ema_decay is not None)
+    state = jax.device_put(state, parallel.replicated(mesh))
+    step = make_train_step(model, objective, optimizer, mesh, seed=0, ema_decay=ema_decay)
+    noise = parallel.replicate(
+        np.random.default_rng(1).normal(size=(4, 15, 2000)).astype(np.float32), mesh
+    )
+    history = []
+    for _ in range(steps):
+        state, values = step(state, parallel.to_devices(batch(), mesh), noise)
+        history.append(jax.device_get(values))
+    return jax.device_get(state), history
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return run(1)
+
+
+def test_three_steps_on_four_devices_equal_one(one_device):
+    state, history = one_device
+    state4, history4 = run(4)
+    for values, values4 in zip(history, history4, strict=True):
+        for name in values:
+            np.testing.assert_allclose(values4[name], values[name], rtol=2e-4, err_msg=name)
+    assert int(state4.step) == 3
+    # AdamW's first steps move every weight by about the learning rate, whatever the gradient.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), state.params, state4.params
+    )
+
+
+def test_gradients_on_four_devices_equal_one():
+    mu = {}
+    for devices in (1, 4):
+        state, _ = run(devices, steps=1)
+        mu[devices] = optax.tree.get(state.opt_state, "mu")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(a).max()),
+        mu[1],
+        mu[4],
+    )
+
+
+def test_the_step_reports_what_it_should(one_device):
+    _, history = one_device
+    assert set(history[0]) == {
+        "loss", "contrastive", "dissimilarity", "alignment", "uniformity", "known_risk", "grad_norm"
+    }  # fmt: skip
+    assert history[0]["known_risk"] == pytest.approx(7 / 8)
+    assert history[0]["loss"] == pytest.approx(
+        history[0]["contrastive"] + history[0]["dissimilarity"], rel=1e-5
+    )
+
+
+def test_the_moving_average_follows_the_weights():
+    history = []
+    for steps in (1, 2, 3):
+        state, _ = run(1, steps=steps, ema_decay=0.9)
+        history.append(state.params["stem"]["kernel"])
+    start = MODEL.init(jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]["stem"]["kernel"]
+    expected = np.asarray(start)
+    for weights in history:
+        expected = 0.9 * expected + 0.1 * weights
+    np.testing.assert_allclose(state.ema["stem"]["kernel"], expected, rtol=1e-5)
+
+
+def test_the_step_trains(one_device):
+    _, history = run(1, steps=40)
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+
+
+def compiled(devices, samples=SAMPLES, rows=ROWS, model=MODEL):
+    mesh = parallel.data_mesh(jax.devices()[:devices])
+    optimizer = optim.make_optimizer(optax.constant_schedule(1e-3))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, samples, 1)))["params"]
+    state = jax.eval_shape(lambda p: create_state(p, optimizer, with_ema=False), shapes)
+
+    def placed(tree, sharding):
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
+        )
+
+    step = make_train_step(model, objectives.clef_loss, optimizer, mesh, seed=0)
+    return step.lower(
+        placed(state, parallel.replicated(mesh)),
+        placed(batch(rows, samples), parallel.split_rows(mesh)),
+        placed(jnp.zeros((4, 15, samples)), parallel.replicated(mesh)),
+    ).compile()
+
+
+def test_each_of_four_devices_does_a_quarter_of_the_work():
+    alone, four = compiled(1, rows=32), compiled(4, rows=32)
+    ratio = four.cost_analysis()["flops"] / alone.cost_analysis()["flops"]
+    assert 0.24 < ratio <= 0.27
+    gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather\(", four.as_text())
+    sizes = [np.prod([int(n) for n in shape.split(",") if n]) for shape in gathered]
+    assert sizes and max(sizes) <= 2 * 32 * MODEL.stage_widths[-1]
+
+
+def test_evaluation_changes_nothing_and_equals_the_training_loss(one_device):
+    _, history = one_device
+    mesh = parallel.data_mesh(jax.devices()[:2])
+    params = MODEL.init(jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]
+    noise = np.random.default_rng(1).normal(size=(4, 15, 2000)).astype(np.float32)
+    evaluate = make_eval_step(MODEL, PAPER, mesh, seed=0)
+    values = evaluate(
+        parallel.replicate(params, mesh),
+        jnp.int32(0),
+        parallel.to_devices(batch(), mesh),
+        parallel.replicate(noise, mesh),
+    )
+    for name in values:
+        np.testing.assert_allclose(values[name], history[0][name], rtol=1e-4, err_msg=name)
