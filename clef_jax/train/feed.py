@@ -1,0 +1,47 @@
+"""Batches on the devices, ahead of the step that needs them."""
+
+from collections.abc import Iterator
+
+import grain
+import jax
+from jax.sharding import Mesh
+
+from clef_jax import parallel
+from clef_jax.data.pipeline import BatchPlans, make_batches
+from clef_jax.data.shards import ShardSet
+
+_BATCHES_AHEAD = 2
+
+
+def device_batches(
+    shards: ShardSet,
+    plans: BatchPlans,
+    mesh: Mesh,
+    *,
+    first_step: int = 0,
+    num_threads: int = 4,
+    num_workers: int = 0,
+) -> Iterator[dict[str, jax.Array]]:
+    """Returns the global batches from `first_step` on, copied to the devices in the background.
+
+    Arguments and fields are those of `data.pipeline.make_batches`, without `record`. Close the
+    iterator when done.
+    """
+    batches = make_batches(
+        shards,
+        plans,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        first_step=first_step,
+        num_threads=num_threads,
+        num_workers=num_workers,
+    )
+
+    def place(batch):
+        return parallel.to_devices({k: v for k, v in batch.items() if k != "record"}, mesh)
+
+    return iter(
+        grain.experimental.ThreadPrefetchIterDataset(
+            batches.map(place), prefetch_buffer_size=_BATCHES_AHEAD
+        )
+    )

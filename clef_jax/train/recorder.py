@@ -1,0 +1,88 @@
+"""Keeps the metrics of steps on the devices until they are due, and stops a diverged run."""
+
+import math
+import pathlib
+from collections.abc import Callable, Mapping
+
+import jax
+
+from clef_jax.train.metrics import MetricsLog, write_json
+
+# Steps whose results may be outstanding: enough to keep the devices busy while the host dispatches.
+_IN_FLIGHT = 2
+
+_SHOWN = {
+    "train/loss": "loss {:.4f}",
+    "validation/loss": "val {:.4f}",
+    "perf/records_per_s": "{:.0f} rec/s",
+    "perf/data_wait_frac": "data-wait {:.0%}",
+    "perf/mfu": "mfu {:.0%}",
+}
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or its gradient is no longer finite; the message names the step and the records."""
+
+
+class Recorder:
+    """Collects each step's metrics without making the host wait for the devices.
+
+    Args:
+        log: Where rows go; None on processes that do not report.
+        workdir: Where `nonfinite.json` goes.
+        record_names: Function from a step's number (from 1) to the names of its batch's records.
+    """
+
+    def __init__(
+        self,
+        log: MetricsLog | None,
+        workdir: pathlib.Path,
+        record_names: Callable[[int], list[str]],
+    ):
+        self._log, self._workdir, self._record_names = log, workdir, record_names
+        self._pending: list[tuple[int, Mapping[str, jax.Array]]] = []
+        self._latest: dict[str, float] = {}
+
+    def add(self, step: int, values: Mapping[str, jax.Array]) -> None:
+        """Notes the metrics of a step just dispatched; waits for the one before the previous."""
+        self._pending.append((step, values))
+        if len(self._pending) > _IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - _IN_FLIGHT][1])
+
+    def settle(self) -> dict[str, float]:
+        """Waits for every step so far and returns the metrics of the last.
+
+        Raises:
+            NonFiniteLoss: The loss or the gradient of one of them is not finite.
+        """
+        for step, arrays in self._pending:
+            values = {name: float(value) for name, value in jax.device_get(arrays).items()}
+            if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+                self._report_divergence(step, values)
+            self._latest.update({f"train/{name}": value for name, value in values.items()})
+        self._pending.clear()
+        return {name: value for name, value in self._latest.items() if name.startswith("train/")}
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """Writes one row of `metrics.jsonl`."""
+        self._latest.update(row)
+        if self._log is not None:
+            self._log.write(step, row)
+
+    def line(self) -> str:
+        """Returns the latest figures for the progress line."""
+        return " | ".join(
+            text.format(self._latest[name]) for name, text in _SHOWN.items() if name in self._latest
+        )
+
+    def _report_divergence(self, step: int, values: Mapping[str, float]) -> None:
+        path, records = self._workdir / "nonfinite.json", self._record_names(step)
+        if self._log is not None:
+            shown = {name: str(value) for name, value in values.items()}
+            write_json(path, {"step": step, "values": shown, "records": records})
+        names = ", ".join(records[:8]) + (", …" if len(records) > 8 else "")
+        raise NonFiniteLoss(
+            f"loss {values['loss']} and gradient norm {values['grad_norm']} at step {step}; "
+            f"records of that batch: {names} (all in {path}); lower learning_rate, set clip_norm, "
+            "or look at these records"
+        )

@@ -1,0 +1,43 @@
+"""Pretrains an encoder from shards; running the same command again continues where it stopped."""
+
+import json
+import pathlib
+import sys
+
+# Configurations import each other as `configs.…`, from the root of the clone.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from clef_jax import parallel
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
+_SHARDS = flags.DEFINE_string("shards", None, "Folder written by tools/write_shards.py.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, if several.")
+_PROCESSES = flags.DEFINE_integer("processes", 1, "Number of processes.")
+_PROCESS = flags.DEFINE_integer("process", 0, "Number of this process.")
+
+
+def main(_):
+    """Runs or continues the run, and prints its summary."""
+    parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+
+    logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as info.
+    # Imported only now: jax must not start its devices before the processes have joined.
+    import jax
+
+    from clef_jax.train.loop import EXPECTED_ERRORS, pretrain
+
+    try:
+        summary = pretrain(_CONFIG.value, _SHARDS.value, _WORKDIR.value)
+    except EXPECTED_ERRORS as error:
+        sys.exit(f"pretrain: {error}")
+    if jax.process_index() == 0:
+        print(json.dumps(summary, indent=2))
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "shards", "workdir"])
+    app.run(main)
