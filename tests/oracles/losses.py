@@ -1,4 +1,4 @@
-"""The losses written out over whole 2N x 2N matrices in float64 numpy, straight from their formulas.
+"""The losses over whole 2N x 2N matrices in float64 numpy, straight from their formulas.
 
 Rows 2i and 2i + 1 of the embeddings are the views of subject i.
 """
