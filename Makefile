@@ -4,6 +4,8 @@ DEMO := demo
 # Real recordings instead of simulated ones: make demo RECORDS=folder
 RECORDS ?=
 PATIENTS ?= 1000
+# Digital units per mV, for recordings whose headers give wrong gains (LUDB: 1000).
+ADU_PER_MV ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +31,7 @@ demo: $(VENV)/demo
 	rm -rf $(DEMO)
 	$(BIN)/python tools/simulate_cohort.py --out $(DEMO)/cohort --patients $(PATIENTS) $(if $(RECORDS),--recordings $(RECORDS))
 	$(BIN)/python tools/compute_risk.py --metadata $(DEMO)/cohort/metadata.csv --out $(DEMO)/risk.parquet
-	$(BIN)/python tools/write_shards.py --records $(or $(RECORDS),$(DEMO)/cohort) --record_list $(DEMO)/cohort/record_list.csv --metadata $(DEMO)/cohort/metadata.csv --risk $(DEMO)/risk.parquet --validation_fraction 0.25 --out $(DEMO)/shards
+	$(BIN)/python tools/write_shards.py --records $(or $(RECORDS),$(DEMO)/cohort) --record_list $(DEMO)/cohort/record_list.csv --metadata $(DEMO)/cohort/metadata.csv --risk $(DEMO)/risk.parquet --validation_fraction 0.25 $(if $(ADU_PER_MV),--adu_per_mv $(ADU_PER_MV)) --out $(DEMO)/shards
 	$(BIN)/python tools/pretrain.py --config configs/demo.py --shards $(DEMO)/shards --workdir $(DEMO)/run
 	$(BIN)/python tools/report_learned.py --workdir $(DEMO)/run --shards $(DEMO)/shards
 

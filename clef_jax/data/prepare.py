@@ -16,6 +16,7 @@ from clef_jax.data.signals import (
     lead_faults,
     native_samples,
     preprocess,
+    resampled_samples,
 )
 
 # III - (II - I) against the largest of the three, as standard deviations. Rounding leaves up to
@@ -32,11 +33,11 @@ class PreparedRecord:
     """A recording ready for its shard.
 
     Attributes:
-      header: What the recording says of itself.
-      leads: Names of the good leads, in the order of `NOISE_LEADS`.
-      steps: int16 [leads, samples].
-      scale_mv: float32 [leads], mV per step.
-      contradicts_einthoven: Whether lead III is far from II - I.
+        header: What the recording says of itself.
+        leads: Names of the good leads, in the order of `NOISE_LEADS`.
+        steps: int16 [leads, samples].
+        scale_mv: float32 [leads], mV per step.
+        contradicts_einthoven: Whether lead III is far from II - I.
     """
 
     header: Header
@@ -92,23 +93,29 @@ def prepare_record(
     """Reads, checks and preprocesses one recording.
 
     Args:
-      path: The WFDB record.
-      confine_to: Folder that its files must lie in, symbolic links followed; anywhere when None.
-      min_leads: Good standard leads it needs; leads with faults are dropped.
-      adu_per_mv: See `read_recording`.
-      quality: Thresholds.
+        path: The WFDB record.
+        confine_to: Folder that its files must lie in, symbolic links followed; anywhere when None.
+        min_leads: Good standard leads it needs; leads with faults are dropped.
+        adu_per_mv: See `read_recording`.
+        quality: Thresholds.
 
     Raises:
-      Rejection: The recording is not good enough.
-      RecordingError: It cannot be read.
+        Rejection: The recording is not good enough.
+        RecordingError: It cannot be read; `RecordingUnavailable` where it may be, later.
     """
     header = read_header(path)
     if confine_to is not None:
         _refuse_escape(header, confine_to)
     needed = PREPROCESSING.seconds
-    # A sample of tolerance: at most rates 10 s are not a whole number of them.
-    if header.samples + 1 < needed * header.fs:
-        raise Rejection(f"too short: {header.samples / header.fs:.2f} s, needs {needed:g} s")
+    highest_hz = PREPROCESSING.band_hz[1]
+    if header.fs <= 2 * highest_hz:
+        raise Rejection(
+            f"too low a rate: {header.fs:g} Hz cannot hold the band to {highest_hz:g} Hz"
+        )
+    if resampled_samples(header.samples, header.fs, PREPROCESSING.fs) < PREPROCESSING.samples:
+        raise Rejection(
+            f"too short: {header.samples} samples at {header.fs:g} Hz, needs {needed:g} s"
+        )
     present = [lead for lead in NOISE_LEADS if lead in header.leads]
     if not present:
         raise Rejection(f"missing leads: none of the 12, only {', '.join(header.leads)}")

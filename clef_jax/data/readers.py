@@ -7,6 +7,7 @@ file; every other storage format goes through wfdb.
 """
 
 import dataclasses
+import errno
 import math
 import os
 import re
@@ -14,6 +15,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 
 from clef_jax.data.leads import canonical_lead
 
@@ -32,6 +34,7 @@ _MV_PER_UNIT = {
     "volts": 1e3,
 }
 _MISSING_FORMAT_16 = -32768
+_COMPRESSED_FORMATS = (508, 516, 524)
 _DEFAULT_GAIN = 200.0
 _DEFAULT_FS = 250.0
 # 1 % to 99 % of a lead's samples. The weakest ECG spans 0.1 mV, the largest about 10 mV, an
@@ -46,9 +49,17 @@ _GAIN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(([+-]?\d+)\
 _COMMENT_FIELD = re.compile(r"<?\s*([A-Za-z][A-Za-z_ ]*?)\s*>?\s*[:=]\s*(.*)$")
 _MITDB_COMMENT = re.compile(r"(-?\d{1,3})\s+([MF?])\s")
 
+_FAULTS_OF_THE_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+# None: raised by a library for what it found in the file.
+_CODES_OF_SUCH_FAULTS = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL, None)
+
 
 class RecordingError(ValueError):
     """A recording that cannot be read; the message names the file, the fault and the remedy."""
+
+
+class RecordingUnavailable(RecordingError):
+    """A recording that may be sound: the disk, the network or this process failed to read it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,15 +82,15 @@ class Header:
     """What a recording says about itself, without its samples.
 
     Attributes:
-      path: The record's path without suffix.
-      fs: Sampling rate, Hz.
-      leads: Canonical names, in the file's order.
-      samples: Length per lead.
-      patient: Identifier in the comments, if any.
-      age: Years, if given.
-      sex: "male", "female" or None.
-      comments: The header's comment lines without "#".
-      channels: How each lead is stored.
+        path: The record's path without suffix.
+        fs: Sampling rate, Hz.
+        leads: Canonical names, in the file's order.
+        samples: Length per lead.
+        patient: Identifier in the comments, if any.
+        age: Years, if given.
+        sex: "male", "female" or None.
+        comments: The header's comment lines without "#".
+        channels: How each lead is stored.
     """
 
     path: str
@@ -98,14 +109,14 @@ class Recording:
     """The samples of a recording and what is known about it.
 
     Attributes:
-      path: The record's path without suffix.
-      signal_mv: float64 [leads, samples], mV; NaN where a sample is missing.
-      fs: Sampling rate, Hz.
-      leads: Canonical names, in the order of `signal_mv`.
-      patient: Identifier in the header's comments, if any.
-      age: Years, if given.
-      sex: "male", "female" or None.
-      comments: The header's comment lines.
+        path: The record's path without suffix.
+        signal_mv: float64 [leads, samples], mV; NaN where a sample is missing.
+        fs: Sampling rate, Hz.
+        leads: Canonical names, in the order of `signal_mv`.
+        patient: Identifier in the header's comments, if any.
+        age: Years, if given.
+        sex: "male", "female" or None.
+        comments: The header's comment lines.
     """
 
     path: str
@@ -152,6 +163,18 @@ def _about_patient(comments: Sequence[str]) -> tuple[str | None, float | None, s
     if mitdb and age is None and sex is None:
         age, sex = parse_age(mitdb.group(1)), parse_sex(mitdb.group(2))
     return patient, age, sex
+
+
+def _may_pass(error: OSError) -> bool:
+    """Says whether an error is of the moment (EIO, ESTALE, EMFILE …) or lies in the file."""
+    return not isinstance(error, _FAULTS_OF_THE_FILE) and error.errno not in _CODES_OF_SUCH_FAULTS
+
+
+def _unreadable(what: str, error: OSError, remedy: str) -> RecordingError:
+    reason = error.strerror or str(error)
+    if _may_pass(error):
+        return RecordingUnavailable(f"{what} cannot be read now ({reason}); try again")
+    return RecordingError(f"{what} cannot be read ({reason}); {remedy}")
 
 
 def _record_path(path: str | os.PathLike) -> str:
@@ -238,20 +261,43 @@ def _length_from_files(channels: Sequence[Channel], folder: str, file: str) -> i
 
 
 def _missing_signal_file(header: str, name: str, error: OSError) -> RecordingError:
-    return RecordingError(
-        f"{header}: its signal file {name!r} cannot be read ({error.strerror}); restore it beside "
-        "the header"
-    )
+    return _unreadable(f"{header}: its signal file {name!r}", error, "restore it beside the header")
+
+
+def _refuse_truncated(header: Header) -> None:
+    """Compares the sizes of the signal files with the header, before memory is taken by it."""
+    channels_of: dict[str, list[Channel]] = {}
+    for channel in header.channels:
+        channels_of.setdefault(channel.file, []).append(channel)
+    for name, channels in channels_of.items():
+        storage = channels[0].storage
+        if storage in _COMPRESSED_FORMATS:
+            continue
+        file = os.path.join(os.path.dirname(header.path), name)
+        try:
+            size = os.path.getsize(file)
+        except OSError as error:
+            raise _missing_signal_file(header.path + ".hea", name, error) from error
+        # No format packs a sample into less than a byte; how many exactly, wfdb knows.
+        width = sum(c.samples_per_frame for c in channels) * (2 if storage == 16 else 1)
+        room = max(size - channels[0].byte_offset, 0) // width
+        if room < header.samples:
+            raise RecordingError(
+                f"{file}: truncated: room for {room} samples per lead, but "
+                f"{os.path.basename(header.path)}.hea declares {header.samples}; copy or "
+                "download the file again"
+            )
 
 
 def read_header(path: str | os.PathLike) -> Header:
     """Reads a WFDB header alone.
 
     Args:
-      path: The record, with or without .hea, .dat or .mat.
+        path: The record, with or without .hea, .dat or .mat.
 
     Raises:
-      RecordingError: The header is missing, damaged, or of a multi-segment record.
+        RecordingError: The header is missing, damaged, or of a multi-segment record;
+            `RecordingUnavailable` where reading it again may go well.
     """
     record = _record_path(path)
     file = record + ".hea"
@@ -259,9 +305,8 @@ def read_header(path: str | os.PathLike) -> Header:
         with open(file, "rb") as stream:
             content = stream.read()
     except OSError as error:
-        raise RecordingError(
-            f"{file}: cannot be read ({error.strerror}); a WFDB record is a .hea beside its .dat "
-            "or .mat"
+        raise _unreadable(
+            f"{file}:", error, "a WFDB record is a .hea beside its .dat or .mat"
         ) from error
     try:
         text = content.decode("utf-8")
@@ -306,18 +351,12 @@ def _read_format_16(header: Header, start: int, stop: int) -> np.ndarray:
         offset, width = header.channels[rows[0]].byte_offset, len(rows)
         try:
             with open(file, "rb") as stream:
-                found = os.fstat(stream.fileno()).st_size - offset
-                if found < 2 * width * header.samples:
-                    raise RecordingError(
-                        f"{file}: truncated: {max(found, 0) // (2 * width)} samples per lead, but "
-                        f"{os.path.basename(header.path)}.hea declares {header.samples}; copy or "
-                        "download the file again"
-                    )
                 stream.seek(offset + 2 * width * start)
-                digital = np.fromfile(stream, "<i2", width * (stop - start))
+                # np.fromfile would return what it got of a failing disk; this raises.
+                content = stream.read(2 * width * (stop - start))
         except OSError as error:
             raise _missing_signal_file(header.path + ".hea", name, error) from error
-        digital = digital.reshape(stop - start, width).T
+        digital = np.frombuffer(content, "<i2").reshape(stop - start, width).T
         samples[rows] = np.where(digital == _MISSING_FORMAT_16, np.nan, digital)
     return samples
 
@@ -331,10 +370,14 @@ def _read_by_wfdb(header: Header, start: int, stop: int) -> np.ndarray:
             import wfdb
 
             record = wfdb.rdrecord(header.path, sampfrom=start, sampto=stop)
+    except MemoryError:
+        raise
     except Exception as error:  # wfdb raises whatever its parsing of a damaged file runs into
-        files = sorted({channel.file for channel in header.channels})
+        files = ", ".join(sorted({channel.file for channel in header.channels}))
+        if isinstance(error, OSError):
+            raise _missing_signal_file(header.path + ".hea", files, error) from error
         raise RecordingError(
-            f"{header.path}: signal file {', '.join(files)} cannot be read as declared in its "
+            f"{header.path}: signal file {files} cannot be read as declared in its "
             f"header ({type(error).__name__}: {error}); it is missing, truncated or damaged, copy "
             "or download it again"
         ) from error
@@ -393,6 +436,7 @@ def read_signal(
             f"{file}: samples {start} to {stop} asked for, but the record has {header.samples}; "
             "ask for a range within it"
         )
+    _refuse_truncated(header)
     wanted = range(len(header.leads))
     if leads is not None:
         names = [canonical_lead(name) for name in leads]
@@ -439,19 +483,19 @@ def read_recording(
     """Reads a single-segment WFDB record.
 
     Args:
-      path: The record, with or without .hea, .dat or .mat.
-      leads: The leads wanted, by any usual spelling, in the order wanted; all when None.
-      start: First sample, at the record's own rate.
-      stop: One past the last sample; the end when None or beyond it.
-      adu_per_mv: Digital units per mV, in place of the header's gains and baselines. LUDB (1000)
-        needs it: its headers stretch every lead to 1 mV peak to peak.
+        path: The record, with or without .hea, .dat or .mat.
+        leads: The leads wanted, by any usual spelling, in the order wanted; all when None.
+        start: First sample, at the record's own rate.
+        stop: One past the last sample; the end when None or beyond it.
+        adu_per_mv: Digital units per mV, in place of the header's gains and baselines. LUDB (1000)
+            needs it: its headers stretch every lead to 1 mV peak to peak.
 
     Returns:
-      The recording, in mV.
+        The recording, in mV.
 
     Raises:
-      RecordingError: A file is missing, truncated or damaged, a lead or unit is unknown, or the
-        amplitudes betray a wrong unit.
+        RecordingError: A file is missing, truncated or damaged, a lead or unit is unknown, or the
+            amplitudes betray a wrong unit; `RecordingUnavailable` where reading again may go well.
     """
     return read_signal(
         read_header(path), leads=leads, start=start, stop=stop, adu_per_mv=adu_per_mv
@@ -459,9 +503,21 @@ def read_recording(
 
 
 def find_recordings(folder: str | os.PathLike) -> list[str]:
-    """Returns the paths, without suffix, of all WFDB records in a folder and below, sorted."""
+    """Returns the paths, without suffix, of all WFDB records in a folder and below, sorted.
+
+    Folders that may not be entered are left out with a warning.
+
+    Raises:
+        OSError: A folder cannot be listed now, though it may be later.
+    """
+
+    def warn_or_raise(error: OSError) -> None:
+        if _may_pass(error):
+            raise error
+        logging.warning("Left out a folder that cannot be listed: %s", error)
+
     found = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=warn_or_raise):
         folders.sort()
         found.extend(os.path.join(parent, name[:-4]) for name in files if name.endswith(".hea"))
     return sorted(found)

@@ -6,8 +6,8 @@ A finished folder holds
   little-endian int16; the leads of a record follow one another in the order of `NOISE_LEADS`;
 * ``index.parquet``: one row per record;
 * ``rejected.csv``: record, file, reason of each recording left out;
-* ``manifest.json``, written last: format and preprocessing versions, counts, a checksum of every
-  file.
+* ``manifest.json``, written last: format and preprocessing versions, counts, and size and checksum
+  of each file above.
 """
 
 import dataclasses
@@ -67,11 +67,11 @@ def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rounds leads to int16 with a scale each, so that the largest sample uses the full range.
 
     Args:
-      x: [leads, time], mV, finite.
+        x: [leads, time], mV, finite.
 
     Returns:
-      int16 [leads, time] and float32 [leads], mV per step (never 0): x is their product to half a
-      step.
+        int16 [leads, time] and float32 [leads], mV per step (never 0): x is their product to half a
+        step.
     """
     scale = (np.maximum(np.abs(x).max(axis=-1), 1e-6) / 32767).astype(np.float32)
     steps = np.rint(x / scale.astype(np.float64)[:, None])
@@ -104,11 +104,16 @@ def file_sha256(path: str | os.PathLike) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def manifest_entry(path: str | os.PathLike, name: str) -> dict[str, Any]:
+    """Describes a file as the manifest does: `name` under file, its bytes and its sha256."""
+    return {"file": name, "bytes": os.path.getsize(path), "sha256": file_sha256(path)}
+
+
 def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     """Reads the manifest of a finished set of shards.
 
     Raises:
-      ShardError: There is none, it is damaged, or another version of the package wrote it.
+        ShardError: There is none, it is damaged, or another version of the package wrote it.
     """
     path = os.path.join(folder, MANIFEST)
     if not os.path.isdir(folder):
@@ -147,12 +152,12 @@ def shard_faults(
     """Compares the files of a finished set with its manifest.
 
     Args:
-      folder: The set.
-      checksums: Also read every file in full and compare its SHA-256.
-      progress: Whether to show a bar.
+        folder: The set.
+        checksums: Also read every file in full and compare its SHA-256.
+        progress: Whether to show a bar.
 
     Returns:
-      One line per bad file: what is wrong with it and what to do. Empty where all is well.
+        One line per bad file: what is wrong with it and what to do. Empty where all is well.
     """
     faults = []
     for entry in tqdm(read_manifest(folder)["files"], unit="file", disable=not progress):
@@ -206,21 +211,22 @@ class ShardSet:
     Reading is thread-safe. Pickling carries the folder's name only and reopens it.
 
     Attributes:
-      folder: Where the shards are.
-      manifest: The manifest's content.
-      fingerprint: SHA-256 of the manifest's content.
-      records: Number of records, n.
-      record: object [n], the records' names.
-      patient: object [n], patient identifiers.
-      patient_code: int64 [n], patients numbered in the sorted order of their identifiers.
-      n_leads: int8 [n].
-      lead_ids: int8 [n, 15], index into `NOISE_LEADS` by slot, -1 beyond the record's leads.
-      scale_mv: float32 [n, 15], mV per int16 step, 0 beyond the record's leads.
-      risk: float32 [n], percent, NaN unknown.
-      completeness: float32 [n], share of the risk attributes known, NaN unknown.
-      age: float32 [n], years, NaN unknown.
-      male: float32 [n], 1 male, 0 female, NaN unknown.
-      is_validation: bool [n].
+        folder: Where the shards are.
+        manifest: The manifest's content.
+        fingerprint: SHA-256 of the manifest's content but for `rejected.csv`, whose reasons tell
+            where the recordings lay.
+        records: Number of records, n.
+        record: object [n], the records' names.
+        patient: object [n], patient identifiers.
+        patient_code: int64 [n], patients numbered in the sorted order of their identifiers.
+        n_leads: int8 [n].
+        lead_ids: int8 [n, 15], index into `NOISE_LEADS` by slot, -1 beyond the record's leads.
+        scale_mv: float32 [n, 15], mV per int16 step, 0 beyond the record's leads.
+        risk: float32 [n], percent, NaN unknown.
+        completeness: float32 [n], share of the risk attributes known, NaN unknown.
+        age: float32 [n], years, NaN unknown.
+        male: float32 [n], 1 male, 0 female, NaN unknown.
+        is_validation: bool [n].
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -230,8 +236,7 @@ class ShardSet:
         faults = shard_faults(folder)
         if faults:
             raise ShardError("\n".join(faults))
-        content = json.dumps(self.manifest, sort_keys=True)
-        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        self.fingerprint = _fingerprint(self.manifest)
         table = pq.read_table(os.path.join(self.folder, INDEX), schema=INDEX_SCHEMA)
         self.records = table.num_rows
         self.record = table.column("record").to_numpy()
@@ -273,15 +278,15 @@ class ShardSet:
         """Reads one lead of each record, one request per shard.
 
         Args:
-          records: int [m], positions in the index.
-          slots: int [m], which of that record's leads, 0 ≤ slot < n_leads.
+            records: int [m], positions in the index.
+            slots: int [m], which of that record's leads, 0 ≤ slot < n_leads.
 
         Returns:
-          int16 [m, samples]; times `scale_mv[records, slots]` they are mV.
+            int16 [m, samples]; times `scale_mv[records, slots]` they are mV.
 
         Raises:
-          IndexError: A record or slot does not exist.
-          ShardError: A shard cannot be read.
+            IndexError: A record or slot does not exist.
+            ShardError: A shard cannot be read.
         """
         records, slots = np.asarray(records, np.int64), np.asarray(slots, np.int64)
         if records.size and (records.min() < 0 or records.max() >= self.records):
@@ -306,6 +311,12 @@ class ShardSet:
                     "find what is damaged with tools/write_shards.py --verify"
                 ) from error
         return out
+
+
+def _fingerprint(manifest: dict[str, Any]) -> str:
+    files = [entry for entry in manifest["files"] if entry["file"] != REJECTED]
+    content = json.dumps(manifest | {"files": files}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _floats(table: pa.Table, column: str) -> np.ndarray:

@@ -5,8 +5,6 @@ The last axis of every array is time; amplitudes are millivolts.
 
 import dataclasses
 import functools
-import hashlib
-import json
 import math
 from fractions import Fraction
 
@@ -20,13 +18,13 @@ class PreprocessingSpec:
     """The preprocessing that shards and checkpoints are made with and compared by.
 
     Attributes:
-      version: Raised whenever the code below changes the numbers it gives.
-      fs: Sampling rate after resampling, Hz.
-      samples: Length kept from the start of the recording, samples at `fs`.
-      band_hz: Corner frequencies of the band-pass, Hz.
-      order: Order of the Butterworth band-pass.
-      gaps: How missing samples are filled.
-      resampling: How the rate is changed.
+        version: Raised whenever the code below changes the numbers it gives.
+        fs: Sampling rate after resampling, Hz.
+        samples: Length kept from the start of the recording, samples at `fs`.
+        band_hz: Corner frequencies of the band-pass, Hz.
+        order: Order of the Butterworth band-pass.
+        gaps: How missing samples are filled.
+        resampling: How the rate is changed.
     """
 
     version: int = 1
@@ -46,10 +44,6 @@ class PreprocessingSpec:
         """Returns the spec as a JSON-ready dictionary."""
         return dataclasses.asdict(self) | {"band_hz": list(self.band_hz)}
 
-    def fingerprint(self) -> str:
-        """Returns the SHA-256 of the spec, hexadecimal."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
-
 
 PREPROCESSING = PreprocessingSpec()
 
@@ -59,19 +53,19 @@ class QualityLimits:
     """When a lead counts as unusable. Amplitudes in mV, times in seconds, shares in [0, 1].
 
     Attributes:
-      nonfinite_share: Missing samples. Up to here (half a second of ten, no more than one beat)
-        a straight line through the gap keeps the rest usable.
-      flat_range_mv: Peak-to-peak below this is no ECG: four steps of the coarsest recorders in use
-        (5 µV), well under the 0.1 mV of the smallest QRS.
-      flat_run_s: A constant stretch this long is a lost electrode: between beats muscle noise and
-        baseline move every recorder's last bit several times in half a second.
-      flat_share: Share of samples in such stretches.
-      clip_run_s: A plateau at the largest or smallest value this long is a limiter, not a
-        peak: a QRS stays within one step of its top for a few milliseconds.
-      clip_share: Share of samples on such plateaus: one clipped beat in ten seconds is tolerated.
-      saturation_mv: Distance from the lead's median that no heart reaches (the largest QRS are
-        about 5 mV); an amplifier at its rail does.
-      saturation_share: Share of samples beyond it.
+        nonfinite_share: Missing samples. Up to here (half a second of ten, no more than one beat)
+            a straight line through the gap keeps the rest usable.
+        flat_range_mv: Peak-to-peak below this is no ECG: four steps of the coarsest recorders in
+            use (5 µV), well under the 0.1 mV of the smallest QRS.
+        flat_run_s: A constant stretch this long is a lost electrode: between beats muscle noise and
+            baseline move every recorder's last bit several times in half a second.
+        flat_share: Share of samples in such stretches.
+        clip_run_s: A plateau at the largest or smallest value this long is a limiter, not a
+            peak: a QRS stays within one step of its top for a few milliseconds.
+        clip_share: Share of samples on such plateaus: one clipped beat in ten seconds is tolerated.
+        saturation_mv: Distance from the lead's median that no heart reaches (the largest QRS are
+            about 5 mV); an amplifier at its rail does.
+        saturation_share: Share of samples beyond it.
     """
 
     nonfinite_share: float = 0.05
@@ -91,13 +85,13 @@ def fill_gaps(x: ArrayLike) -> np.ndarray:
     """Replaces non-finite samples by straight lines, and by the nearest sample at the ends.
 
     Args:
-      x: [..., time].
+        x: [..., time].
 
     Returns:
-      float64 [..., time]; a copy only where there are gaps.
+        float64 [..., time]; a copy only where there are gaps.
 
     Raises:
-      ValueError: A channel has no finite sample at all.
+        ValueError: A channel has no finite sample at all.
     """
     x = np.asarray(x, np.float64)
     finite = np.isfinite(x)
@@ -139,16 +133,28 @@ def bandpass(
     (b, a) form, whose rounding shows at the 1e-3 level.
 
     Args:
-      x: [..., time], without gaps, longer than 33 samples at order 5.
-      fs: Sampling rate, Hz.
-      band_hz: Corner frequencies, Hz.
-      order: Filter order.
+        x: [..., time], without gaps, longer than 33 samples at order 5.
+        fs: Sampling rate, Hz.
+        band_hz: Corner frequencies, Hz.
+        order: Filter order.
 
     Returns:
-      float64 [..., time].
+        float64 [..., time].
     """
     b, a = _butterworth(float(fs), tuple(band_hz), order)
     return dsp.filtfilt(b, a, np.asarray(x, np.float64), axis=-1)
+
+
+def _resampling_ratio(fs_in: float, fs_out: float) -> Fraction:
+    if not (fs_in > 0 and fs_out > 0):
+        raise ValueError(f"sampling rates must be positive, got {fs_in} Hz and {fs_out} Hz")
+    # A rate such as 499.97 Hz has no small ratio; at this bound the time axis is right to 1e-8.
+    return (Fraction(fs_out) / Fraction(fs_in)).limit_denominator(10_000)
+
+
+def resampled_samples(samples: int, fs_in: float, fs_out: float) -> int:
+    """Returns how many samples at `fs_out` (Hz) `resample` makes of `samples` at `fs_in` (Hz)."""
+    return math.ceil(samples * _resampling_ratio(fs_in, fs_out))
 
 
 def resample(x: ArrayLike, fs_in: float, fs_out: float) -> np.ndarray:
@@ -158,18 +164,18 @@ def resample(x: ArrayLike, fs_in: float, fs_out: float) -> np.ndarray:
     that an electrode offset of several mV does not ring at the ends.
 
     Args:
-      x: [..., time], without gaps.
-      fs_in: Rate of `x`, Hz.
-      fs_out: Rate wanted, Hz.
+        x: [..., time], without gaps.
+        fs_in: Rate of `x`, Hz.
+        fs_out: Rate wanted, Hz.
 
     Returns:
-      float64 [..., ceil(time · fs_out / fs_in)].
+        float64 [..., ceil(time · fs_out / fs_in)].
+
+    Raises:
+        ValueError: A rate is not positive.
     """
     x = np.asarray(x, np.float64)
-    if not (fs_in > 0 and fs_out > 0):
-        raise ValueError(f"sampling rates must be positive, got {fs_in} Hz and {fs_out} Hz")
-    # A rate such as 499.97 Hz has no small ratio; at this bound the time axis is right to 1e-8.
-    ratio = (Fraction(fs_out) / Fraction(fs_in)).limit_denominator(10_000)
+    ratio = _resampling_ratio(fs_in, fs_out)
     if ratio == 1:
         return x
     return dsp.resample_poly(x, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
@@ -197,15 +203,15 @@ def preprocess(
     """Fills gaps, resamples, keeps the first `spec.samples` and band-passes exactly those.
 
     Args:
-      signal_mv: [leads, time] or [time], mV; NaN marks missing samples.
-      fs: Sampling rate, Hz.
-      spec: What to do.
+        signal_mv: [leads, time] or [time], mV; NaN marks missing samples.
+        fs: Sampling rate, Hz.
+        spec: What to do.
 
     Returns:
-      float64 [leads, spec.samples], mV.
+        float64 [leads, spec.samples], mV.
 
     Raises:
-      ValueError: The recording is too short, or a lead holds no finite sample.
+        ValueError: The recording is too short, or a lead holds no finite sample.
     """
     x = np.asarray(signal_mv, np.float64)[..., : native_samples(fs, spec)]
     x = resample(fill_gaps(x), fs, spec.fs)
@@ -257,12 +263,12 @@ def lead_faults(
     """Judges each lead of a recording before filtering.
 
     Args:
-      signal_mv: [leads, time], mV; NaN marks missing samples.
-      fs: Sampling rate, Hz.
-      limits: The thresholds.
+        signal_mv: [leads, time], mV; NaN marks missing samples.
+        fs: Sampling rate, Hz.
+        limits: The thresholds.
 
     Returns:
-      For each lead None or why it is unusable, beginning with "non-finite", "flat", "saturated"
-      or "clipped".
+        For each lead None or why it is unusable, beginning with "non-finite", "flat", "saturated"
+        or "clipped".
     """
     return [_lead_fault(x, fs, limits) for x in np.asarray(signal_mv, np.float64)]

@@ -3,31 +3,23 @@
 import dataclasses
 import os
 import posixpath
-import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from clef_jax.data.matching import (
+    PATIENT_COLUMNS,
+    STUDY_COLUMNS,
+    identifiers,
+    match_rows,
+    record_name,
+)
 from clef_jax.data.readers import find_recordings, parse_age
 from clef_jax.risk.columns import TableError, normalised, quantities, sexes
 from clef_jax.risk.table import read_table
 
 # Column names as `normalised` spells them, the preferred first.
-PATH_COLUMNS = (
-    "path",
-    "filename_hr",
-    "filename_lr",
-    "filename",
-    "file_name",
-    "record",
-    "record_name",
-    "record_id",
-    "id",
-)
-STUDY_COLUMNS = ("study_id", "study")
-PATIENT_COLUMNS = ("subject_id", "patient_id", "patient", "subject")
 AGE_COLUMNS = ("age", "age_at_ecg", "anchor_age")
 SEX_COLUMNS = ("sex", "gender")
 RISK_COLUMNS = ("risk", "score2_risk")
@@ -41,14 +33,14 @@ class MetadataTable:
     """A table of patients or recordings and which of its columns to take.
 
     Attributes:
-      path: CSV or Parquet file.
-      key_column: Says whose row it is: a record's path or name, a study or a patient. Found by
-        name when None, like the other columns.
-      patient_column: Patient identifiers.
-      age_column: Ages in years.
-      sex_column: Sexes.
-      sex_coding: What 0 and 1 mean as a sex, a key of `clef_jax.risk.columns.SEX_CODINGS`; known
-        for PTB-XL.
+        path: CSV or Parquet file.
+        key_column: Says whose row it is: a record's path or name, a study or a patient. Found by
+            name when None, like the other columns.
+        patient_column: Patient identifiers.
+        age_column: Ages in years.
+        sex_column: Sexes.
+        sex_coding: What 0 and 1 mean as a sex, a key of `clef_jax.risk.columns.SEX_CODINGS`; known
+            for PTB-XL.
     """
 
     path: str
@@ -64,10 +56,10 @@ class RiskTable:
     """A table of risks, by `tools/compute_risk.py` or as published with the original CLEF.
 
     Attributes:
-      path: CSV or Parquet file.
-      key_column: As of `MetadataTable`.
-      risk_column: Risk in percent.
-      completeness_column: Share of the risk's attributes that were known, 0 to 1.
+        path: CSV or Parquet file.
+        key_column: As of `MetadataTable`.
+        risk_column: Risk in percent.
+        completeness_column: Share of the risk's attributes that were known, 0 to 1.
     """
 
     path: str
@@ -82,16 +74,17 @@ def list_recordings(
     """Lists the recordings to ingest.
 
     Args:
-      folder: The records folder.
-      record_list: CSV with a column path (relative to `folder`), and subject_id and study_id where
-        known; every WFDB record in and below the folder when None.
+        folder: The records folder.
+        record_list: CSV with a column path (relative to `folder`), and subject_id and study_id
+            where known; every WFDB record in and below the folder when None.
 
     Returns:
-      A table of record (path relative to the folder, without suffix), patient and study (None where
-      unknown), in the order found; and (record, reason) of those left out as duplicates.
+        A table of record (path relative to the folder, without suffix), patient and study (None
+        where unknown), in the order found; and (record, reason) of those left out as duplicates.
 
     Raises:
-      TableError: There is nothing to list, a column is missing, or a path leaves the folder.
+        TableError: There is nothing to list, a column is missing, or a path leaves the folder.
+        OSError: A folder cannot be listed now.
     """
     if not os.path.isdir(folder):
         raise TableError(f"{folder}: no such folder; --records expects the folder of recordings")
@@ -105,7 +98,7 @@ def list_recordings(
         return pd.DataFrame({"record": names, "patient": None, "study": None}), []
     table = read_table(record_list)
     column = _column(table, ("path",), None, record_list, required="a record's path")
-    names = [_record_name(value) for value in table[column].fillna("").astype(str)]
+    names = [record_name(value) for value in table[column].fillna("").astype(str)]
     for number, (name, given) in enumerate(zip(names, table[column], strict=True), start=2):
         if posixpath.isabs(name) or name.split("/")[0] in ("..", ".", ""):
             raise TableError(
@@ -115,7 +108,7 @@ def list_recordings(
     records = pd.DataFrame({"record": names})
     for field, columns in (("patient", PATIENT_COLUMNS), ("study", STUDY_COLUMNS)):
         column = _column(table, columns, None, record_list)
-        records[field] = _identifiers(table[column]) if column else None
+        records[field] = identifiers(table[column]) if column else None
     return _without_duplicates(records)
 
 
@@ -137,7 +130,7 @@ def join_metadata(
     """Adds patient (where still unknown), age (float32, NaN) and sex (None) to each record.
 
     Returns:
-      The records with these columns, and how many of them the table describes.
+        The records with these columns, and how many of them the table describes.
     """
     records = records.assign(age=np.float32(np.nan), sex=None)
     if table is None:
@@ -156,7 +149,7 @@ def join_metadata(
         )
     values = pd.DataFrame(index=frame.index)
     if wanted["patient"]:
-        values["patient"] = _identifiers(frame[wanted["patient"]])
+        values["patient"] = identifiers(frame[wanted["patient"]])
     if wanted["age"]:
         ages = [parse_age(str(age)) for age in quantities(frame[wanted["age"]])]
         values["age"] = np.array(ages, np.float32)
@@ -167,7 +160,7 @@ def join_metadata(
             coding = "male0_female1"
         male = sexes(frame[wanted["sex"]], coding, source=table.path)
         values["sex"] = np.select([male == 1, male == 0], ["male", "female"], None)
-    rows = _matching_rows(records, frame, values, table.key_column, folder, table.path)
+    rows = match_rows(records, frame, values, table.key_column, folder, table.path)
     found = rows >= 0
     for field in values:
         taken = values[field].to_numpy()[rows[found]]
@@ -188,7 +181,7 @@ def join_risk(
     """Adds risk (percent) and completeness (share), float32 with NaN, to each record.
 
     Returns:
-      The records with these columns, and how many of them the table describes.
+        The records with these columns, and how many of them the table describes.
     """
     records = records.assign(risk=np.float32(np.nan), completeness=np.float32(np.nan))
     if table is None:
@@ -201,7 +194,7 @@ def join_risk(
     values = pd.DataFrame({"risk": _within(frame, risk, 100, "a percentage", source)})
     if share:
         values["completeness"] = _within(frame, share, 1, "a share", source)
-    rows = _matching_rows(records, frame, values, table.key_column, folder, source)
+    rows = match_rows(records, frame, values, table.key_column, folder, source)
     found = rows >= 0
     for field in values:
         column = records[field].to_numpy(copy=True)
@@ -246,128 +239,3 @@ def _column(
             f"{', '.join(frame.columns)}; rename it or name it by an option"
         )
     return None
-
-
-def _identifiers(values: pd.Series) -> np.ndarray:
-    """Returns identifiers as text, None where blank; 15709.0, as floats are saved, is 15709."""
-    words = values.astype("string").str.strip().str.replace(r"^(\d+)\.0+$", r"\1", regex=True)
-    return words.mask(words == "").to_numpy(object, na_value=None)
-
-
-def _record_name(path: str) -> str:
-    """Returns a path with forward slashes, without the suffix of a WFDB file, normalised."""
-    return posixpath.normpath(re.sub(r"\.(hea|dat|mat)$", "", path.strip().replace("\\", "/")))
-
-
-def _matching_rows(
-    records: pd.DataFrame,
-    frame: pd.DataFrame,
-    values: pd.DataFrame,
-    key_column: str | None,
-    folder: str,
-    source: str,
-) -> np.ndarray:
-    """Returns for each record the table row that describes it, int64 [records], -1 for none.
-
-    The most specific key that finds any record is used: paths and names, then studies, then
-    patients; among the path columns the one that finds most (PTB-XL has one for each rate).
-    """
-    studies = records["study"].where(
-        records["study"].notna(), records["record"].str.rsplit("/", n=1).str[-1]
-    )
-    kinds = (
-        (PATH_COLUMNS, None),
-        (STUDY_COLUMNS, studies),
-        (PATIENT_COLUMNS, records["patient"]),
-    )
-    looked_at = []
-    for names, keys in kinds:
-        best = None
-        for column in frame.columns:
-            if column != key_column if key_column else normalised(column) not in names:
-                continue
-            given = _identifiers(frame[column])
-            if keys is None:
-                found = _match_paths(records["record"], given, values, folder, source, column)
-            else:
-                found = _match_keys(keys.to_numpy(object), given, values, source, column)
-            example = next((value for value in given if value is not None), "nothing")
-            looked_at.append(f"{column} (such as {example!r})")
-            if best is None or (found >= 0).sum() > (best >= 0).sum():
-                best = found
-        if best is not None and (best >= 0).any():
-            return best
-    if not looked_at:
-        raise TableError(
-            f"{source}: no column {key_column or 'that says whose row it is'}; found "
-            f"{', '.join(frame.columns)}; expected a path, record, study or patient column, or "
-            "name one by an option"
-        )
-    first = records.iloc[0]
-    raise TableError(
-        f"{source}: no row belongs to any of the {len(records)} records. The table's keys: "
-        f"{', '.join(dict.fromkeys(looked_at))}. The first record: path {first['record']!r}, study "
-        f"{first['study'] or 'unknown'}, patient {first['patient'] or 'unknown'}. Check --records, "
-        "or name the right column by an option"
-    )
-
-
-def _row_of_key(
-    keys: Iterable[str | None], values: pd.DataFrame, source: str, column: str
-) -> dict[str, int]:
-    """Returns key -> row; rows that repeat a key must agree in every value taken from them."""
-    table = values.assign(_key=list(keys))
-    table = table[table["_key"].notna()].drop_duplicates()
-    again = table["_key"].duplicated(keep=False)
-    if again.any():
-        key = table["_key"][again].iloc[0]
-        rows = table[table["_key"] == key].drop(columns="_key").iloc[:2].to_dict("records")
-        raise TableError(
-            f"{source}: {column} {key!r} has rows that differ: {rows[0]} and {rows[1]}; expected "
-            "one row for each, or a column that tells recordings apart"
-        )
-    return dict(zip(table["_key"], table.index, strict=True))
-
-
-def _match_keys(keys, given, values, source, column) -> np.ndarray:
-    wanted = set(_identifiers(pd.Series(keys, dtype="object"))) - {None}
-    used = [key if key in wanted else None for key in given]
-    if not any(used):
-        return np.full(len(keys), -1)
-    row_of = _row_of_key(used, values, source, column)
-    return np.array([row_of.get(key, -1) for key in _identifiers(pd.Series(keys, dtype="object"))])
-
-
-def _match_paths(names, given, values, folder, source, column) -> np.ndarray:
-    """Matches where the table's path ends the record's full path, or failing that the reverse.
-
-    So a table may count its paths from above the records folder (records500/00000/00001_hr for a
-    record 00000/00001_hr) or give bare names, and paths of another computer still match.
-    """
-    root = posixpath.abspath(os.path.abspath(folder).replace(os.sep, "/"))
-    full = [f"{root}/{name}".split("/") for name in names]
-    paths = [None if path is None else _record_name(path) for path in given]
-    depths = sorted({path.count("/") + 1 for path in paths if path}, reverse=True)
-    keys = [["/".join(parts[-depth:]) for depth in depths] for parts in full]
-    row = _match_first(keys, paths, values, source, column)
-    if (row < 0).all():
-        below = max(name.count("/") + 1 for name in names)
-        paths = [None if path is None else "/".join(path.split("/")[-below:]) for path in paths]
-        row = _match_first([[name] for name in names], paths, values, source, column)
-    shared = [index for index, uses in Counter(row[row >= 0].tolist()).items() if uses > 1]
-    if shared:
-        both = np.flatnonzero(row == shared[0])[:2]
-        raise TableError(
-            f"{source}: {column} {given[shared[0]]!r} fits several records, such as "
-            f"{names.iloc[both[0]]} and {names.iloc[both[1]]}; expected paths that tell them apart"
-        )
-    return row
-
-
-def _match_first(keys, paths, values, source, column) -> np.ndarray:
-    wanted = {key for options in keys for key in options}
-    used = [path if path in wanted else None for path in paths]
-    if not any(used):
-        return np.full(len(keys), -1)
-    row_of = _row_of_key(used, values, source, column)
-    return np.array([next((row_of[k] for k in options if k in row_of), -1) for options in keys])

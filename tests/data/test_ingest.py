@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import os
 import pathlib
@@ -307,13 +308,13 @@ def test_each_rejection_names_file_and_reason(troubled, tmp_path):
     assert shards.age[0] == 61 and shards.male[0] == 0
     rejected = rejections(tmp_path / "out")
     expected = {
-        "short": "too short: 9.50 s, needs 10 s",
+        "short": "too short: 4750 samples at 500 Hz, needs 10 s",
         "microvolts": "the samples are probably µV; write /uV",
         "all_nan": "bad leads: aVL non-finite in 100% of samples",
         "flat": "bad leads: V1 flat: 0 µV peak to peak",
         "eleven": "missing leads: V6",
         "holter": "missing leads: none of the 12, only MLII, MV1, resp",
-        "truncated": "truncated: 2083 samples per lead, but truncated.hea declares 5000",
+        "truncated": "truncated: room for 2083 samples per lead, but truncated.hea declares 5000",
         "no_signal": "'no_signal.dat' cannot be read (No such file or directory)",
         "garbage": "unreadable",
         "rail": "saturated: beyond 15 mV in 11% of samples",
@@ -344,7 +345,95 @@ def test_everything_rejected_is_an_error(tmp_path):
     write_record(tmp_path / "records/a", ecg(1, seconds=5))
     with pytest.raises(IngestError, match=r"rejected\.csv: every record was rejected"):
         write(tmp_path / "records", tmp_path / "out")
-    assert rejections(tmp_path / "out")["a"]["reason"] == "too short: 5.00 s, needs 10 s"
+    assert rejections(tmp_path / "out")["a"]["reason"] == (
+        "too short: 2500 samples at 500 Hz, needs 10 s"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fs", "samples", "reason"),
+    [
+        (250, 2500, None),
+        (250, 2499, "too short: 2499 samples at 250 Hz, needs 10 s"),
+        # 10 s are 3333.3 samples, of which the last third resamples to nothing.
+        (333.33, 3333, None),
+        (333.33, 3332, "too short: 3332 samples at 333.33 Hz, needs 10 s"),
+        (75, 900, "too low a rate: 75 Hz cannot hold the band to 40 Hz"),
+    ],
+)
+def test_a_sample_short(tmp_path, fs, samples, reason):
+    write_record(tmp_path / "records/a", ecg(0))
+    write_record(tmp_path / "records/b", ecg(1, fs=fs, seconds=20)[:, :samples], fs=fs)
+    write(tmp_path / "records", tmp_path / "out")
+    found = {name: row["reason"] for name, row in rejections(tmp_path / "out").items()}
+    assert found == ({"b": reason} if reason else {})
+
+
+# --- faults that may pass ------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="reads a file that gives EIO")
+def test_a_failing_disk_stops_the_run_and_rejects_nothing(tmp_path):
+    records, out = tmp_path / "records", tmp_path / "out"
+    for seed, name in enumerate("abcz"):
+        write_record(records / name, ecg(seed))
+    (records / "b.hea").unlink()
+    (records / "b.hea").symlink_to("b.hea")
+    header = (records / "z.hea").read_text()
+    (records / "z.hea").unlink()
+    (records / "z.hea").symlink_to("/proc/self/mem")
+    run = [sys.executable, ROOT / "tools/write_shards.py", "--records", records, "--out", out]
+    run += ["--records_per_shard=1", "--workers=2"]
+    stopped = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert stopped.returncode == 1 and "Traceback" not in stopped.stderr
+    said = f"write_shards: {records}/z.hea: cannot be read now (Input/output error); try again: "
+    assert said + "run the same command again, finished shards are kept" in stopped.stderr
+    assert len(list((out / "parts").glob("part-*.parquet"))) == 3
+    assert not (out / "rejected.csv").exists() and not (out / "manifest.json").exists()
+    assert not list(out.rglob("*.tmp"))
+
+    (records / "z.hea").unlink()
+    (records / "z.hea").write_text(header)
+    summary = write(records, out, options=IngestOptions(records_per_shard=1))
+    assert summary.records_read == 1 and list(ShardSet(out).record) == ["a", "c", "z"]
+    assert "symbolic links" in rejections(out)["b"]["reason"]
+
+
+OUT_OF_MEMORY = """
+import re, resource, sys
+from clef_jax.data import ingest
+
+good, both, out = sys.argv[1:]
+options = ingest.IngestOptions(records_per_shard=1)
+ingest.write_shards(good, out + "_good", options=options, workers=1, progress=False)
+used = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
+try:
+    ingest.write_shards(both, out, options=options, workers=1, progress=False)
+except ingest.IngestError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory through /proc")
+def test_too_little_memory_stops_the_run_and_rejects_nothing(tmp_path):
+    write_record(tmp_path / "good/a", ecg(0))
+    write_record(tmp_path / "both/a", ecg(0))
+    # 11 s of 12 leads at 500 kHz are half a gigabyte of float64.
+    write_record(tmp_path / "both/b", np.zeros((12, 0)), fs=500_000)
+    header = (tmp_path / "both/b.hea").read_text()
+    (tmp_path / "both/b.hea").write_text(header.replace("500000 0", "500000 5500000"))
+    os.truncate(tmp_path / "both/b.dat", 12 * 2 * 5_500_000)
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY, tmp_path / "good", tmp_path / "both",
+         tmp_path / "out"], capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert f"{tmp_path}/both/b: not enough memory" in done.stderr and "--workers" in done.stderr
+    assert [p.name for p in (tmp_path / "out/parts").glob("*0.*")] and not list(
+        (tmp_path / "out").glob("*1.array_record")
+    )
 
 
 def test_duplicate_studies(mimic, tmp_path):
@@ -525,6 +614,10 @@ def test_manifest_counts(mimic, tmp_path):
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["records"] == 24 and manifest["train"] + manifest["validation"] == 24
     assert [entry["file"] for entry in manifest["files"]] == [
-        "leads-00000.array_record", "index.parquet",
+        "leads-00000.array_record", "index.parquet", "rejected.csv",
     ]  # fmt: skip
+    for entry in manifest["files"]:
+        content = (tmp_path / "out" / entry["file"]).read_bytes()
+        assert entry["bytes"] == len(content)
+        assert entry["sha256"] == hashlib.sha256(content).hexdigest()
     assert len(STANDARD_LEADS) * 24 * 10_000 < manifest["files"][0]["bytes"]

@@ -1,5 +1,7 @@
 import csv
+import os
 import pathlib
+import resource
 import warnings
 
 import numpy as np
@@ -8,11 +10,13 @@ import pytest
 from clef_jax.data.leads import STANDARD_LEADS, canonical_lead
 from clef_jax.data.readers import (
     RecordingError,
+    RecordingUnavailable,
     find_recordings,
     parse_age,
     parse_sex,
     read_header,
     read_recording,
+    read_signal,
 )
 
 with warnings.catch_warnings():
@@ -222,11 +226,58 @@ def test_truncated_signal(tmp_path, fmt):
         read_recording(tmp_path / "r")
 
 
+@pytest.mark.parametrize("fmt", ["16", "212", "16x2"])
+def test_a_header_that_declares_terabytes_takes_no_memory(tmp_path, fmt):
+    write_record(tmp_path)
+    edit_header(tmp_path, "r 12 500 5000", "r 12 1e9 20000000000")
+    header = tmp_path / "r.hea"
+    header.write_text(header.read_text().replace("r.dat 16 ", f"r.dat {fmt} "))
+    with pytest.raises(RecordingError, match=r"r\.dat: truncated: room for .* 20000000000; copy"):
+        read_recording(tmp_path / "r")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="reads a file that gives EIO")
+def test_a_fault_that_may_pass_is_told_from_one_that_lies_in_the_file(tmp_path):
+    write_record(tmp_path)
+    (tmp_path / "r.hea").unlink()
+    (tmp_path / "r.hea").symlink_to("/proc/self/mem")
+    with pytest.raises(RecordingUnavailable, match=r"r\.hea: cannot be read now \(Input/output"):
+        read_header(tmp_path / "r")
+    (tmp_path / "r.hea").unlink()
+    (tmp_path / "r.hea").symlink_to("r.hea")
+    (tmp_path / "folder.hea").mkdir()
+    for name, reason in (("r", "symbolic links"), ("folder", "Is a directory"), ("x", "No such")):
+        with pytest.raises(RecordingError, match=f"{name}.hea: cannot be read .*{reason}") as error:
+            read_header(tmp_path / name)
+        assert not isinstance(error.value, RecordingUnavailable)
+
+
+def test_too_many_open_files_is_a_fault_that_may_pass(tmp_path):
+    x = write_record(tmp_path)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    lowest_free = os.open(tmp_path, os.O_RDONLY)
+    os.close(lowest_free)
+    header = read_header(tmp_path / "r")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        with pytest.raises(RecordingUnavailable, match=r"'r\.dat' cannot be read now \(Too many"):
+            read_signal(header)
+        with pytest.raises(OSError, match="Too many open files"):
+            find_recordings(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    np.testing.assert_allclose(read_signal(header).signal_mv, x / 1000)
+    assert find_recordings(tmp_path) == [str(tmp_path / "r")]
+
+
 def test_truncated_mat(tmp_path, real_data):
     source = real_data / "challenge-2021/georgia/E07500"
     (tmp_path / "E07500.hea").write_bytes(source.with_suffix(".hea").read_bytes())
     (tmp_path / "E07500.mat").write_bytes(source.with_suffix(".mat").read_bytes()[:50_024])
-    expected = r"E07500\.mat: truncated: 2083 samples per lead, but E07500\.hea declares 5000"
+    expected = (
+        r"E07500\.mat: truncated: room for 2083 samples per lead, but E07500\.hea declares 5000"
+    )
     with pytest.raises(RecordingError, match=expected):
         read_recording(tmp_path / "E07500")
 

@@ -13,11 +13,11 @@ from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.readers import read_recording
 from clef_jax.data.shards import ShardError, ShardSet, quantise, shard_faults
 from clef_jax.data.signals import preprocess
-from clef_jax.data.tables import MetadataTable
+from clef_jax.data.tables import MetadataTable, RiskTable
 
 
 @pytest.fixture(scope="module")
-def finished(real_data, tmp_path_factory):
+def real_shards(real_data, tmp_path_factory):
     """12 PTB-XL records and one with 15 leads, in three shards."""
     base = tmp_path_factory.mktemp("shards")
     sources = sorted((real_data / "ptb-xl/records500/00000").glob("*"))[:24]
@@ -36,8 +36,8 @@ def finished(real_data, tmp_path_factory):
 
 
 @pytest.fixture
-def copied(finished, tmp_path):
-    shutil.copytree(finished / "out", tmp_path / "out")
+def copied(shards_folder, tmp_path):
+    shutil.copytree(shards_folder, tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -59,15 +59,13 @@ def test_quantising_keeps_half_a_step():
     assert not steps[3].any()
 
 
-def test_shards_hold_the_preprocessed_leads(finished):
-    shards = ShardSet(finished / "out")
-    assert shards.records == len(shards) == 13
+def require_preprocessed_leads(shards, folder):
     records, slots = every_lead(shards)
     steps = shards.read(records, slots)
-    assert steps.dtype == np.int16 and steps.shape == (12 * 12 + 15, 5000)
+    assert steps.dtype == np.int16 and steps.shape == (shards.n_leads.sum(), 5000)
     scale = shards.scale_mv[records, slots].astype(np.float64)
     for i in range(shards.records):
-        recording = read_recording(finished / shards.record[i])
+        recording = read_recording(folder / shards.record[i])
         leads = [NOISE_LEADS[k] for k in shards.lead_ids[i, : shards.n_leads[i]]]
         order = [recording.leads.index(lead) for lead in leads]
         expected = preprocess(recording.signal_mv[order], recording.fs)
@@ -77,8 +75,21 @@ def test_shards_hold_the_preprocessed_leads(finished):
         assert (error <= 0.5001 * scale[mine, None] + 1e-6).all()
 
 
-def test_columns(finished, real_data):
-    shards = ShardSet(finished / "out")
+def test_shards_hold_the_preprocessed_leads(shards_folder):
+    shards = ShardSet(shards_folder)
+    assert shards.records == len(shards) == len(pq.read_table(shards_folder / "index.parquet"))
+    assert (shards.n_leads == 12).all()
+    require_preprocessed_leads(shards, shards_folder.parent / "cohort")
+
+
+def test_real_shards_hold_the_preprocessed_leads(real_shards):
+    shards = ShardSet(real_shards / "out")
+    assert sorted(shards.n_leads) == [12] * 12 + [15]
+    require_preprocessed_leads(shards, real_shards)
+
+
+def test_columns_of_tables_and_headers(real_shards):
+    shards = ShardSet(real_shards / "out")
     assert list(shards.record) == sorted(shards.record)
     frank = shards.n_leads == 15
     assert frank.sum() == 1 and (shards.n_leads[~frank] == 12).all()
@@ -97,8 +108,8 @@ def test_columns(finished, real_data):
     assert 0 < shards.is_validation.sum() < 13
 
 
-def test_any_order_and_repetition(finished):
-    shards = ShardSet(finished / "out")
+def test_any_order_and_repetition(shards_folder):
+    shards = ShardSet(shards_folder)
     records, slots = every_lead(shards)
     everything = shards.read(records, slots)
     pick = np.random.default_rng(0).integers(0, len(records), 300)
@@ -106,8 +117,8 @@ def test_any_order_and_repetition(finished):
     assert shards.read([], []).shape == (0, 5000)
 
 
-def test_an_entry_is_what_the_index_says(finished):
-    out = finished / "out"
+def test_an_entry_is_what_the_index_says(shards_folder):
+    out = shards_folder
     index = pq.read_table(out / "index.parquet").to_pylist()
     shards = ShardSet(out)
     for i, row in enumerate(index):
@@ -116,11 +127,11 @@ def test_an_entry_is_what_the_index_says(finished):
         np.testing.assert_array_equal(shards.read([i], [2])[0], entry)
 
 
-def test_threads_and_pickling(finished):
-    shards = ShardSet(finished / "out")
+def test_threads_and_pickling(shards_folder):
+    shards = ShardSet(shards_folder)
     records, slots = every_lead(shards)
     expected = shards.read(records, slots)
-    copy = pickle.loads(pickle.dumps(ShardSet(finished / "out")))
+    copy = pickle.loads(pickle.dumps(ShardSet(shards_folder)))
     assert copy.fingerprint == shards.fingerprint
 
     def read(seed):
@@ -131,10 +142,10 @@ def test_threads_and_pickling(finished):
         assert all(pool.map(read, range(64)))
 
 
-@pytest.mark.parametrize(("record", "slot"), [(13, 0), (-1, 0), (0, 12), (0, -1)])
-def test_reading_what_is_not_there(finished, record, slot):
+@pytest.mark.parametrize(("record", "slot"), [(10_000, 0), (-1, 0), (0, 12), (0, -1)])
+def test_reading_what_is_not_there(shards_folder, record, slot):
     with pytest.raises(IndexError):
-        ShardSet(finished / "out").read([0, record], [0, slot])
+        ShardSet(shards_folder).read([0, record], [0, slot])
 
 
 def edit_manifest(folder, **changes):
@@ -172,7 +183,7 @@ def test_a_damaged_manifest_is_refused(copied):
         ShardSet(copied)
 
 
-def test_a_truncated_shard_is_refused_and_rewritten(copied, finished, real_data):
+def test_a_truncated_shard_is_refused_and_rewritten(copied, shards_folder):
     shard = copied / "leads-00001.array_record"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1000])
@@ -184,17 +195,20 @@ def test_a_truncated_shard_is_refused_and_rewritten(copied, finished, real_data)
     with pytest.raises(ShardError, match=r"leads-00001\.array_record: missing"):
         ShardSet(copied)
     other = (copied / "leads-00000.array_record").stat().st_mtime_ns
+    cohort = shards_folder.parent / "cohort"
     write_shards(
-        finished,
+        cohort,
         copied,
-        metadata=MetadataTable(str(real_data / "ptb-xl/ptbxl_database.csv")),
-        options=IngestOptions(records_per_shard=5, validation_fraction=0.3),
+        record_list=str(cohort / "record_list.csv"),
+        metadata=MetadataTable(str(cohort / "metadata.csv")),
+        risk=RiskTable(str(cohort.parent / "risk.parquet")),
+        options=IngestOptions(records_per_shard=16, validation_fraction=0.3),
         workers=1,
         progress=False,
     )
     assert shard.read_bytes() == whole
     assert (copied / "leads-00000.array_record").stat().st_mtime_ns == other
-    assert ShardSet(copied).fingerprint == ShardSet(finished / "out").fingerprint
+    assert ShardSet(copied).fingerprint == ShardSet(shards_folder).fingerprint
 
 
 def test_checksums_find_a_flipped_bit(copied):
@@ -205,3 +219,15 @@ def test_checksums_find_a_flipped_bit(copied):
     assert shard_faults(copied) == []
     (fault,) = shard_faults(copied, checksums=True)
     assert str(shard) in fault and "checksum" in fault and "write_shards.py again" in fault
+
+
+def test_the_fingerprint_is_of_the_content_and_not_of_where_it_came_from(copied, shards_folder):
+    shards = ShardSet(copied)
+    files = {entry["file"]: entry for entry in shards.manifest["files"]}
+    assert set(files) >= {"index.parquet", "rejected.csv", "leads-00000.array_record"}
+    files["rejected.csv"]["sha256"] = "another"
+    edit_manifest(copied, files=list(files.values()))
+    assert ShardSet(copied).fingerprint == shards.fingerprint == ShardSet(shards_folder).fingerprint
+    files["index.parquet"]["sha256"] = "another"
+    edit_manifest(copied, files=list(files.values()))
+    assert ShardSet(copied).fingerprint != shards.fingerprint

@@ -1,0 +1,97 @@
+"""From finished shards to a finished set: one index, one list of rejections, the manifest last."""
+
+import os
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clef_jax.data import shards
+from clef_jax.data.parts import (
+    file_of,
+    read_facts,
+    read_part,
+    read_rejections,
+    write_rejections,
+)
+from clef_jax.data.plan import IngestError
+from clef_jax.data.replacing import replacing, write_json
+from clef_jax.data.signals import PREPROCESSING
+
+
+def merge_parts(
+    out: str,
+    n_shards: int,
+    left_out: list[tuple[str, str]],
+    records_folder: str,
+    plan: dict[str, Any],
+) -> dict[str, Any]:
+    """Writes index, rejections and, last, the manifest.
+
+    Of records with the same samples the first is kept.
+
+    Args:
+        out: Folder of the shards, all finished.
+        n_shards: How many.
+        left_out: (record, reason) of records that were not planned.
+        records_folder: Where the records are.
+        plan: What the shards were made from.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        IngestError: Every record was rejected.
+    """
+    index, duplicates = _without_same_samples(
+        pa.concat_tables([read_part(out, shard) for shard in range(n_shards)])
+    )
+    rejected = [(name, file_of(name, records_folder), why) for name, why in left_out]
+    for shard in range(n_shards):
+        rejected += read_rejections(out, shard)
+    rejected += [(name, file_of(name, records_folder), why) for name, why in duplicates]
+    rejected_path = os.path.join(out, shards.REJECTED)
+    write_rejections(rejected_path, rejected)
+    if not index.num_rows:
+        raise IngestError(f"{rejected_path}: every record was rejected; see there why")
+    index_path = os.path.join(out, shards.INDEX)
+    with replacing(index_path) as temporary:
+        pq.write_table(index, temporary)
+    facts = [read_facts(out, shard) for shard in range(n_shards)]
+    validation = pc.sum(pc.equal(index.column("split"), "validation")).as_py()
+    manifest = {
+        "format_version": shards.FORMAT_VERSION,
+        "preprocessing": PREPROCESSING.to_dict(),
+        "plan": plan,
+        "records": index.num_rows,
+        "patients": pc.count_distinct(index.column("patient")).as_py(),
+        "train": index.num_rows - validation,
+        "validation": validation,
+        "rejected": dict(Counter(reason.split(":")[0] for _, _, reason in rejected)),
+        "patients_from_records": sum(f["patients_from_records"] for f in facts),
+        "einthoven_violations": sum(f["einthoven_violations"] for f in facts),
+        "risk_known": index.num_rows - index.column("risk").null_count,
+        "files": [
+            *({key: f[key] for key in ("file", "bytes", "sha256")} for f in facts),
+            shards.manifest_entry(index_path, shards.INDEX),
+            shards.manifest_entry(rejected_path, shards.REJECTED),
+        ],
+    }
+    write_json(os.path.join(out, shards.MANIFEST), manifest)
+    return manifest
+
+
+def _without_same_samples(index: pa.Table) -> tuple[pa.Table, list[tuple[str, str]]]:
+    content = index.column("content").to_pandas()
+    again = content.duplicated().to_numpy()
+    duplicates = []
+    if again.any():
+        names = index.column("record").to_pandas()
+        first = names.groupby(content).first()
+        duplicates = [
+            (name, f"duplicate samples: identical to {first[value]}")
+            for name, value in zip(names[again], content[again], strict=True)
+        ]
+    return index.filter(pa.array(~again)).drop_columns("content"), duplicates

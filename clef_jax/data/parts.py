@@ -1,0 +1,198 @@
+"""One shard's share of the plan: written, and found finished by a later run.
+
+A finished shard is its data file, its rejections and, renamed into place last, its part of the
+index, which carries what the manifest needs of it.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clef_jax.data import shards
+from clef_jax.data.plan import IngestError, IngestOptions
+from clef_jax.data.prepare import PreparedRecord, Rejection, prepare_record
+from clef_jax.data.readers import RecordingError, RecordingUnavailable
+from clef_jax.data.replacing import replacing
+
+PARTS = "parts"
+
+_PART_FACTS = b"clef_jax"
+_PART_SCHEMA = shards.INDEX_SCHEMA.append(pa.field("content", pa.binary(16)))
+_REJECTED_HEADER = ("record", "file", "reason")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardTask:
+    """What a worker needs to write one shard.
+
+    Attributes:
+        shard: Its number.
+        rows: Its records, joined with what the tables say.
+        records_folder: Where they are.
+        confine: Whether to refuse files that lie elsewhere.
+        out: Folder of the shards.
+        options: What to keep and how.
+        plan: The plan's fingerprint.
+    """
+
+    shard: int
+    rows: pd.DataFrame
+    records_folder: str
+    confine: bool
+    out: str
+    options: IngestOptions
+    plan: str
+
+
+def is_validation_patient(patient: str, fraction: float) -> bool:
+    """Says whether a patient is held out, by a hash of the identifier alone: stable for ever."""
+    digest = hashlib.sha256(patient.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < fraction * 2**64
+
+
+def file_of(record: str, folder: str) -> str:
+    """Returns the path of a record, whose name has forward slashes, without suffix."""
+    return os.path.join(folder, *record.split("/"))
+
+
+def write_rejections(path: str, rows: list[tuple[str, str, str]]) -> None:
+    """Writes (record, file, reason) of records left out, with a header line."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(_REJECTED_HEADER)
+        writer.writerows(rows)
+
+
+def write_shard(task: ShardTask, advance: Callable[[], None]) -> None:
+    """Reads the task's records and leaves the shard's three files, data first and part last.
+
+    Args:
+        task: What to write.
+        advance: Called after each record.
+
+    Raises:
+        IngestError: A record could not be read, but perhaps can be later; nothing is left behind.
+    """
+    rows, rejected = [], []
+    own_patients = violations = 0
+    with replacing(os.path.join(task.out, shards.shard_file(task.shard))) as temporary:
+        writer = shards.ShardWriter(temporary)
+        for row in task.rows.itertuples(index=False):
+            try:
+                prepared = _prepare(task, row.record)
+            except Rejection as why:
+                rejected.append((row.record, file_of(row.record, task.records_folder), str(why)))
+            else:
+                first = writer.write(prepared.steps)
+                rows.append(_index_row(task, row, prepared, first))
+                own_patients += not isinstance(row.patient, str) and not prepared.header.patient
+                violations += prepared.contradicts_einthoven
+            advance()
+        writer.close()
+        facts = shards.manifest_entry(temporary, shards.shard_file(task.shard)) | {
+            "plan": task.plan,
+            "patients_from_records": own_patients,
+            "einthoven_violations": violations,
+        }
+    write_rejections(_rejections_file(task.out, task.shard), rejected)
+    part = pa.Table.from_pylist(rows, schema=_PART_SCHEMA)
+    part = part.replace_schema_metadata({_PART_FACTS: json.dumps(facts)})
+    with replacing(_part_file(task.out, task.shard)) as temporary:
+        pq.write_table(part, temporary)
+
+
+def is_finished(out: str, shard: int, plan: str) -> bool:
+    """Says whether an earlier run with the same plan has written a shard, and it is still whole."""
+    try:
+        facts = read_facts(out, shard)
+        size = os.path.getsize(os.path.join(out, facts["file"]))
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return (
+        facts["plan"] == plan
+        and size == facts["bytes"]
+        and os.path.isfile(_rejections_file(out, shard))
+    )
+
+
+def read_facts(out: str, shard: int) -> dict[str, Any]:
+    """Returns a finished shard's file, bytes, sha256, plan and counts."""
+    return json.loads(pq.read_schema(_part_file(out, shard)).metadata[_PART_FACTS])
+
+
+def read_part(out: str, shard: int) -> pa.Table:
+    """Returns a finished shard's rows of the index, and content, a hash of each one's samples."""
+    return pq.read_table(_part_file(out, shard)).replace_schema_metadata()
+
+
+def read_rejections(out: str, shard: int) -> list[tuple[str, str, str]]:
+    """Returns (record, file, reason) of the records that a finished shard left out."""
+    with open(_rejections_file(out, shard), newline="", encoding="utf-8") as stream:
+        return [(record, file, reason) for record, file, reason in list(csv.reader(stream))[1:]]
+
+
+def _part_file(out: str, shard: int) -> str:
+    return os.path.join(out, PARTS, f"part-{shard:05d}.parquet")
+
+
+def _rejections_file(out: str, shard: int) -> str:
+    return os.path.join(out, PARTS, f"rejected-{shard:05d}.csv")
+
+
+def _prepare(task: ShardTask, record: str) -> PreparedRecord:
+    file = file_of(record, task.records_folder)
+    try:
+        return prepare_record(
+            file,
+            confine_to=task.records_folder if task.confine else None,
+            min_leads=task.options.min_leads,
+            adu_per_mv=task.options.adu_per_mv,
+            quality=task.options.quality,
+        )
+    except Rejection:
+        raise
+    except RecordingUnavailable as error:
+        raise IngestError(
+            f"{error}: run the same command again, finished shards are kept. A file that never "
+            "becomes readable can be replaced by an empty one, which is then rejected"
+        ) from error
+    except MemoryError as error:
+        raise IngestError(
+            f"{file}: not enough memory to read it ({error}); run the same command again with "
+            "fewer --workers, finished shards are kept"
+        ) from error
+    except RecordingError as error:
+        raise Rejection(f"unreadable: {error}") from error
+    except Exception as error:
+        # Among 800,000 files some are broken in ways nobody foresaw: report, go on.
+        raise Rejection(f"failed: {type(error).__name__}: {error}") from error
+
+
+def _index_row(task: ShardTask, row, prepared: PreparedRecord, first_entry: int) -> dict[str, Any]:
+    header = prepared.header
+    patient = row.patient if isinstance(row.patient, str) else header.patient or row.record
+    held_out = is_validation_patient(patient, task.options.validation_fraction)
+    return {
+        "record": row.record,
+        "patient": patient,
+        "study": row.study if isinstance(row.study, str) else None,
+        "leads": list(prepared.leads),
+        "scale_mv": prepared.scale_mv.tolist(),
+        "shard": task.shard,
+        "first_entry": first_entry,
+        "risk": None if np.isnan(row.risk) else float(row.risk),
+        "completeness": None if np.isnan(row.completeness) else float(row.completeness),
+        "age": header.age if np.isnan(row.age) else float(row.age),
+        "sex": row.sex if isinstance(row.sex, str) else header.sex,
+        "split": "validation" if held_out else "train",
+        "content": hashlib.blake2b(prepared.steps, digest_size=16).digest(),
+    }
