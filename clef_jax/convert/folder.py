@@ -1,0 +1,90 @@
+"""Conversions from file to encoder folder and back, as the commands do them."""
+
+import os
+import shutil
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from clef_jax import checkpoint
+from clef_jax.convert.state_dict import ConversionError, Report
+from clef_jax.convert.torch_checkpoint import read_torch_checkpoint, write_torch_checkpoint
+from clef_jax.embedding import encoder_meta, load_encoder
+from clef_jax.models import EncoderConfig
+
+CLASSIFIER = "classifier.npz"
+
+
+def _save(folder: str, params: Mapping, meta: dict, classifier: dict | None) -> None:
+    """Writes an encoder folder with its classifier; the folder appears once it is whole."""
+    unfinished = f"{folder}.tmp-{os.getpid()}"
+    try:
+        checkpoint.save_encoder(unfinished, params, meta)
+        if classifier is not None:
+            np.savez(os.path.join(unfinished, CLASSIFIER), **classifier)
+        os.rename(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def convert_to_folder(
+    source: str | os.PathLike, folder: str | os.PathLike
+) -> tuple[EncoderConfig, Report, dict]:
+    """Converts a PyTorch checkpoint to an encoder folder for `load_encoder` and pretraining.
+
+    Args:
+        source: A released CLEF file, one trained with the original project, or ECGFounder's.
+        folder: Where to write; must not exist yet.
+
+    Returns:
+        The size, the conversion's report and the folder's meta record.
+
+    Raises:
+        ConversionError: The folder exists, or `read_torch_checkpoint` refuses the file.
+    """
+    folder = os.path.abspath(folder)
+    if os.path.exists(folder):
+        raise ConversionError(f"{folder}: exists already; choose another folder or remove it")
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    config, params, report = read_torch_checkpoint(source)
+    # As device arrays the weights are neither copied for the fingerprint nor once more for saving.
+    params = jax.device_put(params)
+    provenance = {
+        "source": report.source,
+        "ignored": {rule: len(keys) for rule, keys in report.ignored.items()},
+        "cast": report.cast,
+        "warnings": report.warnings,
+    }
+    meta = encoder_meta(config, params, provenance)
+    _save(folder, params, meta, report.classifier)
+    return config, report, meta
+
+
+def export_to_torch(folder: str | os.PathLike, target: str | os.PathLike) -> EncoderConfig:
+    """Writes an encoder folder, or a pretraining workdir's encoder, as a file for the original.
+
+    Returns:
+        The size.
+    """
+    encoder = load_encoder(folder)
+    write_torch_checkpoint(target, encoder.config, encoder.params)
+    return encoder.config
+
+
+def report_lines(config: EncoderConfig, report: Report, meta: Mapping) -> list[str]:
+    """Returns the conversion's report as lines for a terminal."""
+    source = report.source
+    lines = [
+        f"{source['file']}: {config.name}, {report.parameters:,} parameters used, "
+        f"{config.in_channels} input channel(s), {source['bytes']:,} bytes",
+        f"sha256 {source['sha256']}",
+        f"md5 {source['md5']}",
+        f"fingerprint {meta['fingerprint']}",
+    ]
+    lines += [f"ignored {len(keys)} keys: {rule}" for rule, keys in report.ignored.items()]
+    if report.cast:
+        lines.append(f"cast to float32: {', '.join(report.cast)}")
+    if report.classifier is not None:
+        lines.append(f"classifier kept: {report.classifier['bias'].size} classes")
+    return lines + [f"WARNING: {warning}" for warning in report.warnings]
