@@ -1,0 +1,193 @@
+"""EDF, DICOM, CSV and NPY files against what wrote or ships them."""
+
+import datetime
+import pathlib
+
+import numpy as np
+import pydicom
+import pyedflib
+import pytest
+from pydicom.data import get_testdata_file
+
+from clef_jax.data import formats, readers
+from clef_jax.data.leads import STANDARD_LEADS
+from clef_jax.data.readers import RecordingError
+
+DICOM = get_testdata_file("waveform_ecg.dcm", download=False)
+DICOM_BYTES = pathlib.Path(DICOM).read_bytes()
+
+
+def write_edf(path, signals, labels, units, fs=200, file_type=pyedflib.FILETYPE_EDFPLUS):
+    with pyedflib.EdfWriter(str(path), len(signals), file_type) as edf:
+        edf.setSignalHeaders(
+            [
+                {
+                    "label": label,
+                    "dimension": unit,
+                    "sample_frequency": fs,
+                    "physical_max": 5000.0 if unit == "uV" else 5.0,
+                    "physical_min": -5000.0 if unit == "uV" else -5.0,
+                    "digital_max": 32767,
+                    "digital_min": -32768,
+                }
+                for label, unit in zip(labels, units, strict=True)
+            ]
+        )
+        edf.setPatientCode("p17")
+        edf.setSex(1)
+        edf.setBirthdate(datetime.date(1950, 6, 1))
+        edf.setStartdatetime(datetime.datetime(2010, 6, 2, 12))
+        edf.writeSamples([np.asarray(signal, np.float64) for signal in signals])
+    return path
+
+
+def test_dicom_is_the_rhythm_strip_in_millivolts():
+    recording = formats.read(DICOM)
+    assert recording.leads == STANDARD_LEADS
+    assert (recording.fs, recording.signal_mv.shape) == (1000.0, (12, 10_000))
+    assert (recording.patient, recording.age, recording.sex) == ("642341", 42.0, "female")
+    # 1.25 µV a step, by the object's Channel Sensitivity
+    raw = pydicom.dcmread(DICOM).WaveformSequence[0].WaveformData
+    raw = np.frombuffer(raw, "<i2").reshape(10_000, 12)
+    np.testing.assert_allclose(recording.signal_mv, raw.T * 1.25e-3, rtol=0, atol=1e-12)
+    limb = dict(zip(recording.leads, recording.signal_mv, strict=True))
+    np.testing.assert_allclose(limb["III"], limb["II"] - limb["I"], rtol=0, atol=0.005)
+
+
+def test_parts_and_leads_of_a_dicom():
+    whole = formats.read(DICOM)
+    part = formats.read(DICOM, leads=["lead v2", "avr"], start=100, stop=250)
+    assert part.leads == ("V2", "aVR")
+    np.testing.assert_array_equal(part.signal_mv, whole.signal_mv[[7, 3], 100:250])
+
+
+def test_dicom_leads_by_code_baseline_and_padding(tmp_path):
+    dataset = pydicom.dcmread(DICOM)
+    group = dataset.WaveformSequence[0]
+    channel = group.ChannelDefinitionSequence[0]
+    channel.ChannelSourceSequence[0].CodeMeaning = "Ableitung eins"
+    channel.ChannelBaseline = "80"
+    samples = np.frombuffer(group.WaveformData, "<i2").reshape(10_000, 12).copy()
+    samples[5, 0] = -32768
+    group.WaveformData = samples.tobytes()
+    group.add_new("WaveformPaddingValue", "OW", np.int16(-32768).tobytes())
+    dataset.save_as(tmp_path / "coded")
+    actual = formats.read(tmp_path / "coded")
+    assert actual.leads[0] == "I"
+    expected = samples[:, 0] * 1.25e-3 + 0.08
+    expected[5] = np.nan
+    np.testing.assert_allclose(actual.signal_mv[0], expected, rtol=0, atol=1e-12)
+
+
+def test_dicom_without_waveforms_or_units(tmp_path):
+    image = get_testdata_file("CT_small.dcm", download=False)
+    with pytest.raises(RecordingError, match="without a Waveform Sequence .CT"):
+        formats.read(image)
+    dataset = pydicom.dcmread(DICOM)
+    channel = dataset.WaveformSequence[0].ChannelDefinitionSequence[0]
+    channel.ChannelSensitivityUnitsSequence[0].CodeValue = "mm[Hg]"
+    dataset.save_as(tmp_path / "pressure.dcm")
+    with pytest.raises(RecordingError, match="Units of I are 'mm.hg.'"):
+        formats.read(tmp_path / "pressure.dcm")
+    (tmp_path / "cut.dcm").write_bytes(DICOM_BYTES[:20_000])
+    with pytest.raises(RecordingError, match="cut.dcm"):
+        formats.read(tmp_path / "cut.dcm")
+
+
+def test_edf(tmp_path):
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=(2, 2400)) * 0.5
+    eeg = rng.normal(size=2400)
+    labels, units = ["ECG II", "EEG Fpz-Cz", "V1"], ["uV", "uV", "mV"]
+    path = write_edf(tmp_path / "a.edf", [1000 * one, eeg, two], labels, units)
+    recording = formats.read(path)
+    assert (recording.leads, recording.fs) == (("II", "V1"), 200.0)
+    assert (recording.patient, recording.sex) == ("p17", "male")
+    assert recording.age == pytest.approx(60.0, abs=0.01)
+    step = 10.0 / 65_535
+    np.testing.assert_allclose(recording.signal_mv, [one, two], rtol=0, atol=step)
+    part = formats.read(path, leads=["v1"], start=500, stop=900)
+    np.testing.assert_array_equal(part.signal_mv, recording.signal_mv[1:, 500:900])
+
+
+def test_bad_edf(tmp_path):
+    (tmp_path / "a.edf").write_bytes(b"0       not an EDF")
+    with pytest.raises(RecordingError, match="a.edf.*not a readable EDF"):
+        formats.read(tmp_path / "a.edf")
+    write_edf(tmp_path / "b.edf", [np.zeros(400)], ["SpO2"], ["%"])
+    with pytest.raises(RecordingError, match="no channel in V.*SpO2"):
+        formats.read(tmp_path / "b.edf")
+
+
+def test_csv_with_and_without_names(tmp_path):
+    signal = np.random.default_rng(0).normal(size=(2, 50))
+    signal[1, 7] = np.nan
+    columns = np.column_stack([np.arange(50) / 250, *signal])
+    named = tmp_path / "named.csv"
+    np.savetxt(named, columns, delimiter=",", header="time,lead II,avf", comments="")
+    recording = formats.read(named, fs=250)
+    assert (recording.leads, recording.fs) == (("II", "aVF"), 250.0)
+    np.testing.assert_allclose(recording.signal_mv, signal)
+
+    np.savetxt(tmp_path / "plain.tsv", signal.T, delimiter="\t")
+    assert formats.read(tmp_path / "plain.tsv", fs=250).leads == ("signal 0", "signal 1")
+    recording = formats.read(tmp_path / "plain.tsv", fs=250, lead_names=["I", "v5"])
+    assert recording.leads == ("I", "V5")
+    np.testing.assert_allclose(recording.signal_mv, signal)
+    with pytest.raises(RecordingError, match="2 leads, but 1 lead names"):
+        formats.read(tmp_path / "plain.tsv", fs=250, lead_names=["I"])
+    with pytest.raises(RecordingError, match="no sampling rate.*--fs"):
+        formats.read(named)
+    (tmp_path / "words.csv").write_text("name,diagnosis\na,sinus rhythm\n")
+    with pytest.raises(RecordingError, match="words.csv.*not a table of samples"):
+        formats.read(tmp_path / "words.csv", fs=250)
+
+
+def test_npy_of_either_orientation_and_no_pickles(tmp_path):
+    signal = np.random.default_rng(0).normal(size=(3, 40)).astype(np.float32)
+    for name, array in (("a.npy", signal), ("b.npy", signal.T), ("c.npy", signal[0])):
+        np.save(tmp_path / name, array)
+    for name in ("a.npy", "b.npy"):
+        np.testing.assert_array_equal(formats.read(tmp_path / name, fs=500).signal_mv, signal)
+    recording = formats.read(tmp_path / "c.npy", fs=500, start=3, stop=9)
+    assert recording.leads == ("ECG",)
+    np.testing.assert_array_equal(recording.signal_mv, signal[:1, 3:9])
+    np.save(tmp_path / "objects.npy", np.array([{}, None]), allow_pickle=True)
+    with pytest.raises(RecordingError, match="objects.npy.*not a plain"):
+        formats.read(tmp_path / "objects.npy", fs=500)
+    np.save(tmp_path / "deep.npy", np.zeros((2, 3, 4)))
+    with pytest.raises(RecordingError, match="deep.npy"):
+        formats.read(tmp_path / "deep.npy", fs=500)
+
+
+def test_absent_leads_and_ranges_and_formats(tmp_path):
+    with pytest.raises(RecordingError, match="lead V9 not found; the recording has I, II"):
+        formats.read(DICOM, leads=["V9"])
+    with pytest.raises(RecordingError, match="samples 20000"):
+        formats.read(DICOM, start=20_000)
+    (tmp_path / "a.atr").write_bytes(b"x")
+    with pytest.raises(RecordingError, match="no supported format has the suffix '.atr'"):
+        formats.read(tmp_path / "a.atr")
+
+
+def test_wfdb_goes_through_the_readers(real_data):
+    path = real_data / "ptb-xl/records500/00000/00001_hr"
+    expected = readers.read_recording(path, leads=["V1", "I"], start=7, stop=900)
+    for name in (path, f"{path}.hea", f"{path}.dat"):
+        actual = formats.read(name, leads=["V1", "I"], start=7, stop=900)
+        assert actual.leads == expected.leads
+        np.testing.assert_array_equal(actual.signal_mv, expected.signal_mv)
+
+
+def test_folders_are_searched_for_every_format(tmp_path):
+    for name in ("b.edf", "sub/a.hea", "sub/a.dat", "notes.txt", "table.csv", "x.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "IM0001").write_bytes(DICOM_BYTES)
+    (tmp_path / "RECORDS").write_text("a\n")
+
+    def found(**kwargs):
+        return [str(p)[len(str(tmp_path)) + 1 :] for p in formats.find_files(tmp_path, **kwargs)]
+
+    assert found() == ["IM0001", "b.edf", "sub/a"]
+    assert found(arrays=True) == ["IM0001", "b.edf", "sub/a", "table.csv", "x.npy"]
