@@ -1,0 +1,197 @@
+"""The installed command `clef-jax`: embed, info, convert.
+
+Reading processes import this module when they start, so only the commands import jax.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+SOME_FAILED = 3
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("expected names separated by commas, such as I,II")
+    return names
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="clef-jax", description="Embeddings of ECG recordings from CLEF weights."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    embed = commands.add_parser(
+        "embed",
+        help="embed recordings into a Parquet table",
+        description="Embeds every recording into a table with the columns file, record, lead, "
+        "start_s, fs, quality, embedding. Recordings that the table holds already are skipped. "
+        f"Exit code {SOME_FAILED}: some recordings failed; they are listed in OUT.errors.csv.",
+    )
+    embed.add_argument(
+        "paths",
+        nargs="+",
+        metavar="FILE|DIR|GLOB",
+        help="WFDB, EDF or DICOM files, folders of them, shards folders; CSV, TSV, NPY with --fs",
+    )
+    embed.add_argument("--weights", required=True, metavar="DIR", help="converted or pretrained")
+    embed.add_argument("--out", required=True, metavar="E.parquet", help="the table to write")
+    embed.add_argument(
+        "--lead",
+        type=_names,
+        metavar="I[,II,...]",
+        help="lead to embed, or several in order of preference, or 'all' (default: I, or the only "
+        "lead of a recording that does not name it)",
+    )
+    embed.add_argument("--window", type=float, default=10.0, metavar="S", help="seconds")
+    embed.add_argument("--stride", type=float, metavar="S", help="seconds (default: --window)")
+    embed.add_argument("--pad", action="store_true", help="pad recordings shorter than a window")
+    embed.add_argument(
+        "--fs", type=float, metavar="HZ", help="sampling rate of CSV, TSV, NPY files"
+    )
+    embed.add_argument(
+        "--lead_names", type=_names, metavar="I,II,...", help="leads of files that do not name them"
+    )
+    embed.add_argument(
+        "--batch_size", type=_positive, metavar="N", help="default: 8 on a CPU, else 64"
+    )
+    embed.add_argument(
+        "--workers",
+        type=int,
+        default=min(os.cpu_count() or 1, 16),
+        metavar="N",
+        help="reading processes; 0 reads in the main one (default: one for each core, at most 16)",
+    )
+    embed.add_argument("--overwrite", action="store_true", help="embed again what the table holds")
+    embed.set_defaults(run=_embed)
+
+    info = commands.add_parser("info", help="describe a checkpoint and check its fingerprint")
+    info.add_argument("folder", metavar="DIR")
+    info.set_defaults(run=_info)
+
+    convert = commands.add_parser("convert", help="convert weights from or to PyTorch")
+    convert.add_argument(
+        "input", metavar="FILE", help="clef_small.ckpt, ...; a DIR with --to_torch"
+    )
+    convert.add_argument("--out", required=True, help="folder to write; a file with --to_torch")
+    convert.add_argument(
+        "--to_torch", action="store_true", help="write a file that the original project loads"
+    )
+    convert.set_defaults(run=_convert)
+    return parser
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    from clef_jax.data.sources import Request
+    from clef_jax.data.windows import WindowSettings
+    from clef_jax.embedding import load_encoder
+    from clef_jax.embedding.run import embed_to_table, errors_path
+
+    if not arguments.out.endswith(".parquet"):
+        raise ValueError(f"--out is {arguments.out}; expected a name that ends with .parquet")
+    encoder = load_encoder(arguments.weights)
+    settings = WindowSettings(
+        leads=arguments.lead,
+        window_s=arguments.window,
+        stride_s=arguments.window if arguments.stride is None else arguments.stride,
+        pad=arguments.pad,
+        channels=encoder.config.in_channels,
+    )
+    summary = embed_to_table(
+        encoder,
+        arguments.paths,
+        arguments.out,
+        Request(settings, arguments.fs, arguments.lead_names),
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+        overwrite=arguments.overwrite,
+    )
+    flags = ", ".join(f"{count} {flag}" for flag, count in sorted(summary.flags.items()))
+    print(
+        f"{summary.found} recordings found: {summary.embedded} embedded ({summary.rows} rows: "
+        f"{flags or 'none'}), {summary.skipped} skipped as embedded before, "
+        f"{len(summary.failures)} failed; {summary.seconds:.1f} s"
+    )
+    print(f"{arguments.out}: {summary.rows_in_table} rows")
+    if not summary.failures:
+        return 0
+    for failure in summary.failures[:5]:
+        print(f"failed: {failure.error}", file=sys.stderr)
+    print(f"all failures: {errors_path(arguments.out)}", file=sys.stderr)
+    return SOME_FAILED
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    import jax
+
+    from clef_jax.embedding import fingerprints_agree, load_encoder
+
+    encoder = load_encoder(arguments.folder)
+    count = sum(leaf.size for leaf in jax.tree.leaves(encoder.params))
+    print(
+        f"{encoder.config.name}: {count:,} parameters, {encoder.config.embedding_dim}-d embedding"
+    )
+    print(json.dumps(dataclasses.asdict(encoder.config)))
+    print(f"preprocessing: {json.dumps(encoder.preprocessing.to_dict())}")
+    print(f"provenance: {json.dumps(encoder.meta.get('provenance', {}), indent=2)}")
+    print(f"written by: {json.dumps(encoder.meta.get('versions', {}))}")
+    if encoder.classifier is not None:
+        print(f"classifier: {encoder.classifier['bias'].size} classes")
+    stored = encoder.meta.get("fingerprint")
+    if not stored:
+        print(f"fingerprint: none stored; computed {encoder.fingerprint}")
+    elif fingerprints_agree(encoder.fingerprint, stored):
+        print("fingerprint: computed as stored")
+    else:
+        print(
+            f"{arguments.folder}: fingerprint {encoder.fingerprint} computed, {stored} stored: the "
+            "weights or their computation changed; convert them again and compare",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from clef_jax.convert import convert_to_folder, export_to_torch, report_lines
+
+    if arguments.to_torch:
+        config = export_to_torch(arguments.input, arguments.out)
+        print(f"{arguments.out}: {config.name}, for the original project with strict=True")
+        return 0
+    config, report, meta = convert_to_folder(arguments.input, arguments.out)
+    print("\n".join(report_lines(config, report, meta)))
+    print(f"written: {arguments.out}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns 0, 1 after an error, or 3 where some recordings failed."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"clef-jax {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"clef-jax {arguments.command}: interrupted; the same command goes on where it stopped",
+            file=sys.stderr,
+        )
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

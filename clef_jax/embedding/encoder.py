@@ -1,0 +1,311 @@
+"""The encoder's interface: arrays or files in, embeddings out."""
+
+import collections
+import dataclasses
+import functools
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike, DTypeLike
+
+from clef_jax.data import quality
+from clef_jax.data.arrays import array_recording
+from clef_jax.data.formats import open_recording
+from clef_jax.data.opened import OpenRecording
+from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.windows import (
+    Windows,
+    WindowSettings,
+    choose_leads,
+    read_windows,
+    require_windows,
+)
+from clef_jax.embedding.fingerprint import fingerprint
+from clef_jax.embedding.forward import default_batch_size, forward, padded, split_batches
+from clef_jax.models import EncoderConfig, build_model
+
+# Windows read at once of a long recording: 1.3 MB of ten-second windows.
+_WINDOWS_PER_BLOCK = 64
+
+
+class QualityWarning(UserWarning):
+    """Some windows are no clean ECG; the message counts them by flag."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of the windows of one recording, a row for each (window, lead).
+
+    Attributes:
+        embedding: float32 [rows, D]; NaN where the window held no usable signal.
+        lead: Lead of each row.
+        start_s: float64 [rows], where each window begins, seconds.
+        quality: "ok", "noise", "clipped", "saturated", "padded" or, with NaN embeddings, "flat" or
+            "non-finite".
+        fs: The recording's own rate, Hz.
+        layers: Stage name -> float32 [rows, T_s, width] of the layers asked for.
+    """
+
+    embedding: np.ndarray
+    lead: list[str]
+    start_s: np.ndarray
+    quality: list[str]
+    fs: float
+    layers: dict[str, np.ndarray]
+
+    def mean(self) -> np.ndarray:
+        """Returns the record-level mean over usable windows, float32 [leads, D], NaN if none is."""
+        leads = list(dict.fromkeys(self.lead))
+        out = np.full((len(leads), self.embedding.shape[1]), np.nan, np.float32)
+        for i, lead in enumerate(leads):
+            rows = [
+                row
+                for row, (name, flag) in enumerate(zip(self.lead, self.quality, strict=True))
+                if name == lead and flag not in quality.UNUSABLE
+            ]
+            if rows:
+                out[i] = self.embedding[rows].mean(axis=0)
+        return out
+
+
+class Encoder:
+    """An encoder with its weights, ready to embed.
+
+    Attributes:
+        config: Shape of the encoder.
+        params: Its parameters, a nested dict of float32 arrays.
+        preprocessing: The preprocessing its inputs need, `data.signals.PreprocessingSpec`.
+        meta: The checkpoint's record: provenance, versions, fingerprint.
+        classifier: {"kernel": [D, classes], "bias": [classes]} as in ECGFounder, or None.
+        model: The Linen module; `model.apply({"params": params}, x)`.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        params: Any,
+        *,
+        meta: dict | None = None,
+        classifier: dict[str, np.ndarray] | None = None,
+        dtype: DTypeLike = jnp.float32,
+    ):
+        self.config = config
+        self.params = jax.device_put(params)
+        self.preprocessing = PREPROCESSING
+        self.meta = meta or {}
+        self.classifier = classifier
+        self.model = build_model(config, dtype=dtype)
+
+    @functools.cached_property
+    def fingerprint(self) -> list[float]:
+        """The 16 numbers of `embedding.fingerprint`, computed now, not read from the checkpoint."""
+        return fingerprint(self.config, self.params)
+
+    def apply(
+        self, x: ArrayLike, layers: Sequence[str] | None = None
+    ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+        """Embeds inputs that are preprocessed and z-scored already; differentiable in `x`.
+
+        Args:
+            x: `[N, T]`, or `[N, T, C]` for an encoder of C leads.
+            layers: Names of stages, "stage0" and so on, whose outputs are wanted as well.
+
+        Returns:
+            Embeddings `[N, D]`; with `layers` also a dict of `[N, T_s, width]`.
+
+        Raises:
+            ValueError: The shape of `x` or a stage's name is wrong.
+        """
+        x = jnp.asarray(x)
+        if x.ndim == 2:
+            x = x[:, :, None]
+        if x.ndim != 3 or x.shape[2] != self.config.in_channels:
+            raise ValueError(
+                f"x has shape {x.shape}; expected [N, T] or [N, T, {self.config.in_channels}]"
+            )
+        embedding, features = forward(self.model, self._layers(layers), self.params, x)
+        return embedding if layers is None else (embedding, features)
+
+    def embed(
+        self,
+        signal_mv: ArrayLike,
+        fs: float,
+        lead: str | Sequence[str] | None = None,
+        *,
+        leads: Sequence[str] | None = None,
+        window_s: float = PREPROCESSING.seconds,
+        stride_s: float | None = None,
+        pad: bool = False,
+        mean: bool = False,
+        layers: Sequence[str] | None = None,
+    ) -> np.ndarray | tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Embeds a signal of any rate and length.
+
+        Args:
+            signal_mv: `[T]`, or `[leads, T]`, mV; NaN marks missing samples.
+            fs: Sampling rate, Hz.
+            lead: Which lead to embed, or several in order of preference; lead I by default. For an
+                encoder of several leads, all of them in its order.
+            leads: Names of the rows of a `[leads, T]` signal; the 12 standard leads in their usual
+                order by default, if there are 12.
+            window_s: Length of a window, seconds.
+            stride_s: From one window's start to the next; `window_s` by default.
+            pad: Whether a signal shorter than one window is padded with zeros after z-scoring.
+            mean: Whether to return the mean over usable windows as one row.
+            layers: Names of stages whose outputs are wanted as well.
+
+        Returns:
+            float32 `[windows, D]`, or `[1, D]` with `mean`; with `layers` also a dict of
+            `[windows, T_s, width]`. Windows without usable signal are NaN and warned about.
+
+        Raises:
+            RecordingError: The signal is too short or lacks the lead.
+        """
+        found = self.embed_windows(
+            signal_mv,
+            fs,
+            lead,
+            leads=leads,
+            window_s=window_s,
+            stride_s=stride_s,
+            pad=pad,
+            layers=layers,
+        )
+        faults = collections.Counter(flag for flag in found.quality if flag != quality.OK)
+        faults.pop(quality.PADDED, None)
+        if faults:
+            counts = ", ".join(f"{flag} {count}" for flag, count in faults.items())
+            warnings.warn(
+                f"{faults.total()} of {len(found.quality)} windows are no clean ECG: {counts}; "
+                "embed_windows returns the flag of each",
+                QualityWarning,
+                stacklevel=2,
+            )
+        embedding = found.mean() if mean else found.embedding
+        return embedding if layers is None else (embedding, found.layers)
+
+    def embed_windows(
+        self,
+        signal_mv: ArrayLike,
+        fs: float,
+        lead: str | Sequence[str] | None = None,
+        *,
+        leads: Sequence[str] | None = None,
+        window_s: float = PREPROCESSING.seconds,
+        stride_s: float | None = None,
+        pad: bool = False,
+        layers: Sequence[str] | None = None,
+    ) -> Embeddings:
+        """Embeds like `embed`, and returns each window's start and quality flag with it."""
+        recording = array_recording(np.asarray(signal_mv), fs, lead, leads)
+        return self._embed_opened(recording, lead, window_s, stride_s, pad, layers)
+
+    def embed_recording(
+        self,
+        path: str | os.PathLike,
+        leads: str | Sequence[str] | None = None,
+        *,
+        fs: float | None = None,
+        window_s: float = PREPROCESSING.seconds,
+        stride_s: float | None = None,
+        pad: bool = False,
+        layers: Sequence[str] | None = None,
+    ) -> Embeddings:
+        """Embeds a file, reading it part by part.
+
+        Args:
+            path: WFDB, EDF, DICOM, CSV, TSV or NPY; see `data.formats.open_recording`.
+            leads: Leads in order of preference, of which the first found is embedded; "all" for
+                every lead; lead I by default. For an encoder of several leads, all of them.
+            fs: Sampling rate of CSV, TSV and NPY files, Hz.
+            window_s: Length of a window, seconds.
+            stride_s: From one window's start to the next; `window_s` by default.
+            pad: Whether a recording shorter than one window is padded.
+            layers: Names of stages whose outputs are wanted as well.
+
+        Raises:
+            RecordingError: The file is damaged, too short or lacks the leads.
+        """
+        recording = open_recording(path, fs=fs)
+        return self._embed_opened(recording, leads, window_s, stride_s, pad, layers)
+
+    def classify(self, embedding: ArrayLike) -> jax.Array:
+        """Returns the logits `[N, classes]` that the checkpoint's classifier gives embeddings.
+
+        Raises:
+            ValueError: The checkpoint holds no classifier.
+        """
+        if self.classifier is None:
+            raise ValueError("this checkpoint holds no classifier; ECGFounder's do, CLEF's do not")
+        return jnp.asarray(embedding) @ self.classifier["kernel"] + self.classifier["bias"][None]
+
+    def forward_rows(
+        self, x: np.ndarray, layers: tuple[str, ...] = ()
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Embeds rows `[N, T, C]` in the few batch shapes that are compiled."""
+        parts = []
+        for rows, size in split_batches(len(x), default_batch_size()):
+            embedding, features = forward(self.model, layers, self.params, padded(x[rows], size))
+            count = rows.stop - rows.start
+            parts.append(jax.tree.map(lambda a, n=count: np.asarray(a)[:n], (embedding, features)))
+        return jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
+
+    def _layers(self, layers: Sequence[str] | None) -> tuple[str, ...]:
+        known = [f"stage{i}" for i in range(len(self.config.stage_widths))]
+        unknown = [name for name in layers or () if name not in known]
+        if unknown:
+            raise ValueError(
+                f"unknown layer {', '.join(unknown)}; {self.config.name} has {', '.join(known)}"
+            )
+        return tuple(layers or ())
+
+    def _embed_opened(
+        self,
+        recording: OpenRecording,
+        lead: str | Sequence[str] | None,
+        window_s: float,
+        stride_s: float | None,
+        pad: bool,
+        layers: Sequence[str] | None,
+    ) -> Embeddings:
+        wanted = (lead,) if isinstance(lead, str) else tuple(lead) if lead is not None else None
+        settings = WindowSettings(
+            leads=wanted,
+            window_s=window_s,
+            stride_s=window_s if stride_s is None else stride_s,
+            pad=pad,
+            channels=self.config.in_channels,
+        )
+        names = self._layers(layers)
+        header = recording.header
+        chosen = choose_leads(header.leads, settings, header.path)
+        starts = require_windows(header.samples, header.fs, settings, header.path)
+        step = max(1, _WINDOWS_PER_BLOCK // len(chosen))
+        blocks: list[Windows] = []
+        outputs = []
+        for first in range(0, len(starts), step):
+            windows = read_windows(recording, chosen, starts[first : first + step], settings)
+            outputs.append(self.forward_rows(windows.x, names))
+            windows.x = windows.x[:0]  # a day of windows would fill gigabytes
+            blocks.append(windows)
+        flags = [flag for block in blocks for flag in block.quality]
+        embedding, features = jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
+        return Embeddings(
+            embedding=without_unusable(embedding, flags),
+            lead=[name for block in blocks for name in block.lead],
+            start_s=np.concatenate([block.start_s for block in blocks]),
+            quality=flags,
+            fs=header.fs,
+            layers=features,
+        )
+
+
+def without_unusable(embedding: np.ndarray, flags: Sequence[str]) -> np.ndarray:
+    """Returns embeddings [rows, D] with NaN where a window held no usable signal."""
+    unusable = np.isin(flags, quality.UNUSABLE)
+    return np.where(unusable[:, None], np.float32(np.nan), embedding)

@@ -1,0 +1,71 @@
+"""What an encoder checkpoint says about itself, and a check that it still computes the same."""
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+import clef_jax
+from clef_jax.data.signals import PREPROCESSING
+from clef_jax.embedding.forward import forward
+from clef_jax.models import EncoderConfig, build_model
+
+_LENGTH = 16
+# float32 sums in another order differ by 1e-6; any other weights by more than 0.01.
+_TOLERANCE = 1e-4
+
+
+def _fixed_input(channels: int) -> np.ndarray:
+    """Returns float32 [1, samples, channels]: a train of heartbeats, the same for ever."""
+    t = np.arange(PREPROCESSING.samples) / PREPROCESSING.fs
+    beats = sum(
+        height * np.exp(-0.5 * (((t - shift) % 0.8 - 0.4) / width) ** 2)
+        for height, shift, width in ((0.1, -0.16, 0.02), (1.0, 0.0, 0.01), (0.3, 0.25, 0.04))
+    )
+    leads = np.stack([beats * np.cos(c) + 0.05 * np.sin(1.7 * t + c) for c in range(channels)], -1)
+    return ((leads - leads.mean(0)) / leads.std(0)).astype(np.float32)[None]
+
+
+def fingerprint(config: EncoderConfig, params: Any) -> list[float]:
+    """Returns 16 numbers that identify an encoder by what it computes.
+
+    They are the first cosine coefficients of its embedding of a fixed input, so that every element
+    of the embedding counts.
+    """
+    embedding, _ = forward(build_model(config), (), params, _fixed_input(config.in_channels))
+    embedding = np.asarray(embedding[0], np.float64)
+    positions = (np.arange(embedding.size) + 0.5) / embedding.size
+    basis = np.cos(np.pi * np.arange(_LENGTH)[:, None] * positions[None])
+    return [float(f"{value:.7g}") for value in basis @ embedding / np.sqrt(embedding.size)]
+
+
+def fingerprints_agree(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Tells whether two fingerprints are the same up to the rounding of float32."""
+    a, b = np.asarray(a), np.asarray(b)
+    return a.shape == b.shape and bool(np.abs(a - b).max() <= _TOLERANCE * np.abs(b).max())
+
+
+def encoder_meta(config: EncoderConfig, params: Any, provenance: Mapping[str, Any]) -> dict:
+    """Returns the meta record that an encoder checkpoint must carry.
+
+    Args:
+        config: Shape of the encoder.
+        params: Its parameters.
+        provenance: Where the weights come from, JSON-ready.
+    """
+    count = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
+    return {
+        "kind": "encoder",
+        "model": dataclasses.asdict(config),
+        "parameters": count,
+        "preprocessing": PREPROCESSING.to_dict(),
+        "fingerprint": fingerprint(config, params),
+        "provenance": dict(provenance),
+        "versions": {
+            "clef_jax": clef_jax.__version__,
+            **{name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")},
+        },
+    }

@@ -1,0 +1,82 @@
+"""Checkpoint folders to encoders, refusing what this release would run wrongly."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from clef_jax import checkpoint
+from clef_jax.data.signals import PREPROCESSING
+from clef_jax.embedding.encoder import Encoder
+from clef_jax.models import EncoderConfig, build_model
+
+
+def _config_of(meta: dict, path: str) -> EncoderConfig:
+    fields = {field.name for field in dataclasses.fields(EncoderConfig)}
+    model = dict(meta.get("model", {}))
+    if set(model) != fields:
+        raise checkpoint.CheckpointError(
+            f"{path}: its meta record describes no encoder (field 'model' has "
+            f"{sorted(model) or 'no entries'}, expected {sorted(fields)}); convert it again"
+        )
+    model = {k: tuple(v) if isinstance(v, list) else v for k, v in model.items()}
+    return EncoderConfig(**model)
+
+
+def _check_preprocessing(meta: dict, path: str) -> None:
+    found, expected = meta.get("preprocessing") or {}, PREPROCESSING.to_dict()
+    differing = sorted(k for k in expected | found if found.get(k) != expected.get(k))
+    if differing:
+        details = ", ".join(f"{k} {found.get(k)} instead of {expected.get(k)}" for k in differing)
+        raise checkpoint.CheckpointError(
+            f"{path}: the encoder was trained on other preprocessing than this release does: "
+            f"{details}; use the release of clef_jax that wrote it, named in its meta record"
+        )
+
+
+def _check_params(config: EncoderConfig, params: Any, path: str) -> None:
+    x = jax.ShapeDtypeStruct((1, PREPROCESSING.samples, config.in_channels), jnp.float32)
+    expected = jax.eval_shape(build_model(config).init, jax.random.key(0), x)["params"]
+
+    def leaves(tree):
+        found = jax.tree_util.tree_leaves_with_path(tree)
+        return {
+            jax.tree_util.keystr(at, simple=True, separator="/"): (np.shape(a), str(a.dtype))
+            for at, a in found
+        }
+
+    found, wanted = leaves(params), leaves(expected)
+    if wrong := sorted(k for k in found | wanted if found.get(k) != wanted.get(k)):
+        raise checkpoint.CheckpointError(
+            f"{path}: {len(wrong)} parameters are not those of {config.name}: "
+            + ", ".join(f"{k} {found.get(k)} instead of {wanted.get(k)}" for k in wrong[:8])
+            + "; the checkpoint is damaged, convert it again"
+        )
+
+
+def load_encoder(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> Encoder:
+    """Loads a converted or pretrained encoder.
+
+    Args:
+        path: A folder that `clef-jax convert` wrote, or a pretraining workdir.
+        dtype: Compute type, float32 or bfloat16.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, or it does not fit this release.
+    """
+    path = os.fspath(path)
+    params, meta = checkpoint.load_params(path)
+    _check_preprocessing(meta, path)
+    config = _config_of(meta, path)
+    _check_params(config, params, path)
+    classifier = pathlib.Path(path, "classifier.npz")
+    head = None
+    if classifier.is_file():
+        with np.load(classifier, allow_pickle=False) as arrays:
+            head = dict(arrays)
+    return Encoder(config, params, meta=meta, classifier=head, dtype=dtype)

@@ -1,0 +1,347 @@
+"""The command `clef-jax`: what it writes, skips, reports, survives, and its exit codes."""
+
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pydicom.data
+import pytest
+import torch
+import wfdb
+
+from clef_jax import checkpoint, cli
+from clef_jax.data import ingest, workers
+from clef_jax.data.shards import ShardSet
+from clef_jax.data.sources import Failure, Request, find_sources
+from clef_jax.data.windows import WindowSettings
+from clef_jax.embedding import Encoder, encoder_meta, load_encoder
+from clef_jax.models import get_config
+from tests.convert.checkpoints import torch_model, write_lightning
+from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
+
+DICOM = pydicom.data.get_testdata_file("waveform_ecg.dcm", download=False)
+TINY = dataclasses.replace(get_config("clef_small"), stage_widths=(32, 64), stage_blocks=(1, 1))
+
+
+def tiny_encoder(seed=0):
+    torch.manual_seed(seed)
+    return Encoder(TINY, jax_params(TorchResNeXt1D(TINY)))
+
+
+def save(encoder, folder):
+    checkpoint.save_encoder(folder, encoder.params, encoder_meta(TINY, encoder.params, {"n": 1}))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save(tiny_encoder(), tmp_path_factory.mktemp("weights") / "tiny")
+
+
+def write_wfdb(folder, name, seconds, leads=("I", "II"), fs=250, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    t = np.arange(seconds * fs) / fs
+    beats = np.exp(-0.5 * ((t % 0.8 - 0.4) / 0.012) ** 2) + 0.2 * np.sin(2 * np.pi * 0.3 * t + seed)
+    beats += np.random.default_rng(seed).normal(0, 0.01, t.size)
+    signal_mv = np.stack([beats * (1 + lead) for lead in range(len(leads))], axis=1)
+    n = len(leads)
+    wfdb.wrsamp(
+        name,
+        fs=fs,
+        units=["mV"] * n,
+        sig_name=list(leads),
+        p_signal=signal_mv,
+        fmt=["16"] * n,
+        adc_gain=[1000.0] * n,
+        baseline=[0] * n,
+        write_dir=str(folder),
+    )
+
+
+def embed(*arguments, workers="0"):
+    return cli.main(["embed", *map(str, arguments), "--workers", workers])
+
+
+def errors(out):
+    with open(pathlib.Path(out).with_suffix(".errors.csv"), newline="") as stream:
+        return {row["record"]: row["error"] for row in csv.DictReader(stream)}
+
+
+def test_table_of_a_folder_of_many_formats(weights, tmp_path, capsys):
+    """Two worker processes; a long record in several blocks; a bad file; a lead that is missing."""
+    data = tmp_path / "data"
+    write_wfdb(data / "a", "long", seconds=1000)
+    for i in range(3):
+        write_wfdb(data / "b", f"short{i}", seconds=10, seed=i)
+    write_wfdb(data / "b", "holter", seconds=30, leads=("MLII",))
+    write_wfdb(data / "b", "brief", seconds=9)
+    shutil.copy(DICOM, data / "strip.dcm")
+    (data / "broken.edf").write_bytes(b"0   no")
+    (data / "tables.csv").write_text("name,age\na,3\n")
+    out = tmp_path / "e.parquet"
+    assert embed(data, data / "absent", "--weights", weights, "--out", out, workers="2") == 3
+
+    table = pq.read_table(out)
+    columns = ["file", "record", "lead", "start_s", "fs", "quality", "embedding"]
+    assert table.column_names == columns
+    assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float>[64]"
+    frame = table.to_pandas()
+    assert frame.record.tolist() == ["a/long"] * 100 + [
+        "b/short0",
+        "b/short1",
+        "b/short2",
+        "strip",
+    ]
+    assert frame.start_s.tolist() == [10.0 * i for i in range(100)] + [0.0] * 4
+    assert set(frame.lead) == {"I"} and set(frame.quality) == {"ok"}
+    assert frame.fs.tolist() == [250.0] * 103 + [1000.0]
+    assert frame.file[0] == str(data / "a/long.hea")
+
+    encoder = load_encoder(weights)
+    expected = np.concatenate(
+        [encoder.embed_recording(data / "a/long").embedding]
+        + [encoder.embed_recording(data / f"b/short{i}").embedding for i in range(3)]
+        + [encoder.embed_recording(DICOM).embedding]
+    )
+    np.testing.assert_allclose(np.stack(frame.embedding), expected, rtol=0, atol=1e-5)
+
+    found = errors(out)
+    assert set(found) == {"broken", "b/holter", "b/brief", "absent"}
+    assert "no lead I; the recording has MLII" in found["b/holter"]
+    assert "9.00 s is shorter" in found["b/brief"]
+    output = capsys.readouterr()
+    assert "9 recordings found: 5 embedded (104 rows: 104 ok)" in output.out
+    assert "4 failed" in output.out
+
+    metadata = json.loads(pq.read_schema(out).metadata[b"clef_jax"])
+    assert metadata["fingerprint"] == encoder.fingerprint
+    assert metadata["preprocessing"] == encoder.preprocessing.to_dict()
+    assert metadata["provenance"] == {"n": 1}
+    assert not list(tmp_path.glob("e.parquet.*"))
+
+
+def test_rerun_skips_appends_and_overwrites(weights, tmp_path, capsys):
+    data, out = tmp_path / "data", tmp_path / "e.parquet"
+    write_wfdb(data, "a", seconds=20)
+    write_wfdb(data, "short", seconds=5)
+    assert embed(data, "--weights", weights, "--out", out) == 3
+    first = pq.read_table(out)
+    assert list(errors(out)) == ["short"]
+    write_wfdb(data, "b", seconds=30)
+    (data / "short.hea").unlink()
+    assert embed(data, "--weights", weights, "--out", out) == 0
+    assert "1 embedded (3 rows: 3 ok), 1 skipped" in capsys.readouterr().out
+    second = pq.read_table(out)
+    assert second.slice(0, 2).equals(first)
+    assert second["record"].to_pylist() == ["a"] * 2 + ["b"] * 3
+    assert not out.with_suffix(".errors.csv").exists()
+
+    write_wfdb(data, "a", seconds=40, seed=1)
+    assert embed(data / "a.dat", "--weights", weights, "--out", out, "--overwrite") == 0
+    third = pq.read_table(out)
+    assert third["record"].to_pylist() == ["b"] * 3 + ["a"] * 4
+    assert embed(data, "--weights", weights, "--out", out) == 0
+    assert pq.read_table(out).equals(third)
+
+
+def test_appending_with_other_weights_or_settings_is_refused(weights, tmp_path, capsys):
+    write_wfdb(tmp_path / "data", "a", seconds=20)
+    data, out = tmp_path / "data", tmp_path / "e.parquet"
+    assert embed(data, "--weights", weights, "--out", out) == 0
+    before = out.read_bytes()
+    other = save(tiny_encoder(seed=1), tmp_path / "other")
+    for arguments in (["--weights", other], ["--weights", weights, "--lead", "II"]):
+        assert embed(data, "--out", out, *arguments) == 1
+        assert "made in another way" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    out.write_bytes(b"PAR1 nonsense")
+    assert embed(data, "--out", out, "--weights", weights) == 1
+    assert "no table of embeddings" in capsys.readouterr().err
+
+
+def test_killed_run_goes_on_where_it_stopped(weights, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "e.parquet"
+    for i in range(40):
+        write_wfdb(data, f"r{i:02d}", seconds=200, seed=i)
+    script = (
+        "import sys\n"
+        "from clef_jax import cli\n"
+        "from clef_jax.embedding import table\n"
+        "table._SECONDS_PER_PART = 0.0\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    arguments = ["embed", str(data), "--weights", weights, "--out", str(out), "--workers", "0"]
+    process = subprocess.Popen([sys.executable, "-c", script, *arguments], stderr=subprocess.PIPE)
+    folder = tmp_path / "e.parquet.parts-1"
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("part-*.parquet"))) < 3 and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not out.exists()
+    parts = sorted(folder.glob("part-*.parquet"))
+    done = [record for part in parts for record in pq.read_table(part)["record"].to_pylist()]
+    assert 0 < len(set(done)) < 40
+    summary = subprocess.run(
+        [sys.executable, "-m", "clef_jax.cli", *arguments], capture_output=True, text=True
+    )
+    assert summary.returncode == 0, summary.stderr
+    assert f"{len(set(done))} skipped" in summary.stdout
+    frame = pq.read_table(out).to_pandas()
+    assert frame.groupby("record").size().to_dict() == {f"r{i:02d}": 20 for i in range(40)}
+    expected = load_encoder(weights).embed_recording(data / "r39").embedding
+    actual = np.stack(frame[frame.record == "r39"].embedding)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+
+
+def test_parts_that_were_merged_already_are_not_merged_again(weights, tmp_path):
+    """A kill between the table's replacement and the removal of its parts leaves both."""
+    data, out = tmp_path / "data", tmp_path / "e.parquet"
+    write_wfdb(data, "a", seconds=20)
+    assert embed(data, "--weights", weights, "--out", out) == 0
+    stale = tmp_path / "e.parquet.parts-1"
+    stale.mkdir()
+    shutil.copy(out, stale / "part-00001.parquet")
+    assert embed(data, "--weights", weights, "--out", out) == 0
+    assert pq.read_metadata(out).num_rows == 2
+    assert not stale.exists()
+
+
+def test_recording_that_fails_halfway_leaves_no_rows(weights, tmp_path, real_data, capsys):
+    """A format whose reader notices only in later blocks that the signal file is cut."""
+    data, out = tmp_path / "data", tmp_path / "e.parquet"
+    write_wfdb(data, "090", seconds=20, leads=("MLII",))
+    write_wfdb(data, "110", seconds=20, leads=("MLII",))
+    shutil.copy(real_data / "mitdb/100.hea", data)
+    content = (real_data / "mitdb/100.dat").read_bytes()
+    (data / "100.dat").write_bytes(content[: len(content) // 2])
+    arguments = [data, "--weights", weights, "--out", out, "--lead", "MLII"]
+    assert embed(*arguments) == 3
+    assert pq.read_table(out)["record"].to_pylist() == ["090"] * 2 + ["110"] * 2
+    assert "100" in errors(out) and len(errors(out)) == 1
+    assert "3 recordings found: 2 embedded (4 rows: 4 ok)" in capsys.readouterr().out
+    (data / "100.dat").write_bytes(content)
+    assert embed(*arguments) == 0
+    assert pq.read_table(out)["record"].to_pylist().count("100") == 180
+
+
+def test_shards(weights, tmp_path, real_data):
+    files = sorted((real_data / "ptb-xl/records500/00000").glob("*.hea"))[:6]
+    for file in files:
+        shutil.copy(file, tmp_path)
+        shutil.copy(file.with_suffix(".dat"), tmp_path)
+    shards = tmp_path / "shards"
+    ingest.write_shards(tmp_path, shards, workers=1, progress=False)
+    out = tmp_path / "e.parquet"
+    assert embed(shards, "--weights", weights, "--out", out, "--lead", "V2") == 0
+    frame = pq.read_table(out).to_pandas()
+    opened = ShardSet(shards)
+    assert frame.record.tolist() == [str(name) for name in opened.record]
+    assert set(frame.lead) == {"V2"}
+    encoder = load_encoder(weights)
+    for row in frame.itertuples():
+        expected = encoder.embed_recording(tmp_path / row.record, leads="V2").embedding[0]
+        error = np.abs(row.embedding - expected).max() / np.abs(expected).max()
+        assert error < 1e-3  # int16 steps
+    assert embed(shards, "--weights", weights, "--out", out, "--lead", "V2") == 0
+    assert pq.read_metadata(out).num_rows == len(frame)
+    manifest = shards / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"order": 5', '"order": 4'))
+    assert embed(shards, tmp_path / files[0].name, "--weights", weights, "--out", out) == 1
+    out.unlink()
+    assert embed(shards, tmp_path / files[0].name, "--weights", weights, "--out", out) == 3
+    assert "preprocessed differently: order 4 instead of 5" in errors(out)[""]
+    assert pq.read_metadata(out).num_rows == 1
+
+
+def test_arrays_need_a_rate_and_take_names(weights, tmp_path, capsys):
+    t = np.arange(5000) / 250
+    strip = np.exp(-0.5 * ((t % 0.8 - 0.4) / 0.012) ** 2)
+    np.save(tmp_path / "strip.npy", strip)
+    np.save(tmp_path / "two.npy", np.stack([strip, -strip]))
+    out = tmp_path / "e.parquet"
+    files = [tmp_path / "strip.npy", tmp_path / "two.npy"]
+    assert embed(*files, "--weights", weights, "--out", out) == 3
+    assert "sampling rate" in errors(out)["strip"]
+    assert embed(*files, "--weights", weights, "--out", out, "--fs", 250) == 3
+    assert "no lead I; the recording has signal 0, signal 1" in errors(out)["two"]
+    arguments = ["--weights", weights, "--out", out, "--fs", 250, "--lead_names", "I,II"]
+    assert embed(tmp_path / "t*.npy", *arguments) == 0
+    assert pq.read_table(out)["lead"].to_pylist() == ["ECG"] * 2 + ["I"] * 2
+
+
+def test_a_dying_reader_fails_its_file_only(tmp_path, monkeypatch):
+    """A library that crashes on a file takes a worker down, not the run."""
+    for name in ("a", "b", "c"):
+        write_wfdb(tmp_path, name, seconds=10)
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "def audit(event, arguments):\n"
+        "    if event == 'open' and str(arguments[0]).endswith('b.dat'):\n"
+        "        os._exit(11)\n"
+        "sys.addaudithook(audit)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(hook) + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    sources, _ = find_sources([str(tmp_path)], arrays=False)
+    with workers.Readers(Request(WindowSettings()), 1) as readers:
+        results = list(readers.read(sources))
+    assert [result.source.record for result in results] == ["a", "b", "c"]
+    assert [isinstance(result, Failure) for result in results] == [False, True, False]
+    assert "process that read it died" in results[1].error
+
+
+def test_workers_do_not_import_jax():
+    script = (
+        "import sys, clef_jax.cli, clef_jax.data.workers\n"
+        "print([m for m in ('jax', 'flax', 'torch', 'pandas', 'pyarrow') if m in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", script]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
+
+
+def test_info_and_convert(tmp_path, capsys):
+    file = write_lightning(tmp_path / "run.ckpt", torch_model("clef_small"))
+    folder = tmp_path / "clef_small"
+    assert cli.main(["convert", str(file), "--out", str(folder)]) == 0
+    output = capsys.readouterr().out
+    assert "443,184 parameters used" in output and "ignored 155 keys: BatchNorm" in output
+    assert cli.main(["info", str(folder)]) == 0
+    output = capsys.readouterr().out
+    assert "443,184 parameters, 256-d" in output and "run.ckpt" in output
+    assert "fingerprint: computed as stored" in output
+    assert cli.main(["convert", str(folder), "--to_torch", "--out", str(tmp_path / "b.ckpt")]) == 0
+    assert cli.main(["convert", str(tmp_path / "b.ckpt"), "--out", str(tmp_path / "again")]) == 0
+    capsys.readouterr()
+    assert cli.main(["convert", str(file), "--out", str(folder)]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert cli.main(["info", str(tmp_path / "absent")]) == 1
+
+    params, meta = checkpoint.load_params(folder)
+    params["stem"]["kernel"] = params["stem"]["kernel"] * 1.5
+    checkpoint.save_encoder(tmp_path / "changed", params, meta)
+    capsys.readouterr()
+    assert cli.main(["info", str(tmp_path / "changed")]) == 1
+    assert "the weights or their computation changed" in capsys.readouterr().err
+
+
+def test_bad_usage(weights, tmp_path, capsys):
+    assert embed("x", "--weights", weights, "--out", tmp_path / "e.csv") == 1
+    assert "ends with .parquet" in capsys.readouterr().err
+    assert embed("x", "--weights", weights, "--out", tmp_path / "e.parquet", "--window", 0.1) == 1
+    assert "at least 1 s" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        embed("x", "--weights", weights)
+    assert exit_.value.code == 2

