@@ -215,7 +215,7 @@ def _checkpoint_in(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _stored_shapes(item: pathlib.Path) -> Any:
-    metadata = ocp.StandardCheckpointer().metadata(item).item_metadata.tree
+    metadata = ocp.PyTreeCheckpointHandler().metadata(item).tree
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), metadata)
 
 

@@ -4,7 +4,7 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from clef_jax import checkpoint
 from clef_jax.data.noise import load_noise_bank
@@ -19,6 +19,7 @@ _LEAD = flags.DEFINE_string("lead", "II", "Lead that the probes see.")
 
 def main(_):
     """Measures both encoders and writes `plots/learned.png` and `learned.json` in the workdir."""
+    logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every load as info.
     workdir = pathlib.Path(_WORKDIR.value)
     try:
         params, meta = checkpoint.load_params(workdir)

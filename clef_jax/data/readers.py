@@ -454,9 +454,11 @@ def read_signal(
     channels = [header.channels[i] for i in wanted]
     signal_mv = digital[wanted]
     if adu_per_mv is None:
-        factors = [_millivolts_per_unit(c, file) / c.gain for c in channels]
+        # Divided by the gain, not multiplied by its inverse: the band-pass is so ill-conditioned
+        # that a difference in the last bit shows in an embedding's fourth digit.
         signal_mv -= np.array([float(c.baseline) for c in channels])[:, None]
-        signal_mv *= np.array(factors)[:, None]
+        signal_mv /= np.array([c.gain for c in channels])[:, None]
+        signal_mv *= np.array([_millivolts_per_unit(c, file) for c in channels])[:, None]
     else:
         signal_mv /= adu_per_mv
     _check_amplitude(signal_mv, channels, file)

@@ -238,7 +238,7 @@ def test_a_non_finite_loss_names_step_records_and_checkpoint(shards_folder, tmp_
 
 def test_early_stopping_ends_the_run_and_it_stays_ended(shards_folder, tmp_path):
     # At a learning rate of zero no evaluation is better than the first.
-    config = config_of(learning_rate=0.0, patience=2, eval_steps=1, steps=50)
+    config = config_of(learning_rate=0.0, ema_decay=None, patience=2, eval_steps=1, steps=50)
     summary = pretrain(config, shards_folder, tmp_path)
     assert summary["status"] == "stopped early"
     assert (summary["best_step"], summary["step"]) == (1, 3)
@@ -246,7 +246,7 @@ def test_early_stopping_ends_the_run_and_it_stays_ended(shards_folder, tmp_path)
 
 
 def test_a_run_starts_from_an_encoders_weights(finished, shards_folder, tmp_path):
-    config = config_of(init=str(finished), learning_rate=0.0, weight_decay=0.0, steps=2)
+    config = config_of(init=str(finished), learning_rate=0.0, ema_decay=None, steps=2)
     pretrain(config, shards_folder, tmp_path)
     expected, meta = checkpoint.load_params(finished)
     found, _ = checkpoint.load_params(tmp_path)
