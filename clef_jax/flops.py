@@ -1,6 +1,75 @@
-"""Analytic arithmetic of the encoder, and what devices can do at their best."""
+"""Analytic arithmetic and memory traffic of the encoder, and what devices can do at their best."""
+
+import dataclasses
+from collections.abc import Iterator
 
 from clef_jax.models.registry import EncoderConfig
+
+# A training record is two views, each forward, and backward for inputs and for weights.
+_VIEWS, _PASSES = 2, 3
+# Bytes a step moves for each parameter, in float32: read forward and backward, gradient written;
+# AdamW reads gradient, parameter and two moments and writes the last three.
+_STEP_BYTES_PER_PARAMETER = 4 * (2 + 1 + 4 + 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+    """What the forward pass of one layer costs for one view.
+
+    Attributes:
+        name: `stem`, or the block's and the layer's, as in the parameters.
+        flops: Operations, a multiply-add counted as two.
+        elements: Activations read and written.
+        parameters: Weights and biases.
+    """
+
+    name: str
+    flops: int
+    elements: int
+    parameters: int
+
+
+def layer_costs(config: EncoderConfig, samples: int) -> Iterator[LayerCost]:
+    """Yields the convolutions and linear maps of the encoder for one view of `samples`.
+
+    Activation functions, biases and pooling are counted with their layer's output, as if fused:
+    what remains is each operand once. Squeeze-excite reads its input twice, as its scale depends
+    on all of it.
+    """
+    length = -(-samples // 2)
+    taps, stem = config.kernel_size, config.stem_width
+
+    def dense(name: str, length: int, inputs: int, outputs: int) -> LayerCost:
+        moved = length * (inputs + outputs)
+        return LayerCost(name, 2 * length * inputs * outputs, moved, (inputs + 1) * outputs)
+
+    yield LayerCost(
+        "stem",
+        2 * length * taps * config.in_channels * stem,
+        samples * config.in_channels + length * stem,
+        (taps * config.in_channels + 1) * stem,
+    )
+    channels = stem
+    for stage, (width, blocks) in enumerate(
+        zip(config.stage_widths, config.stage_blocks, strict=True)
+    ):
+        middle = int(width * config.ratio)
+        per_group = middle // (width // config.group_width)
+        for block in range(blocks):
+            name = f"stage{stage}_block{block}"
+            yield dense(f"{name}/conv1", length, channels, middle)
+            before, length = length, -(-length // 2) if block == 0 else length
+            yield LayerCost(
+                f"{name}/conv2",
+                2 * length * taps * per_group * middle,
+                (before + length) * middle,
+                (taps * per_group + 1) * middle,
+            )
+            yield dense(f"{name}/conv3", length, middle, width)
+            yield dense(f"{name}/se_fc1", 1, width, width // 2)
+            yield dense(f"{name}/se_fc2", 1, width // 2, width)
+            yield LayerCost(f"{name}/sum", 0, before * channels + 3 * length * width, 0)
+            channels = width
 
 
 def forward_flops(config: EncoderConfig, samples: int) -> int:
@@ -8,43 +77,113 @@ def forward_flops(config: EncoderConfig, samples: int) -> int:
 
     Convolutions and linear maps only: everything else is below one per cent of them.
     """
-    length = -(-samples // 2)
-    total = length * config.kernel_size * config.in_channels * config.stem_width
-    channels = config.stem_width
-    for width, blocks in zip(config.stage_widths, config.stage_blocks, strict=True):
-        middle = int(width * config.ratio)
-        group = middle // (width // config.group_width)
-        for block in range(blocks):
-            total += length * channels * middle
-            if block == 0:
-                length = -(-length // 2)
-            total += length * config.kernel_size * group * middle
-            total += length * middle * width + width * width
-            channels = width
-    return 2 * total
+    return sum(layer.flops for layer in layer_costs(config, samples))
 
 
 def train_flops(config: EncoderConfig, samples: int) -> int:
     """Returns the operations of training on one record: two views, forward and twice backward."""
-    return 6 * forward_flops(config, samples)
+    return _VIEWS * _PASSES * forward_flops(config, samples)
 
 
-# Dense peak of one chip by the vendors' data sheets, FLOP/s. For float32, what float32 products
-# compute at by default: TF32 on GPUs, three bfloat16 passes fewer on none.
-_PEAKS = (
-    ("H200", {"bfloat16": 989e12}),
-    ("H100", {"bfloat16": 989e12}),
-    ("A100", {"bfloat16": 312e12}),
-    ("TPU v6", {"bfloat16": 918e12}),
-    ("TPU v5p", {"bfloat16": 459e12}),
-    ("TPU v5", {"bfloat16": 197e12}),
-    ("TPU v4", {"bfloat16": 275e12}),
-)
+def train_bytes(config: EncoderConfig, samples: int, batch_size: int, itemsize: int) -> int:
+    """Returns the least memory traffic of one training step, in bytes.
+
+    Args:
+        config: The encoder.
+        samples: Samples of a view.
+        batch_size: Records on one device.
+        itemsize: Bytes of an activation: 4 for float32, 2 for bfloat16.
+    """
+    views = _VIEWS * batch_size
+    return sum(
+        _PASSES * views * layer.elements * itemsize + _STEP_BYTES_PER_PARAMETER * layer.parameters
+        for layer in layer_costs(config, samples)
+    )
+
+
+def roofline_seconds(
+    config: EncoderConfig,
+    samples: int,
+    batch_size: int,
+    itemsize: int,
+    *,
+    flops_per_s: float,
+    bytes_per_s: float,
+) -> float:
+    """Returns the least duration of a training step on a device with these two ceilings.
+
+    Every layer is bound by arithmetic or by memory, whichever takes longer; layers follow each
+    other. Arguments are those of `train_bytes`.
+    """
+    views = _VIEWS * batch_size
+    return sum(
+        max(
+            _PASSES * views * layer.flops / flops_per_s,
+            (
+                _PASSES * views * layer.elements * itemsize
+                + _STEP_BYTES_PER_PARAMETER * layer.parameters
+            )
+            / bytes_per_s,
+        )
+        for layer in layer_costs(config, samples)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Peak:
+    """What one chip does at best, by its vendor's data sheet.
+
+    Attributes:
+        bfloat16: Dense FLOP/s in bfloat16.
+        float32: Dense FLOP/s of float32 products at JAX's default precision: TF32 on GPUs, one
+            bfloat16 pass on TPUs.
+        memory: Bytes/s of its main memory.
+    """
+
+    bfloat16: float
+    float32: float
+    memory: float
+
+
+# By part of the device kind; the first that fits holds, so the more specific come first.
+PEAKS = {
+    "B200": Peak(2250e12, 1125e12, 8.0e12),
+    "H200": Peak(989e12, 494e12, 4.8e12),
+    "H100 PCIe": Peak(756e12, 378e12, 2.0e12),
+    "H100 NVL": Peak(835e12, 417e12, 3.9e12),
+    "H100": Peak(989e12, 494e12, 3.35e12),
+    "A100-SXM4-80GB": Peak(312e12, 156e12, 2.04e12),
+    "A100": Peak(312e12, 156e12, 1.55e12),
+    "L40S": Peak(362e12, 183e12, 0.864e12),
+    "L4": Peak(121e12, 60e12, 0.3e12),
+    "TPU7x": Peak(2307e12, 2307e12, 7.37e12),
+    "TPU v6": Peak(918e12, 918e12, 1.64e12),
+    "TPU v5 lite": Peak(197e12, 197e12, 0.819e12),
+    "TPU v5e": Peak(197e12, 197e12, 0.819e12),
+    "TPU v5": Peak(459e12, 459e12, 2.765e12),
+    "TPU v4": Peak(275e12, 275e12, 1.23e12),
+}
+
+
+def peak(device_kind: str) -> Peak | None:
+    """Returns the peaks of a device kind, as JAX names it, or None if unknown (as of all CPUs)."""
+    for name, found in PEAKS.items():
+        if name.lower() in device_kind.lower():
+            return found
+    return None
 
 
 def peak_flops(device_kind: str, dtype: str) -> float | None:
-    """Returns a device's peak rate, or None where it is not known (CPUs among them)."""
-    for name, peaks in _PEAKS:
-        if name.lower() in device_kind.lower():
-            return peaks.get(dtype)
-    return None
+    """Returns a device's peak FLOP/s in `float32` or `bfloat16`, or None where it is not known."""
+    found = peak(device_kind)
+    return None if found is None else getattr(found, dtype, None)
+
+
+def mfu(
+    config: EncoderConfig, samples: int, *, records_per_s: float, flops_per_s: float
+) -> float:
+    """Returns the share of `flops_per_s` that training at `records_per_s` needs.
+
+    Recomputed activations and arithmetic that an algorithm adds do not count as use.
+    """
+    return records_per_s * train_flops(config, samples) / flops_per_s

@@ -1,0 +1,19 @@
+"""The ResNeXt1D encoder and its three published sizes."""
+
+from clef_jax.models.registry import (
+    EncoderConfig,
+    build_model,
+    create_model,
+    get_config,
+    list_models,
+)
+from clef_jax.models.resnext1d import ResNeXt1D
+
+__all__ = [
+    "EncoderConfig",
+    "ResNeXt1D",
+    "build_model",
+    "create_model",
+    "get_config",
+    "list_models",
+]

@@ -1,0 +1,154 @@
+"""ResNeXt1D, the CLEF encoder: grouped-convolution residual blocks without normalisation layers."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from clef_jax.ops.activation import swish
+from clef_jax.ops.grouped_conv import grouped_conv
+
+# Uniform with variance 1/(3 fan_in), which is what the original's framework draws by default.
+_kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def _bias_init(fan_in: int):
+    """Returns the initialiser U(-1/sqrt(fan_in), 1/sqrt(fan_in)) of the original's framework."""
+    bound = fan_in**-0.5
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Conv(nn.Module):
+    """Convolution over time with bias. `[N, T, C] -> [N, ceil(T / stride), width]`."""
+
+    width: int
+    kernel_size: int
+    stride: int = 1
+    groups: int = 1
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns the convolution of `x [N, T, C]`, computed in `dtype`."""
+        channels = x.shape[-1] // self.groups
+        kernel = self.param("kernel", _kernel_init, (self.kernel_size, channels, self.width))
+        bias = self.param("bias", _bias_init(self.kernel_size * channels), (self.width,))
+        # The kernel goes in as it is, so that its gradient comes out in its own type.
+        x = x.astype(self.dtype)
+        y = grouped_conv(x, kernel, stride=self.stride, groups=self.groups)
+        return y + bias.astype(self.dtype)[None, None, :]
+
+
+class Linear(nn.Module):
+    """Affine map of the last axis. `[N, C] -> [N, width]`."""
+
+    width: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns `x [N, C]` mapped to `[N, width]`, computed in `dtype`."""
+        channels = x.shape[-1]
+        kernel = self.param("kernel", _kernel_init, (channels, self.width))
+        bias = self.param("bias", _bias_init(channels), (self.width,))
+        x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
+        return x @ kernel + bias[None, :]
+
+
+def _max_pool_pairs(x: jax.Array) -> jax.Array:
+    """Halves time by the maximum of neighbours; an odd end is paired with zero, as in the original.
+
+    A reshape and a maximum, because the gradient of a windowed reduction is a slow scatter.
+    """
+    samples = x.shape[1]
+    x = jnp.pad(x, ((0, 0), (0, samples % 2), (0, 0)))
+    return x.reshape(x.shape[0], -1, 2, x.shape[2]).max(axis=2)
+
+
+def _grow_channels(x: jax.Array, width: int) -> jax.Array:
+    """Pads channels with zeros to `width`: half (rounded down) before them and the rest after."""
+    missing = width - x.shape[-1]
+    return jnp.pad(x, ((0, 0), (0, 0), (missing // 2, missing - missing // 2)))
+
+
+class Block(nn.Module):
+    """Bottleneck residual block: 1x1, grouped k16, 1x1 convolutions, then squeeze-excite."""
+
+    width: int
+    ratio: float
+    group_width: int
+    kernel_size: int
+    stride: int
+    activate_input: bool
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns `[N, ceil(T / stride), width]` for `x [N, T, C]` with C <= width."""
+        middle = int(self.width * self.ratio)
+        y = swish(x) if self.activate_input else x
+        y = Conv(middle, 1, dtype=self.dtype, name="conv1")(y)
+        y = Conv(
+            middle,
+            self.kernel_size,
+            stride=self.stride,
+            groups=self.width // self.group_width,
+            dtype=self.dtype,
+            name="conv2",
+        )(swish(y))
+        y = Conv(self.width, 1, dtype=self.dtype, name="conv3")(swish(y))
+
+        gate = Linear(self.width // 2, dtype=self.dtype, name="se_fc1")(y.mean(axis=1))
+        gate = Linear(self.width, dtype=self.dtype, name="se_fc2")(swish(gate))
+        y = y * nn.sigmoid(gate)[:, None, :]
+
+        shortcut = _max_pool_pairs(x) if self.stride == 2 else x
+        return y + _grow_channels(shortcut, self.width)
+
+
+class ResNeXt1D(nn.Module):
+    """The CLEF encoder. `x [N, T, C] -> embeddings [N, D]`, for any T of at least one sample.
+
+    There are no normalisation layers and no dropout, so training and inference are one function.
+    Parameters are `stem`, then `stage{S}_block{B}` with `conv1`, `conv2`, `conv3`, `se_fc1`,
+    `se_fc2`. Attributes are those of `models.registry.EncoderConfig`.
+    """
+
+    stem_width: int
+    ratio: float
+    stage_widths: tuple[int, ...]
+    stage_blocks: tuple[int, ...]
+    group_width: int
+    kernel_size: int = 16
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns float32 (or, for float64 input and dtype, float64) embeddings `[N, D]`.
+
+        Every stage's output `[N, T_s, width_s]` is sown as the intermediate `stage{S}`.
+        """
+        block_class = nn.remat(Block) if self.remat else Block
+        x = Conv(self.stem_width, self.kernel_size, stride=2, dtype=self.dtype, name="stem")(x)
+        x = swish(x)
+        for stage, (width, blocks) in enumerate(
+            zip(self.stage_widths, self.stage_blocks, strict=True)
+        ):
+            for block in range(blocks):
+                x = block_class(
+                    width=width,
+                    ratio=self.ratio,
+                    group_width=self.group_width,
+                    kernel_size=self.kernel_size,
+                    stride=2 if block == 0 else 1,
+                    activate_input=(stage, block) != (0, 0),
+                    dtype=self.dtype,
+                    name=f"stage{stage}_block{block}",
+                )(x)
+            self.sow("intermediates", f"stage{stage}", x)
+        return x.mean(axis=1, dtype=jnp.promote_types(x.dtype, jnp.float32))

@@ -1,0 +1,1 @@
+"""Operations with an algorithm of their own choosing."""

@@ -1,0 +1,59 @@
+"""Which algorithm computes which pass of which layer: a measured table, and a rule beside it."""
+
+from typing import NamedTuple
+
+from clef_jax.ops.grouped_conv_table import TABLE
+from clef_jax.ops.passes import Algorithm
+
+
+class Layer(NamedTuple):
+    """What the choice depends on: channels of one group's input, groups, stride and taps."""
+
+    group_channels: int
+    groups: int
+    stride: int
+    taps: int
+
+    def __str__(self) -> str:
+        return f"c{self.group_channels}x{self.groups} s{self.stride} k{self.taps}"
+
+
+class Passes(NamedTuple):
+    """The algorithms of a layer's three passes."""
+
+    forward: Algorithm
+    input_gradient: Algorithm
+    kernel_gradient: Algorithm
+
+
+def choose(backend: str, dtype: str, layer: Layer) -> Passes:
+    """Returns the table's algorithms for a layer, or the rule's where it has no entry.
+
+    Args:
+        backend: As `jax.default_backend()`: cpu, gpu, tpu.
+        dtype: Name of the type computed in.
+        layer: The layer.
+    """
+    entry = TABLE.get(backend, {}).get(dtype, {}).get(str(layer))
+    return rule(backend, layer) if entry is None else Passes(*map(Algorithm.parse, entry))
+
+
+def rule(backend: str, layer: Layer) -> Passes:
+    """Returns algorithms that suit a kind of hardware, by reasoning rather than measurement."""
+    native = Algorithm("native")
+    if layer.groups == 1:
+        # Dense: XLA's own passes are good, but the input gradient of a strided one, which the stem
+        # does not need, convolves zeros on CPU.
+        strided = backend == "cpu" and layer.stride > 1
+        return Passes(native, Algorithm("conv") if strided else native, native)
+    if backend == "cpu":
+        # XLA unfolds the windows of a grouped convolution slowly, once for every so many outputs
+        # as a group has channels: fewer windows of more channels pay until a group has 32.
+        block = max(1, 32 // (layer.group_channels * layer.stride))
+        return Passes(*[Algorithm("conv", block)] * 3)
+    # One matrix product a group runs at the speed of ordinary products on matrix units, where
+    # narrow grouped convolutions, and their weight gradients above all, do not. Blocks of 8 outputs
+    # copy the input 2.9 times and spend 1.4 times the arithmetic; shorter ones copy more, longer
+    # ones compute more. Groups so narrow that 8 do not fill 128 lanes take 16.
+    block = 8 if 8 * layer.group_channels >= 128 else 16
+    return Passes(*[Algorithm("matmul", block)] * 3)

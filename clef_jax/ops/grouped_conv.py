@@ -1,0 +1,74 @@
+"""Grouped 1-D convolution: the one place that decides how convolutions are computed."""
+
+import functools
+
+import jax
+from jax import lax
+
+from clef_jax.ops.choice import Layer, Passes, choose
+from clef_jax.ops.passes import forward, input_gradient, kernel_gradient
+from clef_jax.ops.pointwise import pointwise
+
+
+def grouped_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: int = 1) -> jax.Array:
+    """Convolves along time with XLA's SAME padding, each group of channels by itself.
+
+    Computes in the type of `x`; sums and the kernel's gradient are float32 or wider wherever the
+    kernel is. Differentiable in reverse mode only.
+
+    Args:
+        x: Input `[N, T, C_in]`.
+        kernel: Taps `[K, C_in // groups, C_out]`, of the type of `x` or a wider one.
+        stride: Step between outputs, in samples.
+        groups: Number of channel groups; divides C_in and C_out.
+
+    Returns:
+        Output `[N, ceil(T / stride), C_out]` in the type of `x`.
+    """
+    x, kernel = _varying_alike(x, kernel)
+    if kernel.shape[0] == stride == groups == 1:
+        return pointwise(x, kernel[0])
+    return _grouped_conv(x, kernel, stride, groups)
+
+
+def _varying_axes(x: jax.Array) -> frozenset[str]:
+    kind = jax.typeof(x)
+    # jax 0.9 has `vma` where later versions have `manual_axis_type`.
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+
+
+def _varying_alike(*arrays: jax.Array) -> list[jax.Array]:
+    """Marks arrays as varying over the same mesh axes, as ordinary operations do by themselves.
+
+    Done outside the custom derivative, so that inside `shard_map` the cast's own transpose sums a
+    replicated kernel's gradient over devices.
+    """
+    axes = frozenset().union(*map(_varying_axes, arrays))
+    return [lax.pcast(a, tuple(axes - _varying_axes(a)), to="varying") for a in arrays]
+
+
+def _choose(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> Passes:
+    layer = Layer(kernel.shape[1], groups, stride, kernel.shape[0])
+    return choose(jax.default_backend(), x.dtype.name, layer)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _grouped_conv(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+    algorithm = _choose(x, kernel, stride, groups).forward
+    return forward(x, kernel.astype(x.dtype), stride, groups, algorithm)
+
+
+def _forward(x, kernel, stride, groups):
+    return _grouped_conv(x, kernel, stride, groups), (x, kernel)
+
+
+def _backward(stride, groups, saved, dy):
+    x, kernel = saved
+    passes = _choose(x, kernel, stride, groups)
+    narrow = kernel.astype(x.dtype)
+    dx = input_gradient(x, narrow, dy, stride, groups, passes.input_gradient)
+    dkernel = kernel_gradient(x, kernel, dy, stride, groups, passes.kernel_gradient)
+    return dx, dkernel
+
+
+_grouped_conv.defvjp(_forward, _backward)
