@@ -179,9 +179,7 @@ def peak_flops(device_kind: str, dtype: str) -> float | None:
     return None if found is None else getattr(found, dtype, None)
 
 
-def mfu(
-    config: EncoderConfig, samples: int, *, records_per_s: float, flops_per_s: float
-) -> float:
+def mfu(config: EncoderConfig, samples: int, *, records_per_s: float, flops_per_s: float) -> float:
     """Returns the share of `flops_per_s` that training at `records_per_s` needs.
 
     Recomputed activations and arithmetic that an algorithm adds do not count as use.

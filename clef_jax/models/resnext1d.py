@@ -66,7 +66,27 @@ def _max_pool_pairs(x: jax.Array) -> jax.Array:
     """
     samples = x.shape[1]
     x = jnp.pad(x, ((0, 0), (0, samples % 2), (0, 0)))
-    return x.reshape(x.shape[0], -1, 2, x.shape[2]).max(axis=2)
+    return _greater_of_two(x.reshape(x.shape[0], -1, 2, x.shape[2]))
+
+
+@jax.custom_vjp
+def _greater_of_two(pairs: jax.Array) -> jax.Array:
+    """Returns the maximum over axis 2 of `[N, T, 2, C]`; at a tie the gradient is the first's."""
+    return pairs.max(axis=2)
+
+
+def _greater_of_two_forward(pairs):
+    return _greater_of_two(pairs), pairs
+
+
+def _greater_of_two_backward(pairs, dy):
+    # One fused pass; the automatic gradient of a maximum first counts the ties.
+    first_wins = (pairs[:, :, 0] >= pairs[:, :, 1])[:, :, None, :]
+    is_first = (jnp.arange(2) == 0)[None, None, :, None]
+    return (jnp.where(is_first == first_wins, dy[:, :, None, :], 0),)
+
+
+_greater_of_two.defvjp(_greater_of_two_forward, _greater_of_two_backward)
 
 
 def _grow_channels(x: jax.Array, width: int) -> jax.Array:

@@ -109,9 +109,7 @@ def kernel_gradient(
         return gradient.astype(kernel.dtype)
     geometry = Geometry(x.shape[1], kernel.shape[0], stride, groups, algorithm.block)
     correlate = _correlate_by_conv if algorithm.form == "conv" else _correlate_by_matmul
-    w = correlate(
-        fold_input(x, geometry), fold_output(dy, geometry), geometry.reach, kernel.dtype
-    )
+    w = correlate(fold_input(x, geometry), fold_output(dy, geometry), geometry.reach, kernel.dtype)
     return unfold_kernel(w, geometry)
 
 

@@ -236,6 +236,7 @@ def test_a_non_finite_loss_names_step_records_and_checkpoint(shards_folder, tmp_
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_the_run_and_it_stays_ended(shards_folder, tmp_path):
     # At a learning rate of zero no evaluation is better than the first.
     config = config_of(learning_rate=0.0, ema_decay=None, patience=2, eval_steps=1, steps=50)
@@ -245,6 +246,7 @@ def test_early_stopping_ends_the_run_and_it_stays_ended(shards_folder, tmp_path)
     assert pretrain(config, shards_folder, tmp_path) == summary
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_an_encoders_weights(finished, shards_folder, tmp_path):
     config = config_of(init=str(finished), learning_rate=0.0, ema_decay=None, steps=2)
     pretrain(config, shards_folder, tmp_path)

@@ -1,0 +1,1 @@
+"""Measurements of the package's speed; `python -m benchmarks.report` renders their results."""

@@ -1,0 +1,102 @@
+"""The product's own training step, compiled and ready to run on made-up batches."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from clef_jax import models, objectives, parallel
+from clef_jax.data.noise import simulate_noise_bank
+from clef_jax.data.signals import PREPROCESSING
+from clef_jax.train import optim
+from clef_jax.train.state import create_state
+from clef_jax.train.step import make_train_step
+
+
+DEFAULT_BATCHES = {
+    "cpu": {"clef_small": 64, "clef_medium": 8, "clef_large": 8},
+    "accelerator": {"clef_small": 1024, "clef_medium": 256, "clef_large": 64},
+}
+
+
+def default_batch(size: str) -> int:
+    """Returns the records of a step that a size is measured at on this backend."""
+    kind = "cpu" if jax.default_backend() == "cpu" else "accelerator"
+    return DEFAULT_BATCHES[kind][size]
+
+
+def made_up_batch(batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Returns a host batch with the fields and types of `data.pipeline.make_batches`."""
+    rng = np.random.default_rng(seed)
+    return {
+        "ecg": rng.integers(-30000, 30000, (batch_size, 2, PREPROCESSING.samples), np.int16),
+        "scale_mv": np.full((batch_size, 2), 5e-5, np.float32),
+        "lead": rng.integers(0, 12, (batch_size, 2), np.int32),
+        "risk": rng.uniform(1, 30, batch_size).astype(np.float32),
+        "completeness": rng.uniform(0, 1, batch_size).astype(np.float32),
+    }
+
+
+@dataclasses.dataclass
+class Program:
+    """A compiled training step and what it runs on.
+
+    Attributes:
+        step: Runs one step and returns when it is done; the loss.
+        run: (batch) -> loss, on a batch of its own, without waiting.
+        compile_seconds: Duration of tracing and compiling.
+        memory_bytes: Peak memory of one device: arguments, results and temporaries.
+        flops: Operations of one device by XLA's count.
+    """
+
+    step: Callable[[], float]
+    run: Callable[[dict[str, jax.Array]], jax.Array]
+    compile_seconds: float
+    memory_bytes: int
+    flops: float
+
+
+def make_program(
+    size: str, batch_size: int, *, dtype: str, remat: bool = False, devices: int | None = None
+) -> Program:
+    """Returns the step of one size at a global batch size on the first `devices` devices."""
+    mesh = parallel.data_mesh(jax.devices()[:devices])
+    model = models.create_model(size, dtype=jnp.dtype(dtype), remat=remat)
+    optimizer = optim.make_optimizer(optim.warm_restarts(1e-4, steps_per_epoch=1000))
+    objective = functools.partial(objectives.clef_loss, **objectives.PRESETS["released"])
+    train_step = make_train_step(model, objective, optimizer, mesh, seed=0)
+
+    def initial():
+        params = model.init(jax.random.key(0), jnp.zeros((1, 100, 1)))["params"]
+        return create_state(params, optimizer, with_ema=False)
+
+    noise = parallel.replicate(simulate_noise_bank(0, 60.0).signal, mesh)
+    batch = parallel.to_devices(made_up_batch(batch_size), mesh)
+    begin = time.perf_counter()
+    shapes = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=parallel.replicated(mesh)),
+        jax.eval_shape(initial),
+    )
+    compiled = train_step.lower(shapes, batch, noise).compile()
+    compile_seconds = time.perf_counter() - begin
+    carried: dict[str, Any] = {"state": jax.jit(initial, out_shardings=parallel.replicated(mesh))()}
+
+    def run(batch):
+        carried["state"], metrics = compiled(carried["state"], batch, noise)
+        return metrics["loss"]
+
+    memory = compiled.memory_analysis()
+    used = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    used += memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    return Program(
+        step=lambda: float(run(batch)),
+        run=run,
+        compile_seconds=compile_seconds,
+        memory_bytes=used,
+        flops=compiled.cost_analysis()["flops"],
+    )

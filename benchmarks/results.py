@@ -1,0 +1,77 @@
+"""Where measurements go: one JSON line each, on the terminal and in `benchmarks/results/`."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from typing import Any
+
+FOLDER = pathlib.Path(__file__).with_name("results")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
+
+
+def machine() -> dict[str, Any]:
+    """Returns what a reader needs to know of the machine: processor, devices, versions, load."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "backend": jax.default_backend(),
+        "device": _processor() if device.platform == "cpu" else device.device_kind,
+        "devices": jax.device_count(),
+        "cores": os.cpu_count(),
+        # Of others too: shared machines are slower than their processors say.
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    path = pathlib.Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+class Measurements:
+    """Prints measurements and, unless told otherwise, appends them to `results/<name>.jsonl`.
+
+    Args:
+        benchmark: Name of the benchmark.
+        keep: Whether to append to the file; smoke tests do not.
+    """
+
+    def __init__(self, benchmark: str, *, keep: bool):
+        self._benchmark, self._keep = benchmark, keep
+        self._machine = machine()
+
+    def add(self, **fields: Any) -> None:
+        """Adds one measurement; numbers are rounded to four digits."""
+        row = {"benchmark": self._benchmark, **fields, "machine": self._machine}
+        line = json.dumps({k: _rounded(v) for k, v in row.items()})
+        print(line, flush=True)
+        if self._keep:
+            FOLDER.mkdir(exist_ok=True)
+            with open(FOLDER / f"{self._benchmark}.jsonl", "a") as file:
+                file.write(line + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def read(benchmark: str) -> list[dict[str, Any]]:
+    """Returns the measurements kept of a benchmark, oldest first."""
+    path = FOLDER / f"{benchmark}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
