@@ -17,7 +17,6 @@ from clef_jax.train import optim
 from clef_jax.train.state import create_state
 from clef_jax.train.step import make_train_step
 
-
 DEFAULT_BATCHES = {
     "cpu": {"clef_small": 64, "clef_medium": 8, "clef_large": 8},
     "accelerator": {"clef_small": 1024, "clef_medium": 256, "clef_large": 64},

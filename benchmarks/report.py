@@ -13,10 +13,10 @@ from benchmarks.results import FOLDER
 RESULTS = pathlib.Path(__file__).with_name("RESULTS.md")
 _HEADING = """# Results
 
-Rendered by `python -m benchmarks.report` from `benchmarks/results/`. Durations are medians of several
-runs in turn with their peers; `spread` is the interquartile range over the median, `load` the
-machine's load when the benchmark began: above its number of cores, others were using it. `ratio` is
-the peer's duration over ours: above 1 we are faster. No accelerator has been measured yet.
+Rendered by `python -m benchmarks.report` from `benchmarks/results/`. Durations are medians of
+several runs in turn with their peers; `spread` is the interquartile range over the median. `load`
+is the machine's load when the benchmark began: above its number of cores, others were using it.
+`ratio` is the peer's duration over ours: above 1 we are faster. No accelerator has been measured.
 """
 
 

@@ -4,8 +4,8 @@ r"""Chooses the algorithm of every grouped convolution by measuring them on this
     python -m benchmarks.tune_grouped_conv --dtype bfloat16 --views 256
 
 Times every pass of every layer of the three sizes with every algorithm, prints one line a layer,
-and writes the winners into `clef_jax/ops/grouped_conv_table.py` under this backend and type; entries
-of other backends and types stay. Takes about ten minutes on two cores, two on a GPU.
+and writes the winners into `clef_jax/ops/grouped_conv_table.py` under this backend and type;
+entries of other backends and types stay. Takes about ten minutes on two cores, two on a GPU.
 """
 
 import collections

@@ -4,7 +4,7 @@
 
 Cost: 0.35 GFLOP a record and step (two views, forward and backward); 100 epochs of MIMIC-IV-ECG's
 161,352 patients, one record each, are 16 million records and 5.7 PFLOP. Expected: the
-loss starts near 0.3 at batch 64 (the weights of 126 negatives sum to less than one) and falls slowly
+loss starts near 0.3 at batch 64, as the weights of all negatives sum to less than one.
 """
 
 from ml_collections import ConfigDict, config_dict

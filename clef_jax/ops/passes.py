@@ -154,7 +154,7 @@ def _short_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def _windows(x: jax.Array, reach: int) -> jax.Array:
-    """Returns `[N, B, reach, g, p]`: every block of `[N, B + reach - 1, g, p]` with the next ones."""
+    """Returns `[N, B, reach, g, p]`: each block of `[N, B + reach - 1, g, p]` and the next."""
     blocks = x.shape[1] - reach + 1
     return jnp.stack([x[:, r : r + blocks] for r in range(reach)], axis=2)
 
