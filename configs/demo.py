@@ -10,7 +10,7 @@ from configs import clef_small
 
 def get_config() -> ConfigDict:
     config = clef_small.get_config()
-    config.steps = 300
+    config.steps = 200
     config.batch_size = 32
     config.records_per_patient = "random"
     # A few hundred steps need a higher rate than a hundred epochs, and no restarts.
