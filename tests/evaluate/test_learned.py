@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from matplotlib import image
 
 from clef_jax import parallel
@@ -14,6 +15,7 @@ from clef_jax.models import create_model
 from clef_jax.train.embed import make_embed_records, slots_of_lead
 
 
+@pytest.mark.slow
 def test_an_untrained_encoder_beside_itself_shows_no_difference(shards_folder, tmp_path):
     params = create_model("clef_small").init(jax.random.key(5), jnp.zeros((1, 64, 1)))["params"]
     noise = simulate_noise_bank(0, 30).signal

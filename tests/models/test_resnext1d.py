@@ -55,8 +55,7 @@ def test_block_types_of_every_size_equal_torch_in_float64(name, samples, x64):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("in_channels", [1, 12])
-@pytest.mark.parametrize("samples", [5000, 4999])
+@pytest.mark.parametrize(("in_channels", "samples"), [(1, 4999), (12, 5000)])
 def test_whole_small_equals_torch(in_channels, samples):
     config = get_config("clef_small", in_channels=in_channels)
     expected, actual = torch_and_jax(config, samples, np.float32)
