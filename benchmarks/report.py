@@ -17,6 +17,8 @@ Rendered by `python -m benchmarks.report` from `benchmarks/results/`. Durations 
 several runs in turn with their peers; `spread` is the interquartile range over the median. `load`
 is the machine's load when the benchmark began: above its number of cores, others were using it.
 `ratio` is the peer's duration over ours: above 1 we are faster. No accelerator has been measured.
+The lines of 2026-11-22 were taken on shared cores with both sides at a raised scheduling priority:
+their ratios compare like with like, their durations flatter both.
 """
 
 
