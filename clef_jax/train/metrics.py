@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from clef_jax.data.replacing import replacing
+
 METRICS = "metrics.jsonl"
 
 _T = TypeVar("_T")
@@ -20,9 +22,8 @@ _T = TypeVar("_T")
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes a JSON file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    with replacing(os.fspath(path)) as temporary:
+        pathlib.Path(temporary).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_metrics(path: str | pathlib.Path) -> list[dict[str, float]]:
@@ -50,9 +51,9 @@ class MetricsLog:
         path = workdir / METRICS
         if path.exists():
             kept = [row for row in read_metrics(path) if row["step"] <= step]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-            os.replace(temporary, path)
+            with replacing(os.fspath(path)) as temporary:
+                lines = "".join(json.dumps(row) + "\n" for row in kept)
+                pathlib.Path(temporary).write_text(lines)
         self._file = path.open("a", buffering=1)
         self._board = None
         if tensorboard:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from clef_jax.data.replacing import replacing
+
 
 def save_figure(figure: Figure, path: str | pathlib.Path) -> None:
     """Writes a figure as PNG, whole or not at all."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    figure.savefig(temporary, format="png", dpi=130)
-    os.replace(temporary, path)
+    with replacing(os.fspath(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
 
 
 def plot_losses(rows: Sequence[dict[str, float]], path: str | pathlib.Path) -> None:
