@@ -3,9 +3,10 @@ r"""Chooses the algorithm of every grouped convolution by measuring them on this
     python -m benchmarks.tune_grouped_conv
     python -m benchmarks.tune_grouped_conv --dtype bfloat16 --views 256
 
-Times every pass of every layer of the three sizes with every algorithm, prints one line a layer,
-and writes the winners into `clef_jax/ops/grouped_conv_table.py` under this backend and type;
-entries of other backends and types stay. Takes about ten minutes on two cores, two on a GPU.
+Times every pass of every layer of the three sizes with every algorithm, prints one line a pass, and
+writes the winners into `clef_jax/ops/grouped_conv_table.py` under this backend and type; entries of
+other backends and types stay. The two gradients are also timed together where they share work.
+Takes about ten minutes on two cores, two on a GPU.
 """
 
 import collections
@@ -18,6 +19,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.timing import interleaved
+from clef_jax import host_memory
 from clef_jax.data.signals import PREPROCESSING
 from clef_jax.models import EncoderConfig, get_config
 from clef_jax.ops import choice, grouped_conv_table, passes
@@ -30,8 +32,15 @@ _VIEWS = flags.DEFINE_integer("views", None, "Views on the device; by default 12
                               "16, and 8 times that on accelerators.")  # fmt: skip
 _QUICK = flags.DEFINE_bool("quick", False, "One layer, two rounds, nothing written.")
 
-_ALGORITHMS = ("native", *(f"conv:{b}" for b in (1, 2, 4, 8)), *(f"matmul:{b}" for b in (4, 8, 16)))
+_FOURIER = tuple(f"fourier:{block}" for block in (16, 24, 32))
+_ALGORITHMS = (
+    "native",
+    *(f"conv:{block}" for block in (1, 2, 4, 8, 16)),
+    *(f"matmul:{block}" for block in (4, 8, 16)),
+    *_FOURIER,
+)
 _PASSES = choice.Passes._fields
+_BOTH = "both gradients"
 _ROUNDS = 8
 # Another algorithm than the rule's must be this much faster to be worth an entry of its own.
 _WORTH = 0.97
@@ -55,7 +64,11 @@ def layers_of(config: EncoderConfig, samples: int) -> dict[Layer, collections.Co
 def measure(
     layer: Layer, samples: int, views: int, dtype: str, width: int, rounds: int
 ) -> dict[str, dict[str, float]]:
-    """Returns pass -> algorithm -> best seconds for inputs `[views, samples, C]`."""
+    """Returns pass -> algorithm -> best seconds for inputs `[views, samples, C]`.
+
+    Beside the passes stand both gradients, computed in one program, for the algorithms that share
+    work between them.
+    """
     rng = np.random.default_rng(0)
 
     def draw(*shape):
@@ -66,40 +79,54 @@ def measure(
     kernel = draw(layer.taps, layer.group_channels, width)
     shape = layer.stride, layer.groups
     functions = {
-        "forward": lambda a: jax.jit(lambda x, w, d: passes.forward(x, w, *shape, a)),
-        "input_gradient": lambda a: jax.jit(
-            lambda x, w, d: passes.input_gradient(x, w, d, *shape, a)
-        ),
-        "kernel_gradient": lambda a: jax.jit(
-            lambda x, w, d: passes.kernel_gradient(x, w, d, *shape, a)
+        "forward": lambda a: lambda x, w, d: passes.forward(x, w, *shape, a),
+        "input_gradient": lambda a: lambda x, w, d: passes.input_gradient(x, w, d, *shape, a),
+        "kernel_gradient": lambda a: lambda x, w, d: passes.kernel_gradient(x, w, d, *shape, a),
+        _BOTH: lambda a: (
+            lambda x, w, d: (
+                passes.input_gradient(x, w, d, *shape, a),
+                passes.kernel_gradient(x, w, d, *shape, a),
+            )
         ),
     }
-    # Where XLA's own weight gradient of a grouped convolution is the slow one, it takes minutes.
-    hopeless = jax.default_backend() == "cpu" and layer.groups > 1
     results = {}
     for name, make in functions.items():
         candidates = {}
-        for text in _ALGORITHMS:
-            if text == "native" and name == "kernel_gradient" and hopeless:
+        for text in _FOURIER if name == _BOTH else _ALGORITHMS:
+            if _is_hopeless(layer, name, text):
                 continue
-            compiled = make(Algorithm.parse(text)).lower(x, kernel, dy).compile()
+            compiled = jax.jit(make(Algorithm.parse(text))).lower(x, kernel, dy).compile()
             jax.block_until_ready(compiled(x, kernel, dy))
             candidates[text] = lambda compiled=compiled: jax.block_until_ready(
                 compiled(x, kernel, dy)
             )
-        times = interleaved(candidates, rounds=rounds, give_up=1.5)
+        # No entry at all, not an infinite time, says that there was nothing to measure.
+        times = interleaved(candidates, rounds=rounds, give_up=1.5) if candidates else {}
         results[name] = {text: t.best for text, t in times.items()}
     return results
 
 
-def choose_entry(layer: Layer, seconds: dict[str, dict[str, float]]) -> list[str]:
+def _is_hopeless(layer: Layer, name: str, algorithm: str) -> bool:
+    """Returns whether an algorithm would take minutes: most of the tuning, to lose all the same."""
+    slow_gradient = algorithm == "native" and name == "kernel_gradient" and layer.groups > 1
+    tiny_products = algorithm in _FOURIER and layer.group_channels < 8
+    return jax.default_backend() == "cpu" and (slow_gradient or tiny_products)
+
+
+def choose_entry(layer: Layer, outputs: int, seconds: dict[str, dict[str, float]]) -> list[str]:
     """Returns the fastest algorithm of each pass, or the rule's where nothing is clearly faster."""
-    entry = []
-    for name, default in zip(_PASSES, choice.rule(jax.default_backend(), layer), strict=True):
-        best = min(seconds[name], key=seconds[name].get)
-        usual = seconds[name].get(str(default), np.inf)
-        entry.append(best if seconds[name][best] < _WORTH * usual else str(default))
-    return entry
+    default = dict(zip(_PASSES, choice.rule(jax.default_backend(), layer, outputs), strict=True))
+    entry = {}
+    for name in _PASSES:
+        best, usual = min(seconds[name], key=seconds[name].get), str(default[name])
+        worth = seconds[name][best] < _WORTH * seconds[name].get(usual, np.inf)
+        entry[name] = best if worth else usual
+    gradients = _PASSES[1:]
+    if both := seconds[_BOTH]:
+        best = min(both, key=both.get)
+        if both[best] < sum(seconds[name].get(entry[name], np.inf) for name in gradients):
+            entry |= dict.fromkeys(gradients, best)
+    return list(entry.values())
 
 
 def write_table(backend: str, dtype: str, entries: dict[str, list[str]]) -> None:
@@ -128,6 +155,7 @@ def _one_line_a_layer(table: dict) -> str:
 def main(argv: list[str]) -> None:
     """Measures, prints, writes."""
     del argv
+    host_memory.keep_freed_memory()
     accelerated = jax.default_backend() != "cpu"
     seen: dict[Layer, tuple[int, int, collections.Counter]] = {}
     for size in _SIZES.value:
@@ -138,18 +166,17 @@ def main(argv: list[str]) -> None:
             seen.setdefault(layer, (views, width, lengths))
     entries = {}
     for layer, (views, width, lengths) in list(seen.items())[: 1 if _QUICK.value else None]:
-        totals = {name: collections.Counter() for name in _PASSES}
+        totals = collections.defaultdict(collections.Counter)
         for samples, count in lengths.items():
             rounds = 2 if _QUICK.value else _ROUNDS
             for name, times in measure(layer, samples, views, _DTYPE.value, width, rounds).items():
-                for text, seconds in times.items():
-                    totals[name][text] += count * seconds
-        entries[str(layer)] = choose_entry(layer, totals)
-        for name, chosen in zip(_PASSES, entries[str(layer)], strict=True):
-            ranked = ", ".join(
-                f"{text} {1e3 * s:.2f}" for text, s in totals[name].most_common()[::-1][:4]
-            )
-            print(f"{layer!s:18} {name:16} {chosen:10} (ms: {ranked})", flush=True)
+                totals[name].update({text: count * seconds for text, seconds in times.items()})
+        outputs = views * min(-(-samples // layer.stride) for samples in lengths)
+        entries[str(layer)] = choose_entry(layer, outputs, totals)
+        print(f"{layer!s:18} {', '.join(entries[str(layer)])}")
+        for name, ranking in totals.items():
+            ranked = [f"{text} {1e3 * s:.2f}" for text, s in ranking.most_common()[::-1][:4]]
+            print(f"    {name:16} ms: {', '.join(ranked)}", flush=True)
     if not _QUICK.value:
         write_table(jax.default_backend(), _DTYPE.value, entries)
 

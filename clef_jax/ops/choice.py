@@ -26,26 +26,40 @@ class Passes(NamedTuple):
     kernel_gradient: Algorithm
 
 
-def choose(backend: str, dtype: str, layer: Layer) -> Passes:
+# A table is measured at training's batches. It does not hold for the few outputs of a single view,
+# where work that depends on the kernel alone is not worth while.
+_FEW = 256
+
+
+def choose(backend: str, dtype: str, layer: Layer, outputs: int) -> Passes:
     """Returns the table's algorithms for a layer, or the rule's where it has no entry.
 
     Args:
         backend: As `jax.default_backend()`: cpu, gpu, tpu.
         dtype: Name of the type computed in.
         layer: The layer.
+        outputs: Number of output samples over the whole batch; few follow the rule.
     """
     entry = TABLE.get(backend, {}).get(dtype, {}).get(str(layer))
-    return rule(backend, layer) if entry is None else Passes(*map(Algorithm.parse, entry))
+    if entry is None or outputs < _FEW:
+        return rule(backend, layer, outputs)
+    return Passes(*map(Algorithm.parse, entry))
 
 
-def rule(backend: str, layer: Layer) -> Passes:
-    """Returns algorithms that suit a kind of hardware, by reasoning rather than measurement."""
+def rule(backend: str, layer: Layer, outputs: int) -> Passes:
+    """Returns algorithms that suit a kind of hardware, by reasoning rather than measurement.
+
+    Arguments are those of `choose`.
+    """
     native = Algorithm("native")
     if layer.groups == 1:
         # Dense: XLA's own passes are good, but the input gradient of a strided one, which the stem
         # does not need, convolves zeros on CPU.
         strided = backend == "cpu" and layer.stride > 1
         return Passes(native, Algorithm("conv") if strided else native, native)
+    if backend == "cpu" and layer.group_channels >= 16 and outputs >= _FEW:
+        # Enough channels that the products outweigh the transforms.
+        return Passes(*[Algorithm("fourier", 24)] * 3)
     if backend == "cpu":
         # XLA unfolds the windows of a grouped convolution slowly, once for every so many outputs
         # as a group has channels: fewer windows of more channels pay until a group has 32.

@@ -2,16 +2,19 @@
 
 `native` is XLA's own operation and its own derivatives. `conv` and `matmul` fold time into channels
 first (see `folding`), then use a stride-1 grouped convolution or one matrix product per group.
-Sums run in float32 or wider, whatever the type of the arrays.
+`fourier` makes fewer multiplications of the stride-1 convolution (see `fourier`). Sums run in
+float32 or wider, whatever the type of the arrays.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from clef_jax.ops import fourier
 from clef_jax.ops.folding import (
     Geometry,
     fold_input,
@@ -22,13 +25,16 @@ from clef_jax.ops.folding import (
     unfold_output,
 )
 
-FORMS = ("native", "conv", "matmul")
+FORMS = ("native", "conv", "matmul", "fourier")
 _DIMENSIONS = ("NWC", "WIO", "NWC")
 
 
 @dataclasses.dataclass(frozen=True)
 class Algorithm:
-    """How to compute one pass: a form of `FORMS`, and outputs per block where it folds time."""
+    """How to compute one pass: a form of `FORMS`, and the outputs of a block of time.
+
+    `conv` and `matmul` fold a block's samples into channels, `fourier` transforms a block's window.
+    """
 
     form: str
     block: int = 1
@@ -45,10 +51,17 @@ class Algorithm:
         """
         form, _, block = text.partition(":")
         if form not in FORMS or (form == "native") == bool(block):
-            raise ValueError(f"{text!r} is not an algorithm; write native, conv:2 or matmul:16")
+            raise ValueError(
+                f"{text!r} is not an algorithm; write native, conv:2, matmul:16 or fourier:24"
+            )
         if block and not (block.isdecimal() and int(block) > 0):
             raise ValueError(f"{text!r}: outputs per block must be a positive integer")
         return cls(form, int(block or 1))
+
+    def geometry(self, samples: int, taps: int, stride: int, groups: int) -> Geometry:
+        """Returns how this algorithm folds time, which for `fourier` is away with the stride."""
+        block = 1 if self.form == "fourier" else self.block
+        return Geometry(samples, taps, stride, groups, block)
 
 
 def forward(
@@ -65,7 +78,7 @@ def forward(
     """
     if algorithm.form == "native":
         return _native(x, kernel, stride, groups)
-    geometry = Geometry(x.shape[1], kernel.shape[0], stride, groups, algorithm.block)
+    geometry = algorithm.geometry(x.shape[1], len(kernel), stride, groups)
     y = _short(algorithm)(fold_input(x, geometry), fold_kernel(kernel, geometry))
     return unfold_output(y, geometry)
 
@@ -84,11 +97,13 @@ def input_gradient(
     """
     if algorithm.form == "native":
         return jax.linear_transpose(lambda a: _native(a, kernel, stride, groups), x)(dy)[0]
-    geometry = Geometry(x.shape[1], kernel.shape[0], stride, groups, algorithm.block)
+    geometry = algorithm.geometry(x.shape[1], len(kernel), stride, groups)
+    dy, w = fold_output(dy, geometry), fold_kernel(kernel, geometry)
+    if algorithm.form == "fourier":
+        return unfold_input(fourier.convolve_transposed(dy, w, algorithm.block), geometry)
     beyond = geometry.reach - 1
-    blocks = jnp.pad(fold_output(dy, geometry), ((0, 0), (beyond, beyond), (0, 0), (0, 0)))
-    flipped = fold_kernel(kernel, geometry)[::-1].swapaxes(1, 3)
-    return unfold_input(_short(algorithm)(blocks, flipped), geometry)
+    blocks = jnp.pad(dy, ((0, 0), (beyond, beyond), (0, 0), (0, 0)))
+    return unfold_input(_short(algorithm)(blocks, w[::-1].swapaxes(1, 3)), geometry)
 
 
 def kernel_gradient(
@@ -107,10 +122,14 @@ def kernel_gradient(
         narrow = kernel.astype(x.dtype)
         gradient = jax.linear_transpose(lambda w: _native(x, w, stride, groups), narrow)(dy)[0]
         return gradient.astype(kernel.dtype)
-    geometry = Geometry(x.shape[1], kernel.shape[0], stride, groups, algorithm.block)
-    correlate = _correlate_by_conv if algorithm.form == "conv" else _correlate_by_matmul
-    w = correlate(fold_input(x, geometry), fold_output(dy, geometry), geometry.reach, kernel.dtype)
-    return unfold_kernel(w, geometry)
+    geometry = algorithm.geometry(x.shape[1], len(kernel), stride, groups)
+    correlate = {
+        "conv": _correlate_by_conv,
+        "matmul": _correlate_by_matmul,
+        "fourier": functools.partial(fourier.correlate, block=algorithm.block),
+    }[algorithm.form]
+    x, dy = fold_input(x, geometry), fold_output(dy, geometry)
+    return unfold_kernel(correlate(x, dy, reach=geometry.reach, dtype=kernel.dtype), geometry)
 
 
 def _native(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
@@ -126,7 +145,11 @@ def _native(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Ar
 
 def _short(algorithm: Algorithm):
     """Returns (x `[N, B + R - 1, g, p]`, w `[R, p, g, q]`) -> `[N, B, g, q]`, in that form."""
-    return _short_conv if algorithm.form == "conv" else _short_matmul
+    return {
+        "conv": _short_conv,
+        "matmul": _short_matmul,
+        "fourier": functools.partial(fourier.convolve, block=algorithm.block),
+    }[algorithm.form]
 
 
 def _short_conv(x: jax.Array, w: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ ALGORITHMS = [
     Algorithm("native"),
     *(Algorithm("conv", block) for block in (1, 2, 4, 8)),
     *(Algorithm("matmul", block) for block in (1, 4, 8, 16)),
+    *(Algorithm("fourier", block) for block in (16, 24, 32)),
 ]
 
 
@@ -84,14 +85,16 @@ def check(layer, passes, samples, relative=1e-5, batch=2):
 @pytest.mark.parametrize("layer", layers())
 def test_the_chosen_algorithms_on_every_layer_of_the_three_sizes(layer):
     channels, groups, stride = layer
-    check(layer, choose("cpu", "float32", Layer(channels, groups, stride, 16)), 37, batch=1)
+    named = Layer(channels, groups, stride, 16)
+    for outputs in (1, 10_000):
+        check(layer, choose("cpu", "float32", named, outputs), 37, batch=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", layers())
 def test_the_rule_for_accelerators_on_every_layer_of_the_three_sizes(layer):
     channels, groups, stride = layer
-    check(layer, rule("gpu", Layer(channels, groups, stride, 16)), 37, batch=1)
+    check(layer, rule("gpu", Layer(channels, groups, stride, 16), 10_000), 37, batch=1)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
@@ -109,11 +112,26 @@ def test_every_algorithm_on_every_layer(algorithm, layer):
         check(layer, [algorithm] * 3, samples)
 
 
+@pytest.mark.parametrize("taps", [1, 2, 5, 33])
+def test_fourier_blocks_shorter_than_the_kernel_and_odd_taps(taps):
+    arrays = example(8, 3, 71, 1, taps=taps)
+    expected = oracle(*arrays, 1, 3)
+    algorithm = Algorithm("fourier", 4)
+    x, kernel, dy = (a.astype(np.float32) for a in arrays)
+    found = (
+        forward(x, kernel, 1, 3, algorithm),
+        input_gradient(x, kernel, dy, 1, 3, algorithm),
+        kernel_gradient(x, kernel, dy, 1, 3, algorithm),
+    )
+    assert_near(found, expected, 1e-5)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
-def test_float64_to_1e_12(stride, x64):
-    arrays = example(4, 8, 61, stride)
-    expected = oracle(*arrays, stride, 8)
-    y, pull = jax.vjp(lambda x, k: grouped_conv(x, k, stride=stride, groups=8), *arrays[:2])
+@pytest.mark.parametrize(("channels", "groups"), [(4, 8), (16, 3)])
+def test_float64_to_1e_12(stride, channels, groups, x64):
+    arrays = example(channels, groups, 61, stride, batch=10)
+    expected = oracle(*arrays, stride, groups)
+    y, pull = jax.vjp(lambda x, k: grouped_conv(x, k, stride=stride, groups=groups), *arrays[:2])
     assert_near((y, *pull(jnp.asarray(arrays[2]))), expected, 1e-12)
 
 
@@ -123,7 +141,7 @@ def test_bfloat16_sums_in_float32(backend):
     arrays = example(16, 4, 601, 1, batch=4)
     x, kernel, dy = (jnp.asarray(a, jnp.bfloat16) for a in arrays)
     expected = oracle(*(np.asarray(a, np.float64) for a in (x, kernel, dy)), 1, 4)
-    passes = rule(backend, Layer(16, 4, 1, 16))
+    passes = rule(backend, Layer(16, 4, 1, 16), 2404)
     found = (
         forward(x, kernel, 1, 4, passes[0]),
         input_gradient(x, kernel, dy, 1, 4, passes[1]),
@@ -167,12 +185,12 @@ def test_vmap_and_remat(x64):
     )
 
 
-@pytest.mark.parametrize("text", ["native", "conv:2", "matmul:16"])
+@pytest.mark.parametrize("text", ["native", "conv:2", "matmul:16", "fourier:24"])
 def test_algorithms_are_read_as_they_are_written(text):
     assert str(Algorithm.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["native:2", "conv", "fft:2", "conv:0", "conv:x"])
+@pytest.mark.parametrize("text", ["native:2", "conv", "fourier", "fft:2", "conv:0", "conv:x"])
 def test_misspelt_algorithms_are_refused(text):
     with pytest.raises(ValueError, match="algorithm|positive"):
         Algorithm.parse(text)
