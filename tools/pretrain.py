@@ -10,7 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from clef_jax import parallel
+from clef_jax import host_memory, parallel
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
 _SHARDS = flags.DEFINE_string("shards", None, "Folder written by tools/write_shards.py.")
@@ -22,6 +22,7 @@ _PROCESS = flags.DEFINE_integer("process", 0, "Number of this process.")
 
 def main(_):
     """Runs or continues the run, and prints its summary."""
+    host_memory.keep_freed_memory()
     parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
 
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as info.
