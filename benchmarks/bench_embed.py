@@ -1,17 +1,19 @@
-r"""Measures embedding end to end: from files, from shards, the plain PyTorch way, and a Holter.
+"""Measures embedding end to end: from files, from shards, the plain PyTorch way, and a Holter.
 
-    python benchmarks/bench_embed.py --data ptb-xl/records500
-    python benchmarks/bench_embed.py --data ptb-xl/records500 --sizes clef_small --records 1332
+    python -m benchmarks.bench_embed
+    python -m benchmarks.bench_embed --data ptb-xl/records500 --sizes clef_small --records 1332
 
-Prints one JSON line for each measurement. `data` is a folder of 12-lead WFDB records of 10 s at
-500 Hz; its records are linked several times if more are asked for. Weights are random, the same for
-both sides, whose embeddings are compared. Compiling and loading are left out; starting the reading
-processes and writing the table are not. Costs about ten minutes for all sizes on two cores.
+Prints and keeps one JSON line for each way (`kind`): `torch` (wfdb, scipy and the same encoder in
+PyTorch, in a loop over files), `files` and `shards` (what `clef-jax embed` does with them), and
+`holter` (that command on one long recording, with the memory it takes). Weights are random, the
+same for both sides, whose embeddings are compared. Compiling and loading are left out but for the
+Holter; starting the reading processes and writing the table are not. Records are linked several
+times if more are asked for than there are. Takes about ten minutes on two cores.
 """
 
-import glob
-import json
+import functools
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -19,41 +21,50 @@ import time
 
 from absl import app, flags, logging
 
-_DATA = flags.DEFINE_string("data", None, "Folder of 12-lead WFDB records.", required=True)
+from benchmarks.results import Measurements
+from benchmarks.timing import interleaved
+
+# jax and torch are imported where they are used: reading processes import this module too, and
+# their start is part of what is measured.
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_DATABASES = pathlib.Path(os.environ.get("CLEF_JAX_DATA", _ROOT.parent / "shared" / "data"))
+
+_DATA = flags.DEFINE_string("data", os.fspath(_DATABASES / "ptb-xl" / "records500"),
+                            "Folder of 12-lead WFDB records, 10 s at 500 Hz; by default of the "
+                            "databases that the tests use.")  # fmt: skip
 _SIZES = flags.DEFINE_list("sizes", "clef_small,clef_medium,clef_large", "Sizes to measure.")
 _RECORDS = flags.DEFINE_integer("records", None, "Records; 2000, 320 and 64 by size by default.")
 _WORKERS = flags.DEFINE_integer("workers", os.cpu_count(), "Reading processes.")
 _HOLTER_HOURS = flags.DEFINE_list("holter_hours", "1,24", "Lengths of the Holters; empty for none.")
+_QUICK = flags.DEFINE_bool("quick", False, "8 records, small only, 3 minutes, nothing kept.")
 
 _DEFAULT_RECORDS = {"clef_small": 2000, "clef_medium": 320, "clef_large": 64}
 _TORCH_BATCHES = (8, 64)
 _WARM_RECORDS = 64
 _LEAD = "II"
+_HOLTER_FS = 200
 
 
-def _print(**measurement) -> None:
-    rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in measurement.items()}
-    print(json.dumps(rounded), flush=True)
-
-
-def _link_records(source: str, folder: str, count: int) -> list[str]:
+def _link_records(source: str, folder: pathlib.Path, count: int) -> list[str]:
     """Links `count` records into `folder`, each under names of its own; returns their paths."""
-    headers = sorted(glob.glob(os.path.join(source, "**", "*.hea"), recursive=True))
+    headers = sorted(pathlib.Path(source).rglob("*.hea"))
+    if not headers:
+        sys.exit(f"bench_embed: no WFDB records in {source}; give some with --data")
     paths = []
     for i in range(count):
-        header = os.path.abspath(headers[i % len(headers)])
+        header = headers[i % len(headers)].absolute()
         # The header names its signal file, so every round gets a folder of its own.
-        target = os.path.join(folder, f"{i // len(headers):03d}")
-        os.makedirs(target, exist_ok=True)
-        for suffix in (".hea", ".dat"):
-            path = header[:-4] + suffix
-            os.symlink(path, os.path.join(target, os.path.basename(path)))
-        paths.append(os.path.join(target, os.path.basename(header)[:-4]))
+        target = folder / f"{i // len(headers):03d}"
+        target.mkdir(parents=True, exist_ok=True)
+        for file in (header, header.with_suffix(".dat")):
+            (target / file.name).symlink_to(file)
+        paths.append(os.fspath(target / header.stem))
     return sorted(paths)
 
 
-def _torch_way(model, paths: list[str], batch_size: int):
-    """wfdb, scipy and the torch module in a loop over files with batching."""
+def _torch_way(model, device: str, paths: list[str], batch_size: int):
+    """Returns embeddings, seconds and seconds by activity of a loop over files with batching."""
     import numpy as np
     import torch
     import wfdb
@@ -73,8 +84,8 @@ def _torch_way(model, paths: list[str], batch_size: int):
         prepared = time.perf_counter()
         if len(batch) == batch_size or i == len(paths) - 1:
             with torch.no_grad():
-                inputs = torch.tensor(np.stack(batch), dtype=torch.float32)[:, None]
-                outputs.append(model(inputs).numpy())
+                inputs = torch.tensor(np.stack(batch), dtype=torch.float32, device=device)
+                outputs.append(model(inputs[:, None]).cpu().numpy())
             batch = []
         spent["reading"] += read - start
         spent["preprocessing"] += prepared - read
@@ -82,8 +93,8 @@ def _torch_way(model, paths: list[str], batch_size: int):
     return np.concatenate(outputs), time.perf_counter() - begin, spent
 
 
-def _our_way(encoder, paths, out, workers):
-    """Returns the embeddings, the seconds and the shares of one run of `embed_to_table`."""
+def _our_way(encoder, paths: list[str], out: pathlib.Path, workers: int):
+    """Returns embeddings, seconds and shares of time of one run of `embed_to_table`."""
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -92,7 +103,9 @@ def _our_way(encoder, paths, out, workers):
     from clef_jax.embedding.run import embed_to_table
 
     request = Request(WindowSettings(leads=(_LEAD,)))
-    summary = embed_to_table(encoder, paths, out, request, workers=workers, progress=False)
+    summary = embed_to_table(
+        encoder, paths, os.fspath(out), request, workers=workers, progress=False
+    )
     if summary.failures:
         raise RuntimeError(summary.failures[0].error)
     timings, seconds = summary.timings, summary.seconds
@@ -107,7 +120,9 @@ def _our_way(encoder, paths, out, workers):
     return np.asarray(embedding), seconds, shares
 
 
-def _measure_size(name: str, folder: str) -> None:
+def measure_size(measurements: Measurements, size: str, folder: pathlib.Path) -> None:
+    """Adds the lines `torch`, `files` and `shards` of one size."""
+    import jax
     import numpy as np
     import torch
 
@@ -116,103 +131,112 @@ def _measure_size(name: str, folder: str) -> None:
     from clef_jax.models import get_config
     from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
 
-    count = _RECORDS.value or _DEFAULT_RECORDS[name]
-    records = os.path.join(folder, f"{name}-records")
+    count = 8 if _QUICK.value else _RECORDS.value or _DEFAULT_RECORDS[size]
+    records = folder / f"{size}-records"
     paths = _link_records(_DATA.value, records, count)
     torch.manual_seed(0)
-    config = get_config(name)
+    config = get_config(size)
     model = TorchResNeXt1D(config).eval()
     encoder = Encoder(config, jax_params(model))
-    common = {"model": name, "records": count, "cores": os.cpu_count()}
+    on_gpu = torch.cuda.is_available() and jax.default_backend() == "gpu"
+    device = "cuda" if on_gpu else "cpu"
+    model = model.to(device)
+    common = {"size": size, "records": count}
 
     warm = paths[:_WARM_RECORDS]
-    _our_way(encoder, warm, os.path.join(folder, f"{name}-warm.parquet"), 0)
-    _torch_way(model, warm, _TORCH_BATCHES[0])
-    batch = min(_TORCH_BATCHES, key=lambda size: _torch_way(model, warm, size)[1])
+    _our_way(encoder, warm, folder / f"{size}-warm.parquet", 0)
+    candidates = {n: functools.partial(_torch_way, model, device, warm, n) for n in _TORCH_BATCHES}
+    times = interleaved(candidates, rounds=2)
+    batch = min(times, key=lambda n: times[n].best)
 
-    expected, torch_seconds, spent = _torch_way(model, paths, batch)
-    _print(
-        bench="embed_torch",
-        **common,
-        batch=batch,
-        records_per_s=count / torch_seconds,
-        **{key: value / torch_seconds for key, value in spent.items()},
-    )
+    expected, torch_seconds, spent = _torch_way(model, device, paths, batch)
+    measurements.add(
+        kind="torch", **common, readers=0, batch=batch, records_per_s=count / torch_seconds,
+        times_torch=1.0, **{name: value / torch_seconds for name, value in spent.items()},
+    )  # fmt: skip
     workers = _WORKERS.value
-    out = os.path.join(folder, f"{name}.parquet")
-    actual, seconds, shares = _our_way(encoder, [records], out, workers)
-    _print(
-        bench="embed_files",
-        **common,
-        readers=workers,
-        records_per_s=count / seconds,
+    actual, seconds, shares = _our_way(
+        encoder, [os.fspath(records)], folder / f"{size}-files.parquet", workers
+    )
+    measurements.add(
+        kind="files", **common, readers=workers, records_per_s=count / seconds,
         times_torch=torch_seconds / seconds,
-        max_difference=float(np.abs(actual - expected).max() / np.abs(expected).max()),
-        **shares,
-    )
-    shards = os.path.join(folder, f"{name}-shards")
+        max_difference=float(np.abs(actual - expected).max() / np.abs(expected).max()), **shares,
+    )  # fmt: skip
+    shards = os.fspath(folder / f"{size}-shards")
     ingest.write_shards(records, shards, progress=False)
-    out = os.path.join(folder, f"{name}-shards.parquet")
-    actual, seconds, shares = _our_way(encoder, [shards], out, workers)
-    _print(
-        bench="embed_shards",
-        **common,
-        readers=workers,
-        records_per_s=len(actual) / seconds,
-        **shares,
+    actual, seconds, shares = _our_way(
+        encoder, [shards], folder / f"{size}-shards.parquet", workers
     )
+    measurements.add(
+        kind="shards", **common, readers=workers, records_per_s=len(actual) / seconds,
+        times_torch=torch_seconds / seconds * len(actual) / count, **shares,
+    )  # fmt: skip
 
 
-def _children(pid: int) -> list[int]:
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as stream:
-            return [int(child) for child in stream.read().split()]
-    except OSError:
-        return []
-
-
-def _resident_mb(pid: int) -> float:
-    try:
-        with open(f"/proc/{pid}/statm") as stream:
-            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except OSError:
-        return 0.0
-
-
-def _measure_holter(folder: str, hours: float) -> None:
+def _write_weights(folder: pathlib.Path) -> str:
+    """Returns the folder of an untrained clef_small."""
     import jax
     import numpy as np
-    import wfdb
 
     from clef_jax import checkpoint
     from clef_jax.embedding import encoder_meta
     from clef_jax.models import create_model, get_config
 
-    weights = os.path.join(folder, "weights")
-    if not os.path.exists(weights):
-        params = create_model("clef_small").init(jax.random.key(0), np.zeros((1, 5000, 1)))[
-            "params"
-        ]
-        meta = encoder_meta(get_config("clef_small"), params, {})
-        checkpoint.save_encoder(weights, params, meta)
-    name, fs = f"holter{hours:g}", 200
-    t = np.arange(int(hours * 3600 * fs)) / fs
+    weights = os.fspath(folder / "weights")
+    params = create_model("clef_small").init(jax.random.key(0), np.zeros((1, 5000, 1)))["params"]
+    checkpoint.save_encoder(weights, params, encoder_meta(get_config("clef_small"), params, {}))
+    return weights
+
+
+def _write_holter(folder: pathlib.Path, hours: float) -> str:
+    """Returns the header of a two-lead recording of beats in noise."""
+    import numpy as np
+    import wfdb
+
+    name = f"holter{hours:g}".replace(".", "_")
+    t = np.arange(int(hours * 3600 * _HOLTER_FS)) / _HOLTER_FS
     beats = np.exp(-0.5 * ((t % 0.8 - 0.4) / 0.012) ** 2)
     beats += np.random.default_rng(0).normal(0, 0.01, t.size)
     wfdb.wrsamp(
         name,
-        fs=fs,
+        fs=_HOLTER_FS,
         units=["mV"] * 2,
         sig_name=["I", "II"],
         p_signal=np.stack([beats, 1.5 * beats], axis=1),
         fmt=["16"] * 2,
         adc_gain=[1000.0] * 2,
         baseline=[0] * 2,
-        write_dir=folder,
+        write_dir=os.fspath(folder),
     )
-    out = os.path.join(folder, f"{name}.parquet")
-    command = [sys.executable, "-m", "clef_jax.cli", "embed", os.path.join(folder, name + ".hea")]
-    command += ["--weights", weights, "--out", out, "--workers", str(_WORKERS.value)]
+    return os.fspath(folder / f"{name}.hea")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [
+            int(child)
+            for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    except OSError:
+        return []
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        pages = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def measure_holter(
+    measurements: Measurements, weights: str, hours: float, folder: pathlib.Path
+) -> None:
+    """Adds the line of one Holter: the command's duration, and the peak memory of its processes."""
+    header, out = _write_holter(folder, hours), folder / f"holter{hours:g}.parquet"
+    command = [sys.executable, "-m", "clef_jax.cli", "embed", header, "--weights", weights]
+    command += ["--out", os.fspath(out), "--workers", str(_WORKERS.value)]
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peaks: dict[int, float] = {}
@@ -224,32 +248,28 @@ def _measure_holter(folder: str, hours: float) -> None:
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
     main_mb = peaks.pop(process.pid)
-    _print(
-        bench="embed_holter",
-        model="clef_small",
-        hours=hours,
-        fs=fs,
-        seconds=seconds,
-        windows_per_s=hours * 360 / seconds,
-        peak_mb_main=main_mb,
-        peak_mb_readers=sum(peaks.values()),
-        table_mb=os.path.getsize(out) / 1e6,
-    )
+    measurements.add(
+        kind="holter", size="clef_small", hours=hours, fs=_HOLTER_FS, readers=_WORKERS.value,
+        seconds=seconds, windows_per_s=hours * 360 / seconds, peak_mb_main=main_mb,
+        peak_mb_readers=sum(peaks.values()), table_mb=out.stat().st_size / 1e6,
+    )  # fmt: skip
 
 
 def main(argv: list[str]) -> None:
     """Runs the measurements one after another."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    del argv
+    # The Holter's process, and PyTorch, share a GPU with this one.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     logging.set_verbosity(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
-        for name in _SIZES.value:
-            _measure_size(name, folder)
-        for hours in _HOLTER_HOURS.value:
-            _measure_holter(folder, float(hours))
+    measurements = Measurements("embed", keep=not _QUICK.value)
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        for size in ["clef_small"] if _QUICK.value else _SIZES.value:
+            measure_size(measurements, size, folder)
+        weights = _write_weights(folder)
+        for hours in ["0.05"] if _QUICK.value else _HOLTER_HOURS.value:
+            measure_holter(measurements, weights, float(hours), folder)
 
 
 if __name__ == "__main__":
-    # Run as a script, only this folder is on the path; the peer lies beside the tests.
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     app.run(main)

@@ -17,7 +17,7 @@ from benchmarks.ceilings import measure_ceilings
 from benchmarks.programs import default_batch, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import interleaved
-from clef_jax import flops
+from clef_jax import flops, host_memory
 from clef_jax.data.signals import PREPROCESSING
 from clef_jax.models import get_config
 
@@ -32,6 +32,7 @@ _QUICK = flags.DEFINE_bool("quick", False, "Small, two steps, nothing kept.")
 def main(argv: list[str]) -> None:
     """Measures every combination asked for."""
     del argv
+    host_memory.keep_freed_memory()
     accelerated = jax.default_backend() != "cpu"
     measurements = Measurements("step", keep=not _QUICK.value)
     sizes = ["clef_small"] if _QUICK.value else _SIZES.value
