@@ -30,14 +30,15 @@ def test_an_untrained_encoder_beside_itself_shows_no_difference(shards_folder, t
 def test_embeddings_of_records_are_the_models_of_the_z_scored_lead(shards_folder):
     shards = ShardSet(shards_folder)
     model = create_model("clef_small")
-    params = model.init(jax.random.key(5), jnp.zeros((1, 64, 1)))["params"]
+    params = jax.jit(model.init)(jax.random.key(5), jnp.zeros((1, 64, 1)))["params"]
     records = np.arange(5)
     slots = slots_of_lead(shards, records, "V3")
     assert (shards.lead_ids[records, slots] == 8).all()
     mesh = parallel.data_mesh(jax.devices()[:2])
     found = make_embed_records(model, mesh, batch_size=3)(params, shards, records, slots)
     signal = shards.read(records, slots) * shards.scale_mv[records, slots][:, None].astype(float)
-    expected = model.apply({"params": params}, zscore(signal)[:, :, None].astype(np.float32))
+    x = zscore(signal)[:, :, None].astype(np.float32)
+    expected = jax.jit(model.apply)({"params": params}, x)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     shards.lead_ids[records] = -1
     assert (slots_of_lead(shards, records, "V3") == -1).all()

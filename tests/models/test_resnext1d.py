@@ -41,7 +41,7 @@ def test_parameter_counts(name):
 
 
 @pytest.mark.parametrize("name", list_models())
-@pytest.mark.parametrize("samples", [1000, 313, 1])
+@pytest.mark.parametrize("samples", [1000, 1])
 def test_block_types_of_every_size_equal_torch(name, samples):
     expected, actual = torch_and_jax(shrunk(name), samples, np.float32)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -102,11 +102,11 @@ def test_rematerialisation_changes_nothing():
     def loss(model):
         return lambda p: jnp.sum(model.apply({"params": p}, x) ** 2)
 
-    expected = jax.grad(loss(plain))(params)
+    expected = jax.jit(jax.grad(loss(plain)))(params)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(a).max()),
         expected,
-        jax.grad(loss(remat))(params),
+        jax.jit(jax.grad(loss(remat)))(params),
     )
 
 
@@ -114,8 +114,8 @@ def test_bfloat16_computes_near_float32_and_returns_float32():
     config = shrunk("clef_small")
     x = np.random.default_rng(1).normal(size=(2, 400, 1)).astype(np.float32)
     params = build_model(config).init(jax.random.key(0), x)["params"]
-    exact = build_model(config).apply({"params": params}, x)
-    coarse = build_model(config, dtype=jnp.bfloat16).apply({"params": params}, x)
+    exact = jax.jit(build_model(config).apply)({"params": params}, x)
+    coarse = jax.jit(build_model(config, dtype=jnp.bfloat16).apply)({"params": params}, x)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
     assert coarse.dtype == jnp.float32
     assert np.linalg.norm(coarse - exact) < 0.02 * np.linalg.norm(exact)
@@ -123,10 +123,10 @@ def test_bfloat16_computes_near_float32_and_returns_float32():
 
 def test_initialisation_is_torchs_default():
     """Uniform within 1/sqrt(fan_in), for kernels and biases alike."""
-    config = get_config("clef_medium")
+    config = dataclasses.replace(get_config("clef_medium"), stage_widths=(1024,), stage_blocks=(2,))
     params = build_model(config).init(jax.random.key(0), jnp.zeros((1, 64, 1)))["params"]
     for layer, fan_in in (("conv1", 1024), ("conv2", 16 * 16), ("conv3", 1024), ("se_fc1", 1024)):
-        for leaf in params["stage6_block1"][layer].values():
+        for leaf in params["stage0_block1"][layer].values():
             bound = fan_in**-0.5
             assert 0.95 * bound < np.abs(leaf).max() <= bound
             assert abs(np.std(leaf) / (bound / 3**0.5) - 1) < 0.06

@@ -198,6 +198,7 @@ def finish(processes):
         assert process.returncode == 0, output[-3000:]
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_devices_equal_one_of_four(shards_folder, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
     finish([start(shards_folder, alone, devices=4, steps=4)])
