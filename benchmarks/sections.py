@@ -90,7 +90,8 @@ SECTIONS = (
     ),
     Section(
         "step", ("step",), "The step and the device",
-        "*MFU* is the share of the ceiling of matrix products, by the data sheet or as measured. "
+        "*MFU* is the share of the ceiling of matrix products, by the data sheet or as measured; "
+        "convolutions count as if computed directly, also where fewer multiplications do. "
         "*Roofline* is the share of the speed that arithmetic and memory allow, layer by layer "
         "(`clef_jax/flops.py`), by the measured ceilings of the next table.",
         ("size", "batch", "dtype", "remat"),

@@ -9,9 +9,9 @@ sense of Winograd, with points on the unit circle, where it is well conditioned)
     y = C [(A x) * (B w)]
 
 Each of its J ~ 1.5 (P + R) products is a matrix product `[rows, p] x [p, q]` of one group, and the
-transforms are dense matrix products with small constants. A direct convolution multiplies 2 R p
-times for an output, this one 2 J (p + P + R) / P + 2 J: for 48 channels a third. Gradients are the
-same form turned around, so that spectra serve more than one pass.
+transforms are dense matrix products with small constants. A direct convolution multiplies R p times
+for an output, this one J (p + P + R) / P + J times: for 48 channels about a third. Gradients are
+the same form turned around, so that spectra serve more than one pass.
 
 Shapes as in `folding`: x `[N, B + R - 1, g, p]`, w `[R, p, g, q]`, y `[N, B, g, q]`. Spectra are
 float32 or wider, whatever the type of the arrays.

@@ -27,6 +27,7 @@ def test_an_untrained_encoder_beside_itself_shows_no_difference(shards_folder, t
     assert image.imread(tmp_path / "learned.png").std() > 0
 
 
+@pytest.mark.slow
 def test_embeddings_of_records_are_the_models_of_the_z_scored_lead(shards_folder):
     shards = ShardSet(shards_folder)
     model = create_model("clef_small")

@@ -224,6 +224,7 @@ def test_two_processes_stop_together_and_go_on_to_the_same_result(shards_folder,
     assert_same_result(stopped, whole, step=60)
 
 
+@pytest.mark.slow
 def test_a_non_finite_loss_names_step_records_and_checkpoint(shards_folder, tmp_path):
     config = config_of(learning_rate=1e30, checkpoint_steps=1)
     with pytest.raises(NonFiniteLoss) as error:
