@@ -21,10 +21,10 @@ _QUICK = flags.DEFINE_bool("quick", False, "The least of everything, nothing kep
 # Benchmark and arguments -> about how many minutes. The one that reports how long compiling takes
 # comes first, as the others find in the cache what it has compiled.
 _CPU = {
-    "bench_step": 4,
-    "bench_vs_torch --size small": 1,
-    "bench_vs_torch --size medium": 1,
-    "bench_vs_torch --size large": 4,
+    "bench_step": 3,
+    "bench_vs_torch --size small": 1.5,
+    "bench_vs_torch --size medium": 2,
+    "bench_vs_torch --size large": 5,
     "bench_input": 5,
     "bench_scaling": 8,
     "bench_embed": 10,

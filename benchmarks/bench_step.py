@@ -5,7 +5,7 @@ r"""Measures the full pretraining step: augmentation, encoder, loss, gradients, 
 
 Prints and keeps one JSON line for each size x batch x type x rematerialisation: records/s, FLOP/s,
 their share of the measured ceiling of matrix products (MFU) and of the roofline, memory, and how
-long compiling took. About five minutes on two cores, and four on a GPU.
+long compiling took. About three minutes on two cores.
 """
 
 import itertools

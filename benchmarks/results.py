@@ -69,9 +69,3 @@ class Measurements:
 
 def _rounded(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def read(benchmark: str) -> list[dict[str, Any]]:
-    """Returns the measurements kept of a benchmark, oldest first."""
-    path = FOLDER / f"{benchmark}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

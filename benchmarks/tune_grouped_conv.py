@@ -6,7 +6,7 @@ r"""Chooses the algorithm of every grouped convolution by measuring them on this
 Times every pass of every layer of the three sizes with every algorithm, prints one line a pass, and
 writes the winners into `clef_jax/ops/grouped_conv_table.py` under this backend and type; entries of
 other backends and types stay. The two gradients are also timed together where they share work.
-Takes about ten minutes on two cores, two on a GPU.
+Takes about six minutes on two cores.
 """
 
 import collections
