@@ -30,7 +30,7 @@ def torch_and_jax(config, samples, dtype, batch=2):
     with torch.no_grad():
         expected = oracle(torch.from_numpy(x).transpose(1, 2)).numpy()
     model = build_model(config, dtype=dtype)
-    return expected, model.apply({"params": jax_params(oracle)}, x)
+    return expected, jax.jit(model.apply)({"params": jax_params(oracle)}, x)
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -79,7 +79,8 @@ def test_gradients_equal_torch():
     oracle(torch.from_numpy(x).transpose(1, 2)).square().sum().backward()
 
     model = build_model(config)
-    actual = jax.grad(lambda p: jnp.sum(model.apply({"params": p}, x) ** 2))(jax_params(oracle))
+    loss = lambda p: jnp.sum(model.apply({"params": p}, x) ** 2)  # noqa: E731
+    actual = jax.jit(jax.grad(loss))(jax_params(oracle))
     with torch.no_grad():
         for parameter in oracle.parameters():
             parameter.copy_(torch.zeros(()) if parameter.grad is None else parameter.grad)
