@@ -35,7 +35,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.original_dataset import ReadEveryTime, make_loader
-from benchmarks.programs import default_batch, make_program
+from benchmarks.programs import default_batch, default_dtype, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import Times, interleaved
 from clef_jax import host_memory, parallel
@@ -157,7 +157,7 @@ def measure_fed(
     measurements: Measurements, data: str, shards: ShardSet, size: str, batch: int, steps: int
 ) -> None:
     """Adds a line on the step of one size, alone and fed from the shards."""
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = default_dtype()
     program = make_program(size, batch, dtype=dtype, devices=1)
     program.step()
     alone = interleaved({"step": program.step}, rounds=steps)["step"]

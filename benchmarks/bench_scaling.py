@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from benchmarks.programs import default_batch, make_program
+from benchmarks.programs import default_batch, default_dtype, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import Times, interleaved
 from clef_jax import host_memory, objectives
@@ -44,13 +44,15 @@ def measure_devices(quick: bool) -> None:
     measurements = Measurements("scaling", keep=not quick)
     batch = 4 if quick else default_batch("clef_small")
     counts = [n for n in (1, 2, 4, 8) if n <= (2 if quick else jax.device_count())]
-    programs = {n: make_program("clef_small", batch, dtype=_dtype(), devices=n) for n in counts}
+    programs = {
+        n: make_program("clef_small", batch, dtype=default_dtype(), devices=n) for n in counts
+    }
     candidates = {str(n): program.step for n, program in programs.items()}
     interleaved(candidates, rounds=1)
     times = interleaved(candidates, rounds=2 if quick else 7)
     for n, program in programs.items():
         measurements.add(
-            kind="devices", size="clef_small", batch=batch, dtype=_dtype(), devices=n,
+            kind="devices", size="clef_small", batch=batch, dtype=default_dtype(), devices=n,
             flops_share=program.flops / programs[1].flops,
             records_per_s=batch / times[str(n)].median, **times[str(n)].fields(),
         )  # fmt: skip
@@ -79,10 +81,10 @@ def measure_batches(measurements: Measurements, batches: tuple[int, ...]) -> Non
         growth = batch / previous
         if growth * memory > _memory_bytes() or growth * seconds > _LONGEST_STEP:
             break
-        program = make_program("clef_small", batch, dtype=_dtype(), devices=1)
+        program = make_program("clef_small", batch, dtype=default_dtype(), devices=1)
         times = _time(program.step)
         measurements.add(
-            kind="batch", size="clef_small", batch=batch, dtype=_dtype(),
+            kind="batch", size="clef_small", batch=batch, dtype=default_dtype(),
             records_per_s=batch / times.median, memory_mb=program.memory_bytes / 2**20,
             **times.fields(),
         )  # fmt: skip
@@ -94,10 +96,6 @@ def _time(run) -> Times:
     """Returns the times of about 20 s of calls, two at least and nine at most, after the first."""
     first = interleaved({"": run}, rounds=1)[""].best
     return interleaved({"": run}, rounds=int(np.clip(20 / first, 2, 9)))[""]
-
-
-def _dtype() -> str:
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def _memory_bytes() -> float:

@@ -59,12 +59,13 @@ def main(argv: list[str]) -> None:
                     bytes_per_s=bytes_per_s,
                 )
                 rate = batch / times.median
-                work = flops.train_flops(config, PREPROCESSING.samples)
                 peak = flops.peak_flops(jax.devices()[0].device_kind, dtype)
                 measurements.add(
                     kind="step", size=size, batch=batch, dtype=dtype, remat=remat,
-                    records_per_s=rate, flops_per_s=rate * work,
-                    mfu=rate * work / (peak or flops_per_s),
+                    records_per_s=rate,
+                    flops_per_s=rate * flops.train_flops(config, PREPROCESSING.samples),
+                    mfu=flops.mfu(config, PREPROCESSING.samples, records_per_s=rate,
+                                  flops_per_s=peak or flops_per_s),
                     mfu_of="data sheet" if peak else "measured product",
                     roofline_share=bound / times.median,
                     memory_mb=program.memory_bytes / 2**20,

@@ -29,6 +29,11 @@ def default_batch(size: str) -> int:
     return DEFAULT_BATCHES[kind][size]
 
 
+def default_dtype() -> str:
+    """Returns the type that a step is measured in on this backend where one is enough."""
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
 def made_up_batch(batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Returns a host batch with the fields and types of `data.pipeline.make_batches`."""
     rng = np.random.default_rng(seed)

@@ -11,6 +11,7 @@ Takes about six minutes on two cores.
 
 import collections
 import json
+import os
 import pathlib
 
 import jax
@@ -20,6 +21,7 @@ from absl import app, flags
 
 from benchmarks.timing import interleaved
 from clef_jax import host_memory
+from clef_jax.data.replacing import replacing
 from clef_jax.data.signals import PREPROCESSING
 from clef_jax.models import EncoderConfig, get_config
 from clef_jax.ops import choice, grouped_conv_table, passes
@@ -100,7 +102,6 @@ def measure(
             candidates[text] = lambda compiled=compiled: jax.block_until_ready(
                 compiled(x, kernel, dy)
             )
-        # No entry at all, not an infinite time, says that there was nothing to measure.
         times = interleaved(candidates, rounds=rounds, give_up=1.5) if candidates else {}
         results[name] = {text: t.best for text, t in times.items()}
     return results
@@ -135,9 +136,8 @@ def write_table(backend: str, dtype: str, entries: dict[str, list[str]]) -> None
     table.setdefault(backend, {}).setdefault(dtype, {}).update(entries)
     path = pathlib.Path(grouped_conv_table.__file__)
     head = path.read_text().split("TABLE = ")[0]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(f"{head}TABLE = {_one_line_a_layer(table)}\n")
-    temporary.replace(path)
+    with replacing(os.fspath(path)) as temporary:
+        pathlib.Path(temporary).write_text(f"{head}TABLE = {_one_line_a_layer(table)}\n")
 
 
 def _one_line_a_layer(table: dict) -> str:

@@ -94,11 +94,13 @@ def train_bytes(config: EncoderConfig, samples: int, batch_size: int, itemsize: 
         batch_size: Records on one device.
         itemsize: Bytes of an activation: 4 for float32, 2 for bfloat16.
     """
-    views = _VIEWS * batch_size
-    return sum(
-        _PASSES * views * layer.elements * itemsize + _STEP_BYTES_PER_PARAMETER * layer.parameters
-        for layer in layer_costs(config, samples)
-    )
+    layers = layer_costs(config, samples)
+    return sum(_train_bytes_of(layer, batch_size, itemsize) for layer in layers)
+
+
+def _train_bytes_of(layer: LayerCost, batch_size: int, itemsize: int) -> int:
+    activations = _VIEWS * batch_size * _PASSES * layer.elements * itemsize
+    return activations + _STEP_BYTES_PER_PARAMETER * layer.parameters
 
 
 def roofline_seconds(
@@ -115,15 +117,10 @@ def roofline_seconds(
     Every layer is bound by arithmetic or by memory, whichever takes longer; layers follow each
     other. Arguments are those of `train_bytes`.
     """
-    views = _VIEWS * batch_size
     return sum(
         max(
-            _PASSES * views * layer.flops / flops_per_s,
-            (
-                _PASSES * views * layer.elements * itemsize
-                + _STEP_BYTES_PER_PARAMETER * layer.parameters
-            )
-            / bytes_per_s,
+            _VIEWS * batch_size * _PASSES * layer.flops / flops_per_s,
+            _train_bytes_of(layer, batch_size, itemsize) / bytes_per_s,
         )
         for layer in layer_costs(config, samples)
     )

@@ -8,6 +8,8 @@ float32 or wider, whatever the type of the arrays.
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +81,7 @@ def forward(
     if algorithm.form == "native":
         return _native(x, kernel, stride, groups)
     geometry = algorithm.geometry(x.shape[1], len(kernel), stride, groups)
-    y = _short(algorithm)(fold_input(x, geometry), fold_kernel(kernel, geometry))
+    y = _short(algorithm).convolve(fold_input(x, geometry), fold_kernel(kernel, geometry))
     return unfold_output(y, geometry)
 
 
@@ -99,11 +101,7 @@ def input_gradient(
         return jax.linear_transpose(lambda a: _native(a, kernel, stride, groups), x)(dy)[0]
     geometry = algorithm.geometry(x.shape[1], len(kernel), stride, groups)
     dy, w = fold_output(dy, geometry), fold_kernel(kernel, geometry)
-    if algorithm.form == "fourier":
-        return unfold_input(fourier.convolve_transposed(dy, w, algorithm.block), geometry)
-    beyond = geometry.reach - 1
-    blocks = jnp.pad(dy, ((0, 0), (beyond, beyond), (0, 0), (0, 0)))
-    return unfold_input(_short(algorithm)(blocks, w[::-1].swapaxes(1, 3)), geometry)
+    return unfold_input(_short(algorithm).transpose(dy, w), geometry)
 
 
 def kernel_gradient(
@@ -123,13 +121,9 @@ def kernel_gradient(
         gradient = jax.linear_transpose(lambda w: _native(x, w, stride, groups), narrow)(dy)[0]
         return gradient.astype(kernel.dtype)
     geometry = algorithm.geometry(x.shape[1], len(kernel), stride, groups)
-    correlate = {
-        "conv": _correlate_by_conv,
-        "matmul": _correlate_by_matmul,
-        "fourier": functools.partial(fourier.correlate, block=algorithm.block),
-    }[algorithm.form]
     x, dy = fold_input(x, geometry), fold_output(dy, geometry)
-    return unfold_kernel(correlate(x, dy, reach=geometry.reach, dtype=kernel.dtype), geometry)
+    w = _short(algorithm).correlate(x, dy, reach=geometry.reach, dtype=kernel.dtype)
+    return unfold_kernel(w, geometry)
 
 
 def _native(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
@@ -143,13 +137,36 @@ def _native(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Ar
     )
 
 
-def _short(algorithm: Algorithm):
-    """Returns (x `[N, B + R - 1, g, p]`, w `[R, p, g, q]`) -> `[N, B, g, q]`, in that form."""
-    return {
-        "conv": _short_conv,
-        "matmul": _short_matmul,
-        "fourier": functools.partial(fourier.convolve, block=algorithm.block),
+class _Short(NamedTuple):
+    """The stride-1 convolution of folded arrays in one form, and its gradients.
+
+    Attributes:
+        convolve: (x `[N, B + R - 1, g, p]`, w `[R, p, g, q]`) -> y `[N, B, g, q]`.
+        transpose: (cotangent of y, w) -> cotangent of x.
+        correlate: (x, cotangent of y, reach=R, dtype=...) -> cotangent of w in that type.
+    """
+
+    convolve: Callable[..., jax.Array]
+    transpose: Callable[..., jax.Array]
+    correlate: Callable[..., jax.Array]
+
+
+def _short(algorithm: Algorithm) -> _Short:
+    if algorithm.form == "fourier":
+        passes = fourier.convolve, fourier.convolve_transposed, fourier.correlate
+        return _Short(*(functools.partial(f, block=algorithm.block) for f in passes))
+    convolve, correlate = {
+        "conv": (_short_conv, _correlate_by_conv),
+        "matmul": (_short_matmul, _correlate_by_matmul),
     }[algorithm.form]
+    return _Short(convolve, functools.partial(_convolve_flipped, convolve), correlate)
+
+
+def _convolve_flipped(convolve: Callable[..., jax.Array], dy: jax.Array, w: jax.Array) -> jax.Array:
+    """Returns the cotangent of the convolution's input, which is a convolution itself."""
+    beyond = len(w) - 1
+    dy = jnp.pad(dy, ((0, 0), (beyond, beyond), (0, 0), (0, 0)))
+    return convolve(dy, w[::-1].swapaxes(1, 3))
 
 
 def _short_conv(x: jax.Array, w: jax.Array) -> jax.Array:

@@ -79,7 +79,10 @@ def test_gradients_equal_torch():
     oracle(torch.from_numpy(x).transpose(1, 2)).square().sum().backward()
 
     model = build_model(config)
-    loss = lambda p: jnp.sum(model.apply({"params": p}, x) ** 2)  # noqa: E731
+
+    def loss(params):
+        return jnp.sum(model.apply({"params": params}, x) ** 2)
+
     actual = jax.jit(jax.grad(loss))(jax_params(oracle))
     with torch.no_grad():
         for parameter in oracle.parameters():
