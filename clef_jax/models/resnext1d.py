@@ -6,7 +6,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from clef_jax.ops.activation import swish
+from clef_jax.ops.broadcast import add_bias, scale_channels
 from clef_jax.ops.grouped_conv import grouped_conv
+from clef_jax.ops.pointwise import pointwise
 
 # Uniform with variance 1/(3 fan_in), which is what the original's framework draws by default.
 _kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -37,10 +39,10 @@ class Conv(nn.Module):
         channels = x.shape[-1] // self.groups
         kernel = self.param("kernel", _kernel_init, (self.kernel_size, channels, self.width))
         bias = self.param("bias", _bias_init(self.kernel_size * channels), (self.width,))
-        # The kernel goes in as it is, so that its gradient comes out in its own type.
+        # Parameters go in as they are, so that their gradients come out in their own type.
         x = x.astype(self.dtype)
         y = grouped_conv(x, kernel, stride=self.stride, groups=self.groups)
-        return y + bias.astype(self.dtype)[None, None, :]
+        return add_bias(y, bias)
 
 
 class Linear(nn.Module):
@@ -55,8 +57,7 @@ class Linear(nn.Module):
         channels = x.shape[-1]
         kernel = self.param("kernel", _kernel_init, (channels, self.width))
         bias = self.param("bias", _bias_init(channels), (self.width,))
-        x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
-        return x @ kernel + bias[None, :]
+        return add_bias(pointwise(x.astype(self.dtype), kernel), bias)
 
 
 def _max_pool_pairs(x: jax.Array) -> jax.Array:
@@ -124,7 +125,7 @@ class Block(nn.Module):
 
         gate = Linear(self.width // 2, dtype=self.dtype, name="se_fc1")(y.mean(axis=1))
         gate = Linear(self.width, dtype=self.dtype, name="se_fc2")(swish(gate))
-        y = y * nn.sigmoid(gate)[:, None, :]
+        y = scale_channels(y, nn.sigmoid(gate))
 
         shortcut = _max_pool_pairs(x) if self.stride == 2 else x
         return y + _grow_channels(shortcut, self.width)

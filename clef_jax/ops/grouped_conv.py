@@ -3,11 +3,11 @@
 import functools
 
 import jax
-from jax import lax
 
 from clef_jax.ops.choice import Layer, Passes, choose
 from clef_jax.ops.passes import forward, input_gradient, kernel_gradient
 from clef_jax.ops.pointwise import pointwise
+from clef_jax.ops.varying import varying_alike
 
 
 def grouped_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: int = 1) -> jax.Array:
@@ -25,26 +25,10 @@ def grouped_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: in
     Returns:
         Output `[N, ceil(T / stride), C_out]` in the type of `x`.
     """
-    x, kernel = _varying_alike(x, kernel)
     if kernel.shape[0] == stride == groups == 1:
         return pointwise(x, kernel[0])
+    x, kernel = varying_alike(x, kernel)
     return _grouped_conv(x, kernel, stride, groups)
-
-
-def _varying_axes(x: jax.Array) -> frozenset[str]:
-    kind = jax.typeof(x)
-    # jax 0.9 has `vma` where later versions have `manual_axis_type`.
-    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
-
-
-def _varying_alike(*arrays: jax.Array) -> list[jax.Array]:
-    """Marks arrays as varying over the same mesh axes, as ordinary operations do by themselves.
-
-    Done outside the custom derivative, so that inside `shard_map` the cast's own transpose sums a
-    replicated kernel's gradient over devices.
-    """
-    axes = frozenset().union(*map(_varying_axes, arrays))
-    return [lax.pcast(a, tuple(axes - _varying_axes(a)), to="varying") for a in arrays]
 
 
 def _choose(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> Passes:

@@ -117,9 +117,7 @@ def kernel_gradient(
     Arguments are `forward`'s, but `kernel` may be of a wider type than `x`; no value of it is used.
     """
     if algorithm.form == "native":
-        narrow = kernel.astype(x.dtype)
-        gradient = jax.linear_transpose(lambda w: _native(x, w, stride, groups), narrow)(dy)[0]
-        return gradient.astype(kernel.dtype)
+        return _native_kernel_gradient(x, kernel, dy, stride, groups)
     geometry = algorithm.geometry(x.shape[1], len(kernel), stride, groups)
     x, dy = fold_input(x, geometry), fold_output(dy, geometry)
     w = _short(algorithm).correlate(x, dy, reach=geometry.reach, dtype=kernel.dtype)
@@ -134,6 +132,26 @@ def _native(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Ar
         padding="SAME",
         dimension_numbers=_DIMENSIONS,
         feature_group_count=groups,
+    )
+
+
+def _native_kernel_gradient(
+    x: jax.Array, kernel: jax.Array, dy: jax.Array, stride: int, groups: int
+) -> jax.Array:
+    """Returns what the transpose of `_native` would, not rounded to the type of `x` on its way."""
+    taps, samples, outputs = len(kernel), x.shape[1], dy.shape[1]
+    reach = (outputs - 1) * stride + 1
+    before = max(0, reach - 1 + taps - samples) // 2
+    return lax.conv_general_dilated(
+        x,
+        dy,
+        window_strides=(1,),
+        padding=((before, reach - 1 + taps - samples - before),),
+        rhs_dilation=(stride,),
+        # Time of `dy` is the window; channels of `x` are the batch, and the batch is summed over.
+        dimension_numbers=("CWN", "IWO", "WNC"),
+        batch_group_count=groups,
+        preferred_element_type=kernel.dtype,
     )
 
 
