@@ -132,8 +132,8 @@ class Peak:
 
     Attributes:
         bfloat16: Dense FLOP/s in bfloat16.
-        float32: Dense FLOP/s of float32 products at JAX's default precision: TF32 on GPUs, one
-            bfloat16 pass on TPUs.
+        float32: Dense FLOP/s of float32 products with all 24 bits, as `ops.precision` asks for
+            them: outside the tensor cores on GPUs, in six bfloat16 passes on TPUs.
         memory: Bytes/s of its main memory.
     """
 
@@ -142,23 +142,27 @@ class Peak:
     memory: float
 
 
+def _tpu(bfloat16: float, memory: float) -> Peak:
+    return Peak(bfloat16, bfloat16 / 6, memory)
+
+
 # By part of the device kind; the first that fits holds, so the more specific come first.
 PEAKS = {
-    "B200": Peak(2250e12, 1125e12, 8.0e12),
-    "H200": Peak(989e12, 494e12, 4.8e12),
-    "H100 PCIe": Peak(756e12, 378e12, 2.0e12),
-    "H100 NVL": Peak(835e12, 417e12, 3.9e12),
-    "H100": Peak(989e12, 494e12, 3.35e12),
-    "A100-SXM4-80GB": Peak(312e12, 156e12, 2.04e12),
-    "A100": Peak(312e12, 156e12, 1.55e12),
-    "L40S": Peak(362e12, 183e12, 0.864e12),
-    "L4": Peak(121e12, 60e12, 0.3e12),
-    "TPU7x": Peak(2307e12, 2307e12, 7.37e12),
-    "TPU v6": Peak(918e12, 918e12, 1.64e12),
-    "TPU v5 lite": Peak(197e12, 197e12, 0.819e12),
-    "TPU v5e": Peak(197e12, 197e12, 0.819e12),
-    "TPU v5": Peak(459e12, 459e12, 2.765e12),
-    "TPU v4": Peak(275e12, 275e12, 1.23e12),
+    "B200": Peak(2250e12, 75e12, 8.0e12),
+    "H200": Peak(989e12, 67e12, 4.8e12),
+    "H100 PCIe": Peak(756e12, 51e12, 2.0e12),
+    "H100 NVL": Peak(835e12, 60e12, 3.9e12),
+    "H100": Peak(989e12, 67e12, 3.35e12),
+    "A100-SXM4-80GB": Peak(312e12, 19.5e12, 2.04e12),
+    "A100": Peak(312e12, 19.5e12, 1.55e12),
+    "L40S": Peak(362e12, 91.6e12, 0.864e12),
+    "L4": Peak(121e12, 30.3e12, 0.3e12),
+    "TPU7x": _tpu(2307e12, 7.37e12),
+    "TPU v6": _tpu(918e12, 1.64e12),
+    "TPU v5 lite": _tpu(197e12, 0.819e12),
+    "TPU v5e": _tpu(197e12, 0.819e12),
+    "TPU v5": _tpu(459e12, 2.765e12),
+    "TPU v4": _tpu(275e12, 1.23e12),
 }
 
 

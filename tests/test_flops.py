@@ -84,4 +84,6 @@ def test_the_more_specific_device_is_found_first():
     assert flops.peak_flops("NVIDIA H100 PCIe", "bfloat16") == 756e12
     assert flops.peak_flops("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
     assert flops.peak_flops("TPU v5 lite", "bfloat16") == 197e12
+    assert flops.peak_flops("NVIDIA H100 80GB HBM3", "float32") == 67e12
+    assert flops.peak_flops("TPU v5 lite", "float32") == pytest.approx(197e12 / 6)
     assert flops.peak_flops("AMD EPYC", "float32") is None

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from clef_jax.models import ResNeXt1D
+from clef_jax.ops.precision import multiply_as
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -14,8 +15,7 @@ def forward(
     model: ResNeXt1D, layers: tuple[str, ...], params, x: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns embeddings `[N, D]` and the outputs `[N, T_s, width]` of the named stages."""
-    # Accelerators otherwise multiply float32 at a tenth of its digits.
-    with jax.default_matmul_precision("float32"):
+    with multiply_as(model.dtype):
         embedding, state = model.apply({"params": params}, x, mutable=["intermediates"])
     return embedding, {name: state["intermediates"][name][0] for name in layers}
 

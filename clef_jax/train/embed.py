@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from clef_jax import parallel
 from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.shards import ShardSet
+from clef_jax.ops.precision import multiply_as
 from clef_jax.train.augment import zscore
 
 
@@ -33,10 +34,15 @@ def make_embed_records(
         batch_size: Records at a time, rounded up to a multiple of the devices.
     """
     batch_size += -batch_size % mesh.size
+
+    def encode_rows(params, ecg):
+        with multiply_as(model.dtype):
+            return model.apply({"params": params}, zscore(ecg)[:, :, None])
+
     # shard_map, for the reason given in train.step.
     encode = jax.jit(
         jax.shard_map(
-            lambda params, ecg: model.apply({"params": params}, zscore(ecg)[:, :, None]),
+            encode_rows,
             mesh=mesh,
             in_specs=(P(), P(parallel.DATA_AXIS)),
             out_specs=P(parallel.DATA_AXIS),

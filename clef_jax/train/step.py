@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from clef_jax import parallel
+from clef_jax.ops.precision import multiply_as
 from clef_jax.train import augment
 from clef_jax.train.state import TrainState
 
@@ -79,7 +80,8 @@ def make_train_step(
     )
 
     def step(state: TrainState, batch: Batch, noise: jax.Array) -> tuple[TrainState, Metrics]:
-        (loss, parts), grads = gradients(state.params, state.step, batch, noise)
+        with multiply_as(model.dtype):
+            (loss, parts), grads = gradients(state.params, state.step, batch, noise)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -103,7 +105,8 @@ def make_eval_step(
     )
 
     def step(params: Any, step: jax.Array, batch: Batch, noise: jax.Array) -> Metrics:
-        loss, parts = sharded(params, step, batch, noise)
+        with multiply_as(model.dtype):
+            loss, parts = sharded(params, step, batch, noise)
         return {"loss": loss, **parts}
 
     return jax.jit(step)

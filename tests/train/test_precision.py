@@ -1,0 +1,189 @@
+"""In which types the lowered step and the embedding multiply and sum, operation by operation."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from clef_jax import objectives, parallel
+from clef_jax.data.shards import ShardSet
+from clef_jax.embedding.forward import forward
+from clef_jax.models import EncoderConfig, build_model
+from clef_jax.ops import choice
+from clef_jax.train import optim
+from clef_jax.train.embed import make_embed_records
+from clef_jax.train.state import create_state
+from clef_jax.train.step import make_eval_step, make_train_step
+
+SAMPLES, ROWS = 600, 32
+TINY = EncoderConfig(
+    name="tiny", stem_width=8, ratio=0.5, stage_widths=(8, 16, 32), stage_blocks=(2, 1, 1),
+    group_width=4,
+)  # fmt: skip
+# A channel's taps, folded: the longest sum over anything but time and batch.
+LONGEST_CHANNEL_SUM = 31 * 16
+# The shortest sum over time and batch on one device, in the last stage.
+assert LONGEST_CHANNEL_SUM < 2 * ROWS // 4 * 38
+
+
+def placed(tree, sharding):
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+
+
+def lower_step(dtype, make=make_train_step):
+    mesh = parallel.data_mesh(jax.devices()[:4])
+    model = build_model(TINY, dtype=jnp.dtype(dtype))
+    optimizer = optim.make_optimizer(optax.constant_schedule(1e-3))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]
+    batch = {
+        "ecg": np.zeros((ROWS, 2, SAMPLES), np.int16),
+        "scale_mv": np.zeros((ROWS, 2), np.float32),
+        "lead": np.zeros((ROWS, 2), np.int32),
+        "risk": np.zeros(ROWS, np.float32),
+        "completeness": np.zeros(ROWS, np.float32),
+    }
+    batch = placed(batch, parallel.split_rows(mesh))
+    noise = placed(jnp.zeros((4, 15, SAMPLES)), parallel.replicated(mesh))
+    params = placed(shapes, parallel.replicated(mesh))
+    if make is make_eval_step:
+        step = make_eval_step(model, objectives.clef_loss, mesh, seed=0)
+        return step.lower(params, jnp.int32(0), batch, noise)
+    state = jax.eval_shape(lambda p: create_state(p, optimizer, with_ema=False), shapes)
+    step = make_train_step(model, objectives.clef_loss, optimizer, mesh, seed=0)
+    return step.lower(placed(state, parallel.replicated(mesh)), batch, noise)
+
+
+_ONE_LINE = re.compile(
+    r"stablehlo\.(dot_general|convolution|reduce|reduce_window)\b.*? : \((.*)\) -> (.*)"
+)
+_COLLECTIVE = re.compile(
+    r'"stablehlo\.(all_reduce|reduce_scatter)".*?\}\) : \((.*?)\) -> (\S*)', re.DOTALL
+)
+
+
+def operations(lowered):
+    """Returns (name, text, operand types, result types) of what multiplies or sums in a program."""
+    program = lowered.as_text()
+    found = [*_ONE_LINE.finditer(program), *_COLLECTIVE.finditer(program)]
+    assert len(found) >= program.count("stablehlo.dot_general") + program.count(
+        "stablehlo.all_reduce"
+    )
+    return [(match.group(1), match.group(0), match.group(2), match.group(3)) for match in found]
+
+
+def dimensions(tensor):
+    return [int(n) for n in re.findall(r"(\d+)x", tensor)]
+
+
+def summands(name, text, operands):
+    """How many products one value of a product's or a convolution's result sums."""
+    first, second = re.findall(r"tensor<.*?>", operands)
+    if name == "dot_general":
+        axes = re.search(r"contracting_dims = \[([\d, ]*)\]", text).group(1)
+        return int(np.prod([dimensions(first)[int(axis)] for axis in axes.split(",")]))
+    kernel = re.search(r"\]x\[(.*?)\]->", text).group(1).split(", ")
+    sizes = dimensions(second)
+    return int(np.prod([n for n, axis in zip(sizes, kernel, strict=True) if axis != "o"]))
+
+
+def bfloat16_sums(lowered):
+    """Every sum over devices, time or batch that a program makes in bfloat16."""
+    faults = []
+    for name, text, operands, result in operations(lowered):
+        if "bf16" not in result:
+            continue
+        if name in ("dot_general", "convolution"):
+            if summands(name, text, operands) > LONGEST_CHANNEL_SUM:
+                faults.append(text)
+        elif name in ("all_reduce", "reduce_scatter") or "stablehlo.add" in text:
+            faults.append(text)
+    return faults
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_bfloat16_step_sums_over_devices_time_and_batch_in_float32(backend, monkeypatch):
+    """With the algorithms of either kind of hardware: those that this process would not choose."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    lowered = lower_step("bfloat16")
+    assert "bf16" in lowered.as_text()
+    assert bfloat16_sums(lowered) == []
+
+
+def test_with_plain_convolutions_too(monkeypatch):
+    native = choice.Passes(*[choice.Algorithm("native")] * 3)
+    monkeypatch.setattr("clef_jax.ops.grouped_conv.choose", lambda *_: native)
+    assert bfloat16_sums(lower_step("bfloat16")) == []
+
+
+def test_the_search_finds_the_sums_it_looks_for():
+    x, w = jnp.zeros((64, 50, 8), jnp.bfloat16), jnp.zeros((16, 8, 8), jnp.bfloat16)
+
+    def conv(w):
+        y = jax.lax.conv_general_dilated(
+            x, w, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+        )
+        return y.astype(jnp.float32).sum()
+
+    def dot(w):
+        return (x @ w[0]).astype(jnp.float32).sum()
+
+    def bias(b):
+        return (x + b[None, None]).astype(jnp.float32).sum()
+
+    for function, value in ((conv, w), (dot, w), (bias, w[0, 0])):
+        assert bfloat16_sums(jax.jit(jax.grad(function)).lower(value))
+    total = jax.shard_map(
+        lambda x: jax.lax.psum(x, "data"),
+        mesh=parallel.data_mesh(),
+        in_specs=jax.P("data"),
+        out_specs=jax.P(),
+    )
+    assert bfloat16_sums(jax.jit(total).lower(x))
+
+
+def assert_full_precision(lowered):
+    """On an accelerator a float32 product keeps its digits only where the program asks for it."""
+    products = [
+        text
+        for name, text, operands, _ in operations(lowered)
+        if name in ("dot_general", "convolution") and "f32" in operands
+    ]
+    assert products
+    hasty = [text for text in products if "HIGHEST" not in text or "DEFAULT" in text]
+    assert hasty == []
+
+
+@pytest.mark.parametrize("make", [make_train_step, make_eval_step])
+def test_float32_means_float32_on_accelerators(make, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert_full_precision(lower_step("float32", make))
+
+
+def test_every_door_to_an_embedding_multiplies_in_full_precision(monkeypatch, shards_folder):
+    """So that on an accelerator, too, one checkpoint has one embedding."""
+    model = build_model(TINY)
+    x = jnp.zeros((8, SAMPLES, 1))
+    params = model.init(jax.random.key(0), x)["params"]
+    assert_full_precision(forward.lower(model, (), params, x))
+
+    shards = ShardSet(shards_folder)
+    jitted, lowered = jax.jit, []
+
+    def jit_and_lower(function, **options):
+        compiled = jitted(function, **options)
+
+        def call(*args):
+            lowered.append(compiled.lower(*args))
+            return compiled(*args)
+
+        return call
+
+    monkeypatch.setattr(jax, "jit", jit_and_lower)
+    embed_records = make_embed_records(model, parallel.data_mesh(jax.devices()[:1]), batch_size=8)
+    records, slots = np.arange(8), np.zeros(8, int)
+    z = embed_records(params, shards, records, slots)
+    assert_full_precision(lowered[0])
+    assert z.shape == (8, 32)
