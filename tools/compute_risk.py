@@ -10,22 +10,32 @@ from absl import app, flags
 from clef_jax.risk import REGIONS
 from clef_jax.risk.columns import SEX_CODINGS, SYNONYMS
 from clef_jax.risk.table import (
-    CHOL_UNITS,
-    HBA1C_UNITS,
+    READABLE,
     TableError,
     compute_risk_table,
     read_table,
     summary,
     write_table,
 )
+from clef_jax.risk.units import CHOL_UNITS, HBA1C_UNITS
 
 METADATA = flags.DEFINE_string(
-    "metadata", None, "CSV or Parquet table, one row a patient or a record.", required=True
+    "metadata",
+    None,
+    f"Table ({', '.join(READABLE)}), one row a patient or a record.",
+    required=True,
 )
 OUT = flags.DEFINE_string("out", None, "Risk table to write, .csv or .parquet.", required=True)
 REGION = flags.DEFINE_enum("region", "moderate", REGIONS, "Risk region of the patients' country.")
-CHOL = flags.DEFINE_enum("chol_units", "mmol/L", CHOL_UNITS, "Units of total and HDL cholesterol.")
-HBA1C = flags.DEFINE_enum("hba1c_units", "mmol/mol", HBA1C_UNITS, "Units of HbA1c.")
+CHOL = flags.DEFINE_enum(
+    "chol_units",
+    None,
+    CHOL_UNITS,
+    "Of both cholesterols; default: the header's, or mmol/L.",
+)
+HBA1C = flags.DEFINE_enum(
+    "hba1c_units", None, HBA1C_UNITS, "Of HbA1c; default: the header's, or mmol/mol."
+)
 SEX_CODING = flags.DEFINE_enum(
     "sex_coding", None, list(SEX_CODINGS), "What 0 and 1 mean where sex is a number."
 )

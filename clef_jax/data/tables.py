@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from absl import logging
 
 from clef_jax.data.matching import (
     PATIENT_COLUMNS,
@@ -16,7 +17,7 @@ from clef_jax.data.matching import (
     record_name,
 )
 from clef_jax.data.readers import find_recordings, parse_age
-from clef_jax.risk.columns import TableError, normalised, quantities, sexes
+from clef_jax.risk.columns import TableError, is_blank, normalised, quantities, sexes
 from clef_jax.risk.table import read_table
 
 # Column names as `normalised` spells them, the preferred first.
@@ -33,7 +34,7 @@ class MetadataTable:
     """A table of patients or recordings and which of its columns to take.
 
     Attributes:
-        path: CSV or Parquet file.
+        path: File of any kind that `risk.table.read_table` reads.
         key_column: Says whose row it is: a record's path or name, a study or a patient. Found by
             name when None, like the other columns.
         patient_column: Patient identifiers.
@@ -56,7 +57,7 @@ class RiskTable:
     """A table of risks, by `tools/compute_risk.py` or as published with the original CLEF.
 
     Attributes:
-        path: CSV or Parquet file.
+        path: File of any kind that `risk.table.read_table` reads.
         key_column: As of `MetadataTable`.
         risk_column: Risk in percent.
         completeness_column: Share of the risk's attributes that were known, 0 to 1.
@@ -153,6 +154,7 @@ def join_metadata(
     if wanted["age"]:
         ages = [parse_age(str(age)) for age in quantities(frame[wanted["age"]])]
         values["age"] = np.array(ages, np.float32)
+        _warn_of_unreadable(frame[wanted["age"]], values["age"].notna().to_numpy(), table.path)
     if wanted["sex"]:
         coding = table.sex_coding
         spelled = {normalised(name) for name in frame.columns}
@@ -160,6 +162,7 @@ def join_metadata(
             coding = "male0_female1"
         male = sexes(frame[wanted["sex"]], coding, source=table.path)
         values["sex"] = np.select([male == 1, male == 0], ["male", "female"], None)
+        _warn_of_unreadable(frame[wanted["sex"]], ~np.isnan(male), table.path)
     rows = match_rows(records, frame, values, table.key_column, folder, table.path)
     found = rows >= 0
     for field in values:
@@ -204,14 +207,33 @@ def join_risk(
 
 
 def _within(frame, column, most, what, source) -> np.ndarray:
-    numbers = quantities(frame[column]).astype(np.float32)
-    wrong = np.flatnonzero((numbers < 0) | (numbers > most))
+    """Returns a column's numbers, NaN where blank; what cannot be read is an error, not unknown."""
+    given = frame[column]
+    words = given.astype("string").str.strip()
+    if most == 100:
+        words = words.str.removesuffix("%")
+    numbers = quantities(given if pd.api.types.is_numeric_dtype(given) else words)
+    numbers = numbers.astype(np.float32)
+    wrong = np.flatnonzero(
+        (numbers < 0) | (numbers > most) | (np.isnan(numbers) & ~is_blank(given))
+    )
     if len(wrong):
         raise TableError(
-            f"{source}: column {column!r} holds {numbers[wrong[0]]:g} in row {wrong[0] + 1}; "
-            f"expected {what} from 0 to {most}; convert the column"
+            f"{source}: column {column!r} holds {given.iloc[wrong[0]]!r} in row {wrong[0] + 1}"
+            f"{f' and {len(wrong) - 1} more such values' if len(wrong) > 1 else ''}; expected "
+            f"{what} from 0 to {most}, or nothing where it is unknown; correct the column"
         )
     return numbers
+
+
+def _warn_of_unreadable(given: pd.Series, known: np.ndarray, source: str) -> None:
+    """Says which ages or sexes become unknown although something stands there."""
+    wrong = np.flatnonzero(~known & ~is_blank(given))
+    if len(wrong):
+        logging.warning(
+            "%s: column %r: %d values are not understood and count as unknown, such as %r in row "
+            "%d", source, given.name, len(wrong), given.iloc[wrong[0]], wrong[0] + 1,
+        )  # fmt: skip
 
 
 def _column(

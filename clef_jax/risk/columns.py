@@ -9,13 +9,13 @@ import pandas as pd
 # Names an attribute goes by, the preferred first. Compared in lower case, with every run of
 # other characters as one underscore, so that "Blood Pressure" is blood_pressure.
 SYNONYMS = {
-    "age": ("age", "age_at_ecg", "anchor_age", "age_years"),
+    "age": ("age", "age_at_ecg", "anchor_age"),
     "sex": ("sex", "gender"),
-    "smoker": ("smoker", "smoking", "current_smoker", "smoking_status"),
+    "smoker": ("smoker", "smoking", "current_smoker", "smoking_status", "smoke"),
     "sbp": (
         "sbp",
-        "sbp_mmhg",
         "systolic",
+        "sys_bp",
         "systolic_bp",
         "systolic_blood_pressure",
         "blood_pressure",
@@ -23,17 +23,17 @@ SYNONYMS = {
     ),
     "total_chol": (
         "total_chol",
-        "total_chol_mmol_l",
         "total_cholesterol",
+        "cholesterol_total",
         "cholesterol",
         "chol",
         "tc",
     ),
-    "hdl": ("hdl", "hdl_mmol_l", "hdl_chol", "hdl_cholesterol"),
+    "hdl": ("hdl", "hdl_c", "hdl_chol", "hdl_cholesterol"),
     "diabetes": ("diabetes", "diabetic", "diabetes_mellitus"),
     "age_at_diagnosis": ("age_at_diagnosis", "age_at_diabetes_diagnosis", "diabetes_age"),
-    "hba1c": ("hba1c", "hba1c_mmol_mol"),
-    "egfr": ("egfr", "egfr_ml_min"),
+    "hba1c": ("hba1c", "hb_a1c", "a1c"),
+    "egfr": ("egfr", "gfr"),
 }
 KEYS = ("subject_id", "patient_id", "patient", "study_id", "ecg_id", "record", "record_id", "path")
 # Only patients with diabetes have them, so a table may come without.
@@ -44,11 +44,33 @@ SEX_CODINGS = {
     "male1_female0": {"0": 0.0, "1": 1.0},
 }
 
+# Units as headers spell them, without anything but letters, digits and %.
+_UNITS = {
+    "mmoll": "mmol/L",
+    "mgdl": "mg/dL",
+    "mmolmol": "mmol/mol",
+    "%": "%",
+    "percent": "%",
+    "mmhg": "mmHg",
+    "years": "years",
+    "yrs": "years",
+    "mlmin": "mL/min/1.73 m2",
+    "mlmin173m2": "mL/min/1.73 m2",
+}
+_BRACKETED = re.compile(r"(.*?)\s*[(\[]([^()\[\]]*)[)\]]\s*")
+
 _SEX = {"m": 1.0, "male": 1.0, "man": 1.0, "f": 0.0, "female": 0.0, "woman": 0.0}
-_NO = {"0": 0.0, "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0}
-_YES = {"1": 1.0, "true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0}
-# SCORE2 counts former smokers as non-smokers.
-_SMOKER = {"never": 0.0, "former": 0.0, "ex": 0.0, "past": 0.0, "non-smoker": 0.0, "current": 1.0}
+_NO = dict.fromkeys(("0", "false", "no", "n", "f", "never", "none"), 0.0)
+_YES = dict.fromkeys(("1", "true", "yes", "y", "t"), 1.0)
+_MEANINGS = {
+    # SCORE2 counts former smokers as non-smokers.
+    "smoker": dict.fromkeys(("former", "ex", "past", "previous", "quit", "non"), 0.0)
+    | {"nonsmoker": 0.0, "exsmoker": 0.0, "smoker": 1.0, "current": 1.0},
+    # Type 1 is left out: none of the scores was made for it.
+    "diabetes": {"diabetic": 1.0, "nondiabetic": 0.0, "no_diabetes": 0.0, "diabetes": 1.0}
+    | dict.fromkeys(("type_2", "type2", "type_ii", "t2d", "t2dm", "dm2", "type_2_diabetes"), 1.0),
+}
+_BLANK = frozenset({"", "-", ".", "?", "na", "n/a", "nan", "null", "none", "missing", "unknown"})
 
 
 class TableError(ValueError):
@@ -58,6 +80,25 @@ class TableError(ValueError):
 def normalised(name: str) -> str:
     """Column name in lower case, every run of other characters than a-z and 0-9 as one '_'."""
     return re.sub(r"[^a-z0-9]+", "_", str(name).lower()).strip("_")
+
+
+def header_unit(column: str) -> tuple[str, str | None]:
+    """Splits a column's name, such as "HDL-C (mg/dL)" or total_chol_mmol_l, from its unit.
+
+    Returns:
+        The normalised name without the unit, and the unit: one of those the risk scores know in its
+        usual spelling, another as it stands, None where there is none.
+    """
+    if match := _BRACKETED.fullmatch(str(column)):
+        name, given = match.groups()
+        known = _UNITS.get(re.sub(r"[^a-z0-9%]+", "", given.lower().replace("\u00b2", "2")))
+        # A bracket may hold a remark instead: "SBP (sitting)".
+        return normalised(name), known or (given if "/" in given or "pa" in given.lower() else None)
+    words = normalised(column).split("_")
+    for count in range(1, min(4, len(words))):
+        if unit := _UNITS.get("".join(words[-count:])):
+            return "_".join(words[:-count]), unit
+    return "_".join(words), None
 
 
 def locate(
@@ -83,8 +124,10 @@ def locate(
     """
     columns = list(columns)
     mapping = mapping or {}
-    spelled = {normalised(column): column for column in reversed(columns)}
-    found = {}
+    # A name that fits as it stands goes before one that fits without its unit.
+    spelled = {header_unit(column)[0]: column for column in reversed(columns)}
+    spelled |= {normalised(column): column for column in reversed(columns)}
+    found, absent = {}, []
     for attribute, names in SYNONYMS.items():
         wanted = mapping.get(attribute)
         if wanted is not None and wanted not in columns:
@@ -98,11 +141,14 @@ def locate(
         elif candidates:
             found[attribute] = candidates[0]
         elif attribute not in optional:
-            raise TableError(
-                f"{source} has no column for {attribute} (looked for {', '.join(names)}). "
-                f"Columns found: {', '.join(columns)}. "
-                f"Name the right one with --{attribute}_column."
-            )
+            absent.append(attribute)
+    if absent:
+        wanted = "; ".join(f"{name} (looked for {', '.join(SYNONYMS[name])})" for name in absent)
+        options = ", ".join(f"--{name}_column" for name in absent)
+        raise TableError(
+            f"{source} has no column for {wanted}. Columns found: {', '.join(columns)}. "
+            f"Name the right ones with {options}."
+        )
     return found
 
 
@@ -154,22 +200,42 @@ def sexes(values: pd.Series, coding: str | None = None, *, source: str = "the ta
 
 
 def yes_or_no(values: pd.Series, attribute: str) -> np.ndarray:
-    """Reads a diabetes or smoker column as 1.0, 0.0 and NaN for anything else."""
-    meaning = _NO | _YES | (_SMOKER if attribute == "smoker" else {})
-    return _words(values).map(meaning).to_numpy(dtype=np.float64)
+    """Reads a diabetes or smoker column as 1.0, 0.0 and NaN for anything else.
+
+    Understood are 0 and 1, yes and no, "ex-smoker", "Type 2" and the like, in any case.
+    """
+    words = _words(values).str.replace(r"[\s_\-]+", "_", regex=True)
+    if attribute == "smoker":
+        words = words.str.replace(r"_smoker$", "", regex=True)
+    return words.map(_NO | _YES | _MEANINGS[attribute]).to_numpy(dtype=np.float64)
 
 
 def quantities(values: pd.Series) -> np.ndarray:
-    """Reads numbers, of "135/80" the first; NaN for anything else (infinite values included)."""
+    """Reads numbers, of "135/80" the first; NaN for anything else (infinite values included).
+
+    A comma is a decimal comma where the column as a whole allows no other reading: in no cell it
+    stands beside a point or a second comma, and in some cell not before exactly three digits.
+    """
     if not pd.api.types.is_numeric_dtype(values):
-        values = pd.to_numeric(_words(values).str.split("/").str[0], errors="coerce")
+        words = _words(values).str.split("/").str[0].str.strip()
+        if _has_decimal_commas(words):
+            words = words.str.replace(",", ".")
+        values = pd.to_numeric(words, errors="coerce")
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
+def _has_decimal_commas(words: pd.Series) -> bool:
+    with_comma = words[words.str.contains(",", regex=False).fillna(False)]
+    plain = words.str.contains(".", regex=False).fillna(False).any()
+    if with_comma.empty or plain or (with_comma.str.count(",") > 1).any():
+        return False
+    return not with_comma.str.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}").all()
+
+
 def is_blank(values: pd.Series) -> np.ndarray:
-    """Where a cell holds nothing, as against something unreadable."""
-    return (values.isna() | (_words(values) == "").fillna(True)).to_numpy(dtype=bool)
+    """Where a cell holds nothing, or a word that says so, as against something unreadable."""
+    return (values.isna() | _words(values).isin(_BLANK).fillna(True)).to_numpy(dtype=bool)
 
 
 def _words(values):

@@ -2,40 +2,26 @@
 
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+from absl import logging
 
 from clef_jax.risk import columns as cols
+from clef_jax.risk import units as risk_units
 from clef_jax.risk.columns import TableError
-from clef_jax.risk.score2 import (
-    cholesterol_mmol_l_from_mg_dl,
-    hba1c_mmol_mol_from_percent,
-    score2,
-    score2_diabetes,
-    score2_op,
-)
+from clef_jax.risk.score2 import score2, score2_diabetes, score2_op
+from clef_jax.risk.units import CONVERTED, LIMITS
 
-CHOL_UNITS = ("mmol/L", "mg/dL")
-HBA1C_UNITS = ("mmol/mol", "%")
+READABLE = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
 
 _BASIC = ("age", "sex", "smoker", "sbp", "total_chol", "hdl", "diabetes")
 ATTRIBUTES = {
     "SCORE2": _BASIC,
     "SCORE2-OP": _BASIC,
     "SCORE2-Diabetes": (*_BASIC, *cols.DIABETES_ONLY),
-}
-
-# Ages the scores were made for; elsewhere what a living patient can have.
-LIMITS = {
-    "age": (40, 89, "years"),
-    "sbp": (50, 300, "mmHg"),
-    "total_chol": (1, 20, "mmol/L"),
-    "hdl": (0.1, 6, "mmol/L"),
-    "age_at_diagnosis": (0, 89, "years"),
-    "hba1c": (15, 200, "mmol/mol"),
-    "egfr": (2, 250, "mL/min/1.73 m2"),
 }
 
 
@@ -45,8 +31,8 @@ def compute_risk_table(
     region: str,
     columns: Mapping[str, str] | None = None,
     keys: Iterable[str] | None = None,
-    chol_units: str = "mmol/L",
-    hba1c_units: str = "mmol/mol",
+    chol_units: str | None = None,
+    hba1c_units: str | None = None,
     sex_coding: str | None = None,
     assume_no_diabetes: bool = False,
     source: str = "the table",
@@ -61,8 +47,9 @@ def compute_risk_table(
         region: risk region: low, moderate, high or very_high.
         columns: attribute (as in `ATTRIBUTES`) -> column, where no usual name fits.
         keys: columns that identify a row; those of a usual name when not given.
-        chol_units: of total and HDL cholesterol, one of `CHOL_UNITS`.
-        hba1c_units: one of `HBA1C_UNITS`.
+        chol_units: of both cholesterols, one of `units.CHOL_UNITS`; None takes each column's
+            from its header ("HDL-C (mg/dL)"), or mmol/L where that names none.
+        hba1c_units: one of `units.HBA1C_UNITS`; None takes the header's, or mmol/mol.
         sex_coding: key of `columns.SEX_CODINGS` if sex is given as 0 and 1.
         assume_no_diabetes: nobody in the table has diabetes; its columns are not read.
         source: what error messages call the table.
@@ -74,8 +61,11 @@ def compute_risk_table(
         reason ("" or why the risk is NaN, naming attribute and value).
 
     Raises:
-        TableError: a missing column, an ambiguous coding of sex, values in another unit.
+        TableError: missing columns, an ambiguous coding of sex, values in another unit.
         ValueError: an unknown region.
+
+    Logs a warning where the columns of diabetes are absent, and where rows name nobody or several
+    rows of other values name the same.
     """
     unread = ("diabetes", *cols.DIABETES_ONLY) if assume_no_diabetes else ()
     key_columns = cols.locate_keys(table.columns, keys, source=source)
@@ -88,15 +78,16 @@ def compute_risk_table(
         else pd.Series(pd.NA, index=table.index, dtype="string")
         for attribute in cols.SYNONYMS
     }
+    _warn_of_absent_columns(found, assume_no_diabetes, source)
+    _warn_of_keys(table, key_columns, list(found.values()), source)
     values = _read(raw, sex_coding, source)
     if assume_no_diabetes:
         values["diabetes"] = np.zeros(len(table))
-    _check_units(values, chol_units, hba1c_units, source)
-    if chol_units == "mg/dL":
-        values["total_chol"] = cholesterol_mmol_l_from_mg_dl(values["total_chol"])
-        values["hdl"] = cholesterol_mmol_l_from_mg_dl(values["hdl"])
-    if hba1c_units == "%":
-        values["hba1c"] = hba1c_mmol_mol_from_percent(values["hba1c"])
+    units = risk_units.units_of(found, chol_units, hba1c_units, source)
+    risk_units.check_medians(values, units, source)
+    for attribute, (_, other, convert) in CONVERTED.items():
+        if units[attribute] == other:
+            values[attribute] = convert(values[attribute])
 
     old = values["age"] >= 70
     applies = {
@@ -104,7 +95,7 @@ def compute_risk_table(
         "SCORE2-OP": old,
         "SCORE2-Diabetes": ~old & (values["diabetes"] == 1),
     }
-    reason, missing, attributes = _shortcomings(values, raw, applies)
+    reason, missing, attributes = _shortcomings(values, raw, applies, units)
     usable = reason == ""
     risk = np.full(len(table), np.nan)
     score = np.full(len(table), "", dtype=object)
@@ -123,7 +114,12 @@ def compute_risk_table(
 
 
 def read_table(path: str | os.PathLike) -> pd.DataFrame:
-    """Reads a CSV (every cell as text, so that ids keep their zeros) or Parquet table.
+    """Reads a table; of all but Parquet every cell as text, so that ids keep their zeros.
+
+    Text may be separated by commas, semicolons or tabs: whichever the first line has most of.
+
+    Args:
+        path: A .csv, .tsv, .txt, .xlsx (its first sheet) or .parquet file.
 
     Raises:
         TableError: not there, of another kind, or unreadable.
@@ -131,12 +127,28 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
     path = pathlib.Path(path)
     if not path.is_file():
         raise TableError(f"{path}: no such file.")
+    suffix = path.suffix.lower()
+    if suffix not in READABLE:
+        raise TableError(f"{path}: tables are {', '.join(READABLE)} files.")
     try:
-        if _is_parquet(path):
+        if suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, dtype="string")
-    except (OSError, ValueError) as error:
+        if suffix == ".xlsx":
+            return pd.read_excel(path, dtype="string")
+        return pd.read_csv(path, dtype="string", sep=_separator(path), encoding="utf-8-sig")
+    except ImportError as error:
+        raise TableError(
+            f"{path}: Excel files need openpyxl: pip install 'clef-jax[formats]'; or save it as CSV"
+        ) from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise TableError(f"{path} cannot be read as a table: {error}") from error
+
+
+def _separator(path: pathlib.Path) -> str:
+    with open(path, encoding="utf-8-sig") as stream:
+        header = stream.readline()
+    # Of equals the first: a header of one column has none of them.
+    return max(",;\t", key=header.count)
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
@@ -146,7 +158,9 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
         TableError: another extension.
     """
     path = pathlib.Path(path)
-    parquet = _is_parquet(path)
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise TableError(f"{path}: tables are written as .csv or .parquet files.")
+    parquet = path.suffix.lower() == ".parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -192,34 +206,37 @@ def _read(raw, sex_coding, source):
     return values
 
 
-def _check_units(values, chol_units, hba1c_units, source):
-    """Compares medians, which a few slips of the pen do not move, with what units allow."""
-    chol, hdl, hba1c, sbp = (
-        np.median(known) if (known := values[name][~np.isnan(values[name])]).size else np.nan
-        for name in ("total_chol", "hdl", "hba1c", "sbp")
-    )
-
-    def refuse(what, median, declared, likely, option):
-        raise TableError(
-            f"{source}: the median {what} is {median:.4g}, which cannot be {declared} and looks "
-            f"like {likely}. {option}"
-        )
-
-    for what, median, most in (("total cholesterol", chol, 30), ("HDL cholesterol", hdl, 10)):
-        if chol_units == "mmol/L" and median > most:
-            refuse(what, median, "mmol/L", "mg/dL", "Set --chol_units=mg/dL.")
-    for what, median, least in (("total cholesterol", chol, 30), ("HDL cholesterol", hdl, 10)):
-        if chol_units == "mg/dL" and median < least:
-            refuse(what, median, "mg/dL", "mmol/L", "Set --chol_units=mmol/L.")
-    if hba1c_units == "mmol/mol" and hba1c < 16:
-        refuse("HbA1c", hba1c, "mmol/mol", "percent", "Set --hba1c_units=%.")
-    if hba1c_units == "%" and hba1c > 25:
-        refuse("HbA1c", hba1c, "percent", "mmol/mol", "Set --hba1c_units=mmol/mol.")
-    if sbp < 40:
-        refuse("systolic pressure", sbp, "mmHg", "kPa or cmHg", "Convert it to mmHg first.")
+def _warn_of_absent_columns(found, assume_no_diabetes, source):
+    absent = [name for name in cols.DIABETES_ONLY if name not in found]
+    if absent and not assume_no_diabetes:
+        logging.warning(
+            "%s has no column for %s: patients with diabetes below 70 years get no risk. Name the "
+            "columns with --%s_column and the like if they are there.",
+            source, ", ".join(absent), absent[0],
+        )  # fmt: skip
 
 
-def _shortcomings(values, raw, applies):
+def _warn_of_keys(table, key_columns, read_columns, source):
+    keys = table[key_columns]
+    nobody = np.logical_and.reduce([cols.is_blank(keys[name]) for name in key_columns])
+    if nobody.any():
+        logging.warning(
+            "%s: %d rows name nobody in %s, such as row %d; no record will find them.",
+            source, nobody.sum(), ", ".join(key_columns), nobody.argmax() + 1,
+        )  # fmt: skip
+    named = table[~nobody]
+    named = named[named.duplicated(key_columns, keep=False)]
+    different = named.drop_duplicates([*key_columns, *read_columns])
+    again = different[different.duplicated(key_columns, keep=False)]
+    if len(again):
+        logging.warning(
+            "%s: %d rows say something else of %s %s and the like than another row does. Where one "
+            "of these is a record's only key, write_shards will refuse the table.",
+            source, len(again), key_columns[0], again[key_columns[0]].iloc[0],
+        )  # fmt: skip
+
+
+def _shortcomings(values, raw, applies, units):
     """Why each row has no risk, how many attributes it lacks, and out of how many."""
     rows = len(values["age"])
     reason = np.full(rows, "", dtype=object)
@@ -246,7 +263,7 @@ def _shortcomings(values, raw, applies):
             # A patient is 89 until the 90th birthday.
             beyond = value >= high + 1 if unit == "years" else value > high
             outside = needed & ((value < low) | beyond)
-            text = f"out of range ({low} to {high} {unit})"
+            text = f"out of range ({risk_units.limits_text(attribute, units[attribute])})"
             add(outside, _quoted(attribute, raw[attribute][outside], text))
     late = (values["age_at_diagnosis"] >= values["age"] + 1) & applies["SCORE2-Diabetes"]
     add(late, _quoted("age_at_diagnosis", raw["age_at_diagnosis"][late], "after the age itself"))
@@ -266,9 +283,3 @@ def _score(name, v, region):
     return score2_diabetes(
         *conventional, v["age_at_diagnosis"], v["hba1c"], v["egfr"], region=region
     )
-
-
-def _is_parquet(path):
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise TableError(f"{path}: tables are .csv or .parquet files.")
-    return path.suffix.lower() == ".parquet"

@@ -101,3 +101,42 @@ def test_missing_values_are_equal_to_each_other(tmp_path):
     joined, found = join_metadata(listed(["1", "2"], ["p", "q"]), MetadataTable(path), FOLDER)
     assert found == 2 and pd.isna(joined["sex"][0]) and joined["sex"][1] == "male"
     np.testing.assert_array_equal(joined["age"], [np.nan, 5])
+
+
+RISKS_AS_WRITTEN = [("1,5", 1.5), ("5%", 5.0), ("5 %", 5.0), ("3.25", 3.25), ("", np.nan),
+                    ("nan", np.nan), ("unknown", np.nan)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "percent"), RISKS_AS_WRITTEN)
+def test_risks_are_read_as_people_write_them(tmp_path, text, percent):
+    path = tmp_path / "risk.csv"
+    path.write_text(f'record,risk\na,"{text}"\n')
+    records = pd.DataFrame({"record": ["a"], "patient": None, "study": None})
+    joined, found = join_risk(records, RiskTable(str(path)), str(tmp_path))
+    assert found == 1
+    np.testing.assert_array_equal(joined["risk"], np.float32([percent]))
+
+
+@pytest.mark.parametrize("text", ["abc", "inf", "-inf", "1e400", "1.5.2", "-3", "101", "5 mmol"])
+@pytest.mark.parametrize("column", ["risk", "completeness"])
+def test_a_risk_that_cannot_be_read_is_an_error_and_not_unknown(tmp_path, text, column):
+    path = tmp_path / "risk.csv"
+    good = {"risk": "3", "completeness": "1"}
+    lines = [",".join(["record", *good])]
+    for record, row in (("a", good), ("b", good | {column: text})):
+        lines.append(",".join([record, *row.values()]))
+    path.write_text("\n".join(lines))
+    records = pd.DataFrame({"record": ["a", "b"], "patient": None, "study": None})
+    with pytest.raises(TableError, match=f"risk.csv: column '{column}' holds '{text}' in row 2"):
+        join_risk(records, RiskTable(str(path)), str(tmp_path))
+
+
+def test_ages_and_sexes_that_cannot_be_read_are_said(tmp_path, caplog):
+    path = tmp_path / "people.csv"
+    path.write_text("record,age,sex\na,63,M\nb,sixty,X\nc,,\n")
+    records = pd.DataFrame({"record": ["a", "b", "c"], "patient": None, "study": None})
+    with caplog.at_level("WARNING"):
+        joined, _ = join_metadata(records, MetadataTable(str(path)), str(tmp_path))
+    assert "column 'age': 1 values are not understood" in caplog.text and "'sixty'" in caplog.text
+    assert "column 'sex': 1 values are not understood" in caplog.text and "'X'" in caplog.text
+    np.testing.assert_array_equal(joined["age"], np.float32([63, np.nan, np.nan]))

@@ -212,9 +212,9 @@ def _large(rows):
 
 def test_200_000_rows_take_seconds_and_agree_with_the_formulas():
     table = _large(200_000)
-    start = time.perf_counter()
+    start = time.process_time()
     risks = compute_risk_table(table, region="high")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert set(risks["score"]) == {"", "SCORE2", "SCORE2-OP", "SCORE2-Diabetes"}
     assert np.array_equal(np.isnan(risks["risk"]), risks["reason"] != "")
     assert np.array_equal(np.isnan(risks["risk"]), risks["score"] == "")
