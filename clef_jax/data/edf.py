@@ -6,8 +6,9 @@ import re
 import numpy as np
 
 from clef_jax.data import readers
+from clef_jax.data.channels import MV_PER_UNIT
 from clef_jax.data.leads import NOISE_LEADS, canonical_lead
-from clef_jax.data.opened import MV_PER_UNIT, OpenRecording, make_header, missing_package
+from clef_jax.data.opened import OpenRecording, make_header, missing_package
 from clef_jax.data.readers import RecordingError
 
 _ECG_LABEL = re.compile(r"\b(ecg|ekg|ml\s?i{1,3})\b", re.IGNORECASE)

@@ -5,14 +5,16 @@ missing. `open_recording` reads a header only; its `read` fetches any part of th
 long recordings stream.
 """
 
+import dataclasses
 import os
 from collections.abc import Sequence
 
 from clef_jax.data import readers
 from clef_jax.data.arrays import open_array
+from clef_jax.data.channels import why_no_ecg
 from clef_jax.data.dicom import is_dicom, open_dicom
 from clef_jax.data.edf import open_edf
-from clef_jax.data.opened import OpenRecording
+from clef_jax.data.opened import OpenRecording, ecg_positions
 from clef_jax.data.readers import Recording, RecordingError
 
 _WFDB_SUFFIXES = ("", ".hea", ".dat", ".mat")
@@ -23,12 +25,15 @@ _ARRAY_SUFFIXES = (".csv", ".tsv", ".npy")
 
 def _open_wfdb(path: str) -> OpenRecording:
     header = readers.read_header(path)
+    reasons = why_no_ecg(header.leads, [channel.units for channel in header.channels])
+    ecg, left_out = ecg_positions(header.path, header.leads, reasons)
 
     def fetch(positions, start, stop):
-        names = [header.leads[i] for i in positions]
+        names = [header.leads[ecg[i]] for i in positions]
         return readers.read_signal(header, leads=names, start=start, stop=stop).signal_mv
 
-    return OpenRecording(header, fetch)
+    leads = tuple(header.leads[i] for i in ecg)
+    return OpenRecording(dataclasses.replace(header, leads=leads), fetch, left_out)
 
 
 def open_recording(

@@ -17,22 +17,9 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from clef_jax.data.leads import canonical_lead
+from clef_jax.data.channels import MV_PER_UNIT
+from clef_jax.data.leads import find_lead, name_leads
 
-_MV_PER_UNIT = {
-    "mv": 1.0,
-    "millivolt": 1.0,
-    "millivolts": 1.0,
-    "uv": 1e-3,
-    "µv": 1e-3,  # micro sign
-    "μv": 1e-3,  # Greek mu
-    "microvolt": 1e-3,
-    "microvolts": 1e-3,
-    "nv": 1e-6,
-    "v": 1e3,
-    "volt": 1e3,
-    "volts": 1e3,
-}
 _MISSING_FORMAT_16 = -32768
 _COMPRESSED_FORMATS = (508, 516, 524)
 _DEFAULT_GAIN = 200.0
@@ -241,7 +228,7 @@ def _parse_channel(line: str, number: int, file: str) -> Channel:
         gain=float(value or 0) or _DEFAULT_GAIN,
         baseline=adc_zero if baseline is None else int(baseline),
         units=units or "mV",
-        lead=canonical_lead(name),
+        lead=name,
     )
 
 
@@ -323,14 +310,19 @@ def read_header(path: str | os.PathLike) -> Header:
             f"{file}: {len(lines) - 1} signal lines, but the record line declares {n_channels}; "
             "the header is damaged, restore it"
         )
-    channels = tuple(_parse_channel(line, i, file) for i, line in enumerate(lines[1:]))
+    channels = [_parse_channel(line, i, file) for i, line in enumerate(lines[1:])]
+    names = name_leads([channel.lead for channel in channels])
+    channels = tuple(
+        dataclasses.replace(channel, lead=name)
+        for channel, name in zip(channels, names, strict=True)
+    )
     if samples is None:
         samples = _length_from_files(channels, os.path.dirname(file), file)
     patient, age, sex = _about_patient(comments)
     return Header(
         path=record,
         fs=fs,
-        leads=tuple(channel.lead for channel in channels),
+        leads=names,
         samples=samples,
         patient=patient,
         age=age,
@@ -388,7 +380,7 @@ def _read_by_wfdb(header: Header, start: int, stop: int) -> np.ndarray:
 
 def _millivolts_per_unit(channel: Channel, file: str) -> float:
     try:
-        return _MV_PER_UNIT[channel.units.lower()]
+        return MV_PER_UNIT[channel.units.lower()]
     except KeyError:
         raise RecordingError(
             f"{file}: unit {channel.units!r} of lead {channel.lead!r}; expected mV, uV, µV, nV or "
@@ -439,14 +431,12 @@ def read_signal(
     _refuse_truncated(header)
     wanted = range(len(header.leads))
     if leads is not None:
-        names = [canonical_lead(name) for name in leads]
-        absent = [name for name in names if name not in header.leads]
-        if absent:
+        wanted = [find_lead(name, header.leads) for name in leads]
+        if absent := [name for name, at in zip(leads, wanted, strict=True) if at is None]:
             raise RecordingError(
                 f"{file}: lead {', '.join(absent)} not found; the record has "
                 f"{', '.join(header.leads)}; ask for one of these"
             )
-        wanted = [header.leads.index(name) for name in names]
     plain = all(
         c.storage == 16 and c.samples_per_frame == 1 and c.skew == 0 for c in header.channels
     )

@@ -17,6 +17,7 @@ from clef_jax.data.windows import (
     Windows,
     WindowSettings,
     choose_leads,
+    choose_leads_of,
     read_windows,
     require_windows,
 )
@@ -172,24 +173,24 @@ def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
             "windows, or an encoder of several leads, embed the recordings themselves"
         )
     results: list[Block | Failure] = []
-    wanted: list[tuple[Source, str, int]] = []
+    wanted: list[tuple[Source, int]] = []
     for source in task.sources:
         found = [NOISE_LEADS[i] for i in shards.lead_ids[source.position] if i >= 0]
         try:
-            leads = choose_leads(found, settings, f"{source.file}: {source.record}")
-            wanted += [(source, lead, found.index(lead)) for lead in leads]
+            slots = choose_leads(found, settings, f"{source.file}: {source.record}")
+            wanted += [(source, slot) for slot in slots]
         except RecordingError as error:
             results.append(Failure(source, str(error)))
     if not wanted:
         return results
-    steps = shards.read([s.position for s, _, _ in wanted], [slot for _, _, slot in wanted])
+    steps = shards.read([s.position for s, _ in wanted], [slot for _, slot in wanted])
     x = signals.zscore(steps)
     for source, rows in itertools.groupby(range(len(wanted)), lambda row: wanted[row][0]):
         rows = list(rows)
         noisy = [quality.is_noise(x[row], PREPROCESSING.fs) for row in rows]
         windows = Windows(
             x=x[rows, :, None].astype(np.float32),
-            lead=[wanted[row][1] for row in rows],
+            lead=[NOISE_LEADS[shards.lead_ids[source.position, wanted[row][1]]] for row in rows],
             start_s=np.zeros(len(rows)),
             quality=[quality.NOISE if noise else quality.OK for noise in noisy],
             fs=PREPROCESSING.fs,
@@ -202,16 +203,16 @@ def _read_file(source: Source, request: Request, starts: np.ndarray | None, shar
     settings = request.settings
     recording = formats.open_recording(source.file, fs=request.fs, lead_names=request.lead_names)
     header = recording.header
-    leads = choose_leads(header.leads, settings, source.file)
+    positions = choose_leads_of(recording, settings)
     rest: tuple[Task, ...] = ()
     if starts is None:
         starts = require_windows(header.samples, header.fs, settings, source.file)
-        size = max(1, _ROWS_PER_BLOCK // len(leads))
+        size = max(1, _ROWS_PER_BLOCK // len(positions))
         parts = [starts[i : i + size] for i in range(0, len(starts), size)]
         share = len(parts[0]) / len(starts)
         rest = tuple(Task((source,), part, len(part) / len(starts)) for part in parts[1:])
         starts = parts[0]
-    return Block(source, read_windows(recording, leads, starts, settings), share, rest)
+    return Block(source, read_windows(recording, positions, starts, settings), share, rest)
 
 
 def run_task(task: Task, request: Request) -> list[Block | Failure]:
