@@ -12,7 +12,7 @@ from clef_jax.data.leads import STANDARD_LEADS, name_leads
 from clef_jax.data.opened import OpenRecording, ecg_positions, make_header
 from clef_jax.data.readers import RecordingError
 
-_TIME_COLUMNS = ("time", "t", "seconds", "timestamp", "sample", "index", "")
+TIME_COLUMNS = ("time", "t", "seconds", "timestamp", "sample", "index", "")
 
 
 def _read_table(path: str) -> tuple[np.ndarray, list[str] | None]:
@@ -26,7 +26,7 @@ def _read_table(path: str) -> tuple[np.ndarray, list[str] | None]:
         named = not all(re.fullmatch(r"\s*[-+.\deE]*|\s*nan\s*", cell, re.I) for cell in first)
         table = pd.read_csv(path, sep=separator, header=0 if named else None, encoding="utf-8-sig")
         if named:
-            table = table[[c for c in table if str(c).strip().lower() not in _TIME_COLUMNS]]
+            table = table[[c for c in table if str(c).strip().lower() not in TIME_COLUMNS]]
         signal = table.to_numpy(np.float64).T
     except (ValueError, UnicodeDecodeError) as error:
         raise RecordingError(

@@ -182,17 +182,3 @@ def test_a_monitor_record_in_wfdb(tmp_path):
         alone = array_recording(lead, 250, "I", None)
         x = read_windows(alone, [0], [0], WindowSettings()).x[0]
         np.testing.assert_allclose(block.windows.x[row], x, rtol=0, atol=1e-6)
-
-
-def test_folders_are_searched_for_every_format(tmp_path):
-    for name in ("b.edf", "sub/a.hea", "sub/a.dat", "notes.txt", "table.csv", "x.npy"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "IM0001").write_bytes(DICOM_BYTES)
-    (tmp_path / "RECORDS").write_text("a\n")
-
-    def found(**kwargs):
-        return [str(p)[len(str(tmp_path)) + 1 :] for p in formats.find_files(tmp_path, **kwargs)]
-
-    assert found() == ["IM0001", "b.edf", "sub/a"]
-    assert found(arrays=True) == ["IM0001", "b.edf", "sub/a", "table.csv", "x.npy"]
