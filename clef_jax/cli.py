@@ -38,13 +38,15 @@ def _parser() -> argparse.ArgumentParser:
         help="embed recordings into a Parquet table",
         description="Embeds every recording into a table with the columns file, record, lead, "
         "start_s, fs, quality, embedding. Recordings that the table holds already are skipped. "
-        f"Exit code {SOME_FAILED}: some recordings failed; they are listed in OUT.errors.csv.",
+        f"Exit code {SOME_FAILED}: some recordings failed; they are listed in OUT.errors.csv. "
+        "Tables found beside recordings (CSV, TSV) are skipped: listed there, but no failure.",
     )
     embed.add_argument(
         "paths",
         nargs="+",
         metavar="FILE|DIR|GLOB",
-        help="WFDB, EDF or DICOM files, folders of them, shards folders; CSV, TSV, NPY with --fs",
+        help="WFDB, EDF or DICOM files, folders of them, shards folders; CSV, TSV, NPY and "
+        "MATLAB files without a WFDB header with --fs",
     )
     embed.add_argument("--weights", required=True, metavar="DIR", help="converted or pretrained")
     embed.add_argument("--out", required=True, metavar="E.parquet", help="the table to write")
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--stride", type=float, metavar="S", help="seconds (default: --window)")
     embed.add_argument("--pad", action="store_true", help="pad recordings shorter than a window")
     embed.add_argument(
-        "--fs", type=float, metavar="HZ", help="sampling rate of CSV, TSV, NPY files"
+        "--fs", type=float, metavar="HZ", help="sampling rate of CSV, TSV, NPY, MAT files"
     )
     embed.add_argument(
         "--lead_names", type=_names, metavar="I,II,...", help="leads of files that do not name them"
@@ -118,19 +120,21 @@ def _embed(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         overwrite=arguments.overwrite,
     )
+    failed = [failure for failure in summary.failures if not failure.skipped]
     flags = ", ".join(f"{count} {flag}" for flag, count in sorted(summary.flags.items()))
     print(
         f"{summary.found} recordings found: {summary.embedded} embedded ({summary.rows} rows: "
         f"{flags or 'none'}), {summary.skipped} skipped as embedded before, "
-        f"{len(summary.failures)} failed; {summary.seconds:.1f} s"
+        f"{len(failed)} failed; {summary.seconds:.1f} s"
     )
     print(f"{arguments.out}: {summary.rows_in_table} rows")
-    if not summary.failures:
-        return 0
-    for failure in summary.failures[:5]:
+    for failure in failed[:5]:
         print(f"failed: {failure.error}", file=sys.stderr)
-    print(f"all failures: {errors_path(arguments.out)}", file=sys.stderr)
-    return SOME_FAILED
+    if tables := len(summary.failures) - len(failed):
+        print(f"{tables} files skipped as tables, not recordings", file=sys.stderr)
+    if summary.failures:
+        print(f"all of them: {errors_path(arguments.out)}", file=sys.stderr)
+    return SOME_FAILED if failed else 0
 
 
 def _info(arguments: argparse.Namespace) -> int:

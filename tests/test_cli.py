@@ -280,6 +280,22 @@ def test_arrays_need_a_rate_and_take_names(weights, tmp_path, capsys):
     assert pq.read_table(out)["lead"].to_pylist() == ["ECG"] * 2 + ["I"] * 2
 
 
+def test_tables_beside_recordings_are_no_failure(weights, tmp_path, capsys):
+    data, out = tmp_path / "data", tmp_path / "e.parquet"
+    write_wfdb(data, "strip", seconds=10)
+    np.savetxt(data / "a.csv", np.sin(np.arange(2500.0)), header="I", comments="")
+    (data / "labels.csv").write_text("record,label\na,1\n")
+    arguments = [data, "--weights", weights, "--out", out, "--fs", 250]
+    assert embed(*arguments) == 0
+    assert pq.read_table(out)["record"].to_pylist() == ["a", "strip"]
+    assert "skipped as a table" in errors(out)["labels"]
+    output = capsys.readouterr()
+    assert "0 failed" in output.out and "1 files skipped as tables" in output.err
+    (data / "heart.wav").write_bytes(b"RIFF")
+    assert embed(*arguments) == 3
+    assert set(errors(out)) == {"labels", "heart"}
+
+
 def test_a_dying_reader_fails_its_file_only(tmp_path, monkeypatch):
     """A library that crashes on a file takes a worker down, not the run."""
     for name in ("a", "b", "c"):

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.leads import STANDARD_LEADS, canonical_lead
-from clef_jax.data.opened import OpenRecording, make_header
+from clef_jax.data.channels import why_no_ecg
+from clef_jax.data.leads import STANDARD_LEADS, name_leads
+from clef_jax.data.opened import OpenRecording, ecg_positions, make_header
 from clef_jax.data.readers import RecordingError
 
-_TIME_COLUMNS = ("time", "t", "seconds", "timestamp", "sample", "index", "")
+TIME_COLUMNS = ("time", "t", "seconds", "timestamp", "sample", "index", "")
 
 
 def _read_table(path: str) -> tuple[np.ndarray, list[str] | None]:
@@ -25,7 +26,7 @@ def _read_table(path: str) -> tuple[np.ndarray, list[str] | None]:
         named = not all(re.fullmatch(r"\s*[-+.\deE]*|\s*nan\s*", cell, re.I) for cell in first)
         table = pd.read_csv(path, sep=separator, header=0 if named else None, encoding="utf-8-sig")
         if named:
-            table = table[[c for c in table if str(c).strip().lower() not in _TIME_COLUMNS]]
+            table = table[[c for c in table if str(c).strip().lower() not in TIME_COLUMNS]]
         signal = table.to_numpy(np.float64).T
     except (ValueError, UnicodeDecodeError) as error:
         raise RecordingError(
@@ -76,10 +77,14 @@ def open_array(path: str, fs: float | None, lead_names: Sequence[str] | None) ->
             f"{path}: {len(signal_mv)} leads, but {len(names)} lead names were given "
             f"({', '.join(names)}); give one name for each"
         )
-    header = make_header(path, fs, [canonical_lead(name) for name in names], signal_mv.shape[1])
-    return OpenRecording(
-        header, lambda rows, start, stop: np.array(signal_mv[list(rows), start:stop], np.float64)
-    )
+    ecg, left_out = ecg_positions(path, names, why_no_ecg(names, ["mV"] * len(names)))
+    leads = name_leads(names)
+    header = make_header(path, fs, [leads[i] for i in ecg], signal_mv.shape[1])
+
+    def fetch(positions, start, stop):
+        return np.array(signal_mv[[ecg[i] for i in positions], start:stop], np.float64)
+
+    return OpenRecording(header, fetch, left_out)
 
 
 def array_recording(
@@ -117,7 +122,7 @@ def array_recording(
         raise ValueError(
             f"signal of {len(rows)} rows; expected the name of each in `leads`, found {given}"
         )
-    header = make_header("signal", fs, [canonical_lead(name) for name in leads], rows.shape[1])
+    header = make_header("signal", fs, name_leads(leads), rows.shape[1])
     return OpenRecording(
         header, lambda at, start, stop: np.asarray(rows[list(at), start:stop], np.float64)
     )

@@ -1,12 +1,14 @@
 """DICOM waveform objects."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from clef_jax.data import readers
-from clef_jax.data.leads import NOISE_LEADS, canonical_lead
-from clef_jax.data.opened import MV_PER_UNIT, OpenRecording, make_header, missing_package
+from clef_jax.data.channels import MV_PER_UNIT, why_no_ecg
+from clef_jax.data.leads import NOISE_LEADS, canonical_lead, name_leads
+from clef_jax.data.opened import OpenRecording, ecg_positions, make_header, missing_package
 from clef_jax.data.readers import RecordingError
 
 # SCP-ECG (5.6.3-9-N) and MDC (2:N) number the leads alike; used where a channel has no lead name.
@@ -24,35 +26,40 @@ def is_dicom(path: str) -> bool:
         return False
 
 
-def _dicom_lead(channel, number: int) -> str:
+def _label(channel) -> str:
     source = channel.get("ChannelSourceSequence")
     meaning = str(source[0].get("CodeMeaning", "")) if source else ""
-    name = canonical_lead(re.sub(r"\(.*?\)", "", meaning) or channel.get("ChannelLabel", ""))
-    if name not in NOISE_LEADS and source:
-        code = re.search(r"(?:5\.6\.3-9-|^2:)(\d+)$", str(source[0].get("CodeValue", "")))
-        name = _CODED_LEADS.get(int(code.group(1)), name) if code else name
-    return name or f"signal {number}"
+    label = re.sub(r"\(.*?\)", "", meaning) or str(channel.get("ChannelLabel", ""))
+    code = str(source[0].get("CodeValue", "")) if source else ""
+    coded = re.search(r"(?:5\.6\.3-9-|^2:)(\d+)$", code)
+    if coded and canonical_lead(label) not in NOISE_LEADS:
+        label = _CODED_LEADS.get(int(coded.group(1)), label)
+    return label.strip()
 
 
-def _dicom_signal(path: str, group, samples: np.ndarray) -> np.ndarray:
-    """Returns float64 [leads, samples] in mV of one multiplex group's raw samples."""
-    signal = samples.astype(np.float64)
+def _unit(channel) -> str:
+    units = channel.get("ChannelSensitivityUnitsSequence")
+    return str(units[0].CodeValue).strip() if units else ""
+
+
+def _why_no_ecg(group) -> list[str | None]:
+    channels = group.ChannelDefinitionSequence
+    return why_no_ecg([_label(c) for c in channels], [_unit(c) for c in channels])
+
+
+def _millivolts(group, samples: np.ndarray, positions: Sequence[int]) -> np.ndarray:
+    """Returns float64 [positions, samples] in mV of one multiplex group's raw samples."""
+    signal = samples[:, positions].T.astype(np.float64)
     if "WaveformPaddingValue" in group:
         padding = np.frombuffer(group.WaveformPaddingValue[: samples.itemsize], samples.dtype)[0]
-        signal[samples == padding] = np.nan
-    for i, channel in enumerate(group.ChannelDefinitionSequence):
-        units = channel.get("ChannelSensitivityUnitsSequence")
-        unit = str(units[0].CodeValue).strip().lower() if units else ""
-        if unit not in MV_PER_UNIT:
-            raise RecordingError(
-                f"{path}: Channel Sensitivity Units of {_dicom_lead(channel, i)} are {unit!r}; "
-                "expected V, mV, uV or nV: this is no ECG, or its channels are not calibrated"
-            )
-        factor = float(channel.ChannelSensitivity)
-        factor *= float(channel.get("ChannelSensitivityCorrectionFactor") or 1.0)
-        offset = float(channel.get("ChannelBaseline") or 0.0)
-        signal[:, i] = (signal[:, i] * factor + offset) * MV_PER_UNIT[unit]
-    return np.ascontiguousarray(signal.T)
+        signal[(samples == padding)[:, positions].T] = np.nan
+    for row, i in zip(signal, positions, strict=True):
+        channel = group.ChannelDefinitionSequence[i]
+        row *= float(channel.ChannelSensitivity)
+        row *= float(channel.get("ChannelSensitivityCorrectionFactor") or 1.0)
+        row += float(channel.get("ChannelBaseline") or 0.0)
+        row *= MV_PER_UNIT[_unit(channel).lower()]
+    return signal
 
 
 def open_dicom(path: str) -> OpenRecording:
@@ -74,10 +81,14 @@ def open_dicom(path: str) -> OpenRecording:
             )
         # Carts store the rhythm strip and, beside it, a derived median beat.
         seconds = [g.NumberOfWaveformSamples / float(g.SamplingFrequency) for g in groups]
-        longest = int(np.argmax(seconds))
-        group = groups[longest]
-        signal_mv = _dicom_signal(path, group, multiplex_array(dataset, longest, as_raw=True))
-        leads = [_dicom_lead(c, i) for i, c in enumerate(group.ChannelDefinitionSequence)]
+        holds_ecg = [None in _why_no_ecg(g) for g in groups]
+        chosen = max(range(len(groups)), key=lambda i: (holds_ecg[i], seconds[i], -i))
+        group = groups[chosen]
+        labels = [_label(channel) for channel in group.ChannelDefinitionSequence]
+        positions, left_out = ecg_positions(path, labels, _why_no_ecg(group))
+        raw = multiplex_array(dataset, chosen, as_raw=True)
+        signal_mv = _millivolts(group, raw, positions)
+        names = name_leads(labels)
     except RecordingError:
         raise
     except Exception as error:  # pydicom raises whatever a damaged file makes it run into
@@ -88,10 +99,14 @@ def open_dicom(path: str) -> OpenRecording:
     header = make_header(
         path,
         float(group.SamplingFrequency),
-        leads,
+        [names[i] for i in positions],
         signal_mv.shape[1],
         patient=str(dataset.get("PatientID") or "") or None,
         age=readers.parse_age(str(dataset.get("PatientAge") or "")),
         sex=readers.parse_sex(str(dataset.get("PatientSex") or "")),
     )
-    return OpenRecording(header, lambda rows, start, stop: signal_mv[list(rows), start:stop].copy())
+
+    def fetch(rows, start, stop):
+        return signal_mv[list(rows), start:stop].copy()
+
+    return OpenRecording(header, fetch, left_out)

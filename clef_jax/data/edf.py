@@ -1,84 +1,102 @@
-"""EDF and BDF files."""
+"""EDF and BDF files as recordings: which channels are ECGs, whose they are, at which rate."""
 
 import datetime
 import re
 
 import numpy as np
 
-from clef_jax.data import readers
-from clef_jax.data.leads import NOISE_LEADS, canonical_lead
-from clef_jax.data.opened import MV_PER_UNIT, OpenRecording, make_header, missing_package
+from clef_jax.data import edf_file, readers
+from clef_jax.data.channels import MV_PER_UNIT, labelled_ecg, why_no_ecg
+from clef_jax.data.edf_file import EdfFile
+from clef_jax.data.leads import name_leads
+from clef_jax.data.opened import OpenRecording, at_one_rate, ecg_positions, make_header
 from clef_jax.data.readers import RecordingError
 
-_ECG_LABEL = re.compile(r"\b(ecg|ekg|ml\s?i{1,3})\b", re.IGNORECASE)
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+
+
+def _why_left_out(file: EdfFile) -> list[str | None]:
+    """Returns why each channel is not embedded; beside `why_no_ecg`, what an EDF may lack."""
+    labels = [channel.label for channel in file.channels]
+    reasons = why_no_ecg(labels, [channel.unit for channel in file.channels])
+    named = labelled_ecg(labels)
+    for i, channel in enumerate(file.channels):
+        low, high = channel.physical
+        if any(named) and not named[i]:
+            reasons[i] = reasons[i] or "by its label no ECG, unlike others"
+        elif named[i] and not channel.unit:
+            reasons[i] = (
+                f"no unit for values from {low:g} to {high:g}; write it into the file, if it is uV "
+                f"by: printf '%-8s' uV | dd of='{file.path}' bs=1 seek={channel.unit_at} "
+                "conv=notrunc"
+            )
+        elif low == high or channel.digital[0] >= channel.digital[1]:
+            reasons[i] = reasons[i] or (
+                f"not calibrated: {low:g} to {high:g} for digital {channel.digital[0]} to "
+                f"{channel.digital[1]}"
+            )
+        elif channel.samples == 0:
+            reasons[i] = reasons[i] or "no samples"
+    return reasons
+
+
+def _parse_date(text: str) -> datetime.date | None:
+    """Returns the date of "02-MAR-2010"; by hand, because strptime asks the locale for months."""
+    match = re.fullmatch(r"(\d{1,2})-([A-Z]{3})-(\d{4})", text.upper())
+    try:
+        day, month, year = match.groups()
+        return datetime.date(int(year), _MONTHS.index(month) + 1, int(day))
+    except (AttributeError, ValueError):
+        return None
+
+
+def _about_patient(file: EdfFile) -> dict:
+    """Returns what EDF+ and BDF+ say in fixed places; plain files hold free text, often a name."""
+    if not file.kind:
+        return {}
+    # "X" stands for unknown; fields that lack altogether are left off by some recorders.
+    code, sex, born, *_ = [*file.patient.split(), "X", "X", "X"]
+    started, birth = _parse_date((file.recording.split() + ["", ""])[1]), _parse_date(born)
+    age = (started - birth).days / 365.25 if started and birth else -1.0
+    return {
+        "patient": None if code == "X" else code,
+        "sex": readers.parse_sex(sex),
+        "age": age if 0 <= age <= 120 else None,
+    }
 
 
 def open_edf(path: str) -> OpenRecording:
-    """Opens an EDF, continuous EDF+ or BDF file.
+    """Opens an EDF, EDF+, BDF or BDF+ file, continuous or not.
 
-    Its leads are the channels labelled as ECG or, where none is, all channels in volts.
+    Its leads are the channels labelled as ECG or, where none is, all channels in volts that are not
+    labelled as something else. Gaps of a discontinuous file are NaN. Leads of other rates are
+    brought to the highest.
+
+    Raises:
+        RecordingError: The file is damaged or truncated, or no channel is an ECG in a known unit.
     """
-    try:
-        import pyedflib
-    except ImportError as error:
-        raise missing_package(path, "pyedflib") from error
-
-    def opened():
-        try:
-            return pyedflib.EdfReader(path)
-        except OSError as error:
-            raise RecordingError(
-                f"{path}: not a readable EDF file ({error}); copy or export it again, as EDF or "
-                "continuous EDF+"
-            ) from error
-
-    with opened() as edf:
-        labels = [label.strip() for label in edf.getSignalLabels()]
-        units = [edf.getPhysicalDimension(i).strip().lower() for i in range(len(labels))]
-        rates, lengths = edf.getSampleFrequencies(), edf.getNSamples()
-        start, birth = edf.getStartdatetime(), edf.getBirthdate(string=False)
-        patient, sex = edf.getPatientCode(), readers.parse_sex(edf.getSex())
-    voltages = [i for i, unit in enumerate(units) if unit in MV_PER_UNIT]
-    ecg = [
-        i
-        for i in voltages
-        if canonical_lead(labels[i]) in NOISE_LEADS or _ECG_LABEL.search(labels[i])
-    ]
-    columns = ecg or voltages
-    if not columns:
+    file = edf_file.read_edf_header(path)
+    labels = [channel.label for channel in file.channels]
+    positions, left_out = ecg_positions(path, labels, _why_left_out(file))
+    if file.records < 1 or not file.record_s > 0:
         raise RecordingError(
-            f"{path}: no channel in V, mV, uV or nV; found "
-            f"{', '.join(f'{a} [{b}]' for a, b in zip(labels, units, strict=True))}; correct the "
-            "physical dimensions in the file's header"
+            f"{path}: {file.records} data records of {file.record_s:g} s; expected at least one of "
+            "a positive duration; the file is empty or damaged"
         )
-    if len({(rates[i], lengths[i]) for i in columns}) > 1:
-        raise RecordingError(
-            f"{path}: ECG channels of different rates: "
-            f"{', '.join(f'{labels[i]} {rates[i]:g} Hz' for i in columns)}; export them at one rate"
-        )
+    channels = [file.channels[i] for i in positions]
+    rates = [channel.samples / file.record_s for channel in channels]
+    onsets = edf_file.read_onsets(file)
+    begins = [np.rint(onsets * rate).astype(np.int64) for rate in rates]
+    lengths = [int(b[-1]) + c.samples for b, c in zip(begins, channels, strict=True)]
 
-    def fetch(positions, start, stop):
-        with opened() as edf:
-            rows = []
-            for channel in (columns[i] for i in positions):
-                row = edf.readSignal(channel, start, stop - start)
-                if len(row) < stop - start:
-                    raise RecordingError(
-                        f"{path}: {labels[channel]} ends at sample {start + len(row)}, expected "
-                        f"{stop}; the file is truncated, copy it again"
-                    )
-                rows.append(row * MV_PER_UNIT[units[channel]])
-        return np.stack(rows)
+    def fetch_native(rows, start, stop):
+        signal_mv = np.empty((len(rows), stop - start))
+        for row, i in zip(signal_mv, rows, strict=True):
+            row[:] = edf_file.read_channel(file, channels[i], begins[i], start, stop)
+            row *= MV_PER_UNIT[channels[i].unit.lower()]
+        return signal_mv
 
-    # EDF writes an unknown birth date as none at all, or as one after the recording.
-    age = (start - birth).days / 365.25 if isinstance(birth, datetime.datetime) else -1.0
-    header = make_header(
-        path,
-        rates[columns[0]],
-        [canonical_lead(labels[i]) for i in columns],
-        lengths[columns[0]],
-        patient=patient or None,
-        age=age if 0 <= age <= 120 else None,
-        sex=sex,
-    )
-    return OpenRecording(header, fetch)
+    fetch, fs, samples = at_one_rate(fetch_native, rates, lengths)
+    names = name_leads(labels)
+    header = make_header(path, fs, [names[i] for i in positions], samples, **_about_patient(file))
+    return OpenRecording(header, fetch, left_out)

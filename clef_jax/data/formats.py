@@ -1,34 +1,41 @@
-"""Recordings of any supported format: WFDB, EDF, DICOM waveforms, CSV and NPY.
+"""Recordings of any supported format: WFDB, EDF, DICOM waveforms, CSV, NPY and MATLAB.
 
 Everything comes out as `readers.Recording`: millivolts, canonical lead names, NaN where samples are
 missing. `open_recording` reads a header only; its `read` fetches any part of the signal, so that
 long recordings stream.
 """
 
+import dataclasses
 import os
 from collections.abc import Sequence
 
 from clef_jax.data import readers
 from clef_jax.data.arrays import open_array
+from clef_jax.data.channels import why_no_ecg
 from clef_jax.data.dicom import is_dicom, open_dicom
 from clef_jax.data.edf import open_edf
-from clef_jax.data.opened import OpenRecording
+from clef_jax.data.matlab import open_mat
+from clef_jax.data.opened import OpenRecording, ecg_positions
 from clef_jax.data.readers import Recording, RecordingError
 
-_WFDB_SUFFIXES = ("", ".hea", ".dat", ".mat")
-_EDF_SUFFIXES = (".edf", ".bdf")
-_DICOM_SUFFIXES = (".dcm", ".dicom")
-_ARRAY_SUFFIXES = (".csv", ".tsv", ".npy")
+EDF_SUFFIXES = (".edf", ".bdf")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+ARRAY_SUFFIXES = (".csv", ".tsv", ".npy")
+MATLAB_SUFFIX = ".mat"
+_WFDB_SUFFIXES = ("", ".hea", ".dat", MATLAB_SUFFIX)
 
 
 def _open_wfdb(path: str) -> OpenRecording:
     header = readers.read_header(path)
+    labels = [channel.label for channel in header.channels]
+    reasons = why_no_ecg(labels, [channel.units for channel in header.channels])
+    ecg, left_out = ecg_positions(header.path + ".hea", labels, reasons)
 
     def fetch(positions, start, stop):
-        names = [header.leads[i] for i in positions]
-        return readers.read_signal(header, leads=names, start=start, stop=stop).signal_mv
+        return readers.read_positions(header, [ecg[i] for i in positions], start, stop)
 
-    return OpenRecording(header, fetch)
+    leads = tuple(header.leads[i] for i in ecg)
+    return OpenRecording(dataclasses.replace(header, leads=leads), fetch, left_out)
 
 
 def open_recording(
@@ -41,26 +48,29 @@ def open_recording(
 
     Args:
         path: A WFDB record (with or without .hea, .dat, .mat), .edf, .bdf, .dcm (or a DICOM file
-            without suffix), .csv, .tsv or .npy file.
-        fs: Sampling rate of CSV, TSV and NPY files, Hz; other formats carry their own.
-        lead_names: Names of the leads of CSV, TSV and NPY files without a line of names.
+            without suffix), .csv, .tsv, .npy, or .mat file without a .hea.
+        fs: Sampling rate of CSV, TSV, NPY and headerless MATLAB files, Hz; other formats carry
+            their own.
+        lead_names: Names of the leads of such files, where they do not name them.
 
     Raises:
         RecordingError: The file is missing, damaged, or of no supported format.
     """
     path = os.fspath(path)
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in _ARRAY_SUFFIXES:
+    if suffix in ARRAY_SUFFIXES:
         return open_array(path, fs, lead_names)
-    if suffix in _EDF_SUFFIXES:
+    if suffix in EDF_SUFFIXES:
         return open_edf(path)
-    if suffix in _DICOM_SUFFIXES or (not suffix and is_dicom(path)):
+    if suffix in DICOM_SUFFIXES or (not suffix and is_dicom(path)):
         return open_dicom(path)
+    if suffix == MATLAB_SUFFIX and not os.path.isfile(os.path.splitext(path)[0] + ".hea"):
+        return open_mat(path, fs, lead_names)
     if suffix in _WFDB_SUFFIXES or os.path.isfile(path + ".hea"):
         return _open_wfdb(path)
     raise RecordingError(
         f"{path}: no supported format has the suffix {suffix!r}; expected a WFDB record, .edf, "
-        ".bdf, .dcm, .csv, .tsv or .npy"
+        ".bdf, .dcm, .csv, .tsv, .npy or .mat"
     )
 
 
@@ -77,21 +87,3 @@ def read(
     return open_recording(path, fs=fs, lead_names=lead_names).read(
         leads=leads, start=start, stop=stop
     )
-
-
-def find_files(folder: str | os.PathLike, *, arrays: bool = False) -> list[str]:
-    """Returns the paths of all recordings in a folder and below, sorted.
-
-    Args:
-        folder: Where to look.
-        arrays: Whether CSV, TSV and NPY files count, which may as well be tables of something else.
-    """
-    suffixes = _EDF_SUFFIXES + _DICOM_SUFFIXES + (_ARRAY_SUFFIXES if arrays else ())
-    found = readers.find_recordings(folder)
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            path = os.path.join(parent, name)
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in suffixes or (not suffix and is_dicom(path)):
-                found.append(path)
-    return sorted(found)

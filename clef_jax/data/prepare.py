@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
-from clef_jax.data.readers import Header, read_header, read_signal
+from clef_jax.data.readers import Header, files_of, read_header, read_signal
 from clef_jax.data.shards import quantise
 from clef_jax.data.signals import (
     PREPROCESSING,
@@ -49,10 +49,7 @@ class PreparedRecord:
 
 def _refuse_escape(header: Header, folder: str) -> None:
     root = os.path.realpath(folder)
-    parent = os.path.dirname(header.path)
-    files = [header.path + ".hea"]
-    files += [os.path.join(parent, name) for name in {c.file for c in header.channels}]
-    for file in files:
+    for file in files_of(header, native_samples(header.fs)):
         if os.path.commonpath([root, os.path.realpath(file)]) != root:
             raise Rejection(f"outside the records folder: {file} is a link to elsewhere; refused")
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from clef_jax.data import formats, quality, signals
+from clef_jax.data.folders import search_folder
 from clef_jax.data.leads import NOISE_LEADS
 from clef_jax.data.readers import RecordingError
 from clef_jax.data.signals import PREPROCESSING
@@ -17,6 +18,7 @@ from clef_jax.data.windows import (
     Windows,
     WindowSettings,
     choose_leads,
+    choose_leads_of,
     read_windows,
     require_windows,
 )
@@ -44,10 +46,17 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A recording that could not be read, and why."""
+    """A recording that could not be read, or a file that is none, and why.
+
+    Attributes:
+        source: The recording, or the path.
+        error: Why, and what to do about it.
+        skipped: Whether it is no recording by its looks: worth a line, but no failure of the run.
+    """
 
     source: Source
     error: str
+    skipped: bool = False
 
 
 @dataclasses.dataclass
@@ -73,7 +82,7 @@ class Request:
 
     Attributes:
         settings: Which windows of which leads.
-        fs: Sampling rate of CSV, TSV and NPY files, Hz.
+        fs: Sampling rate of CSV, TSV, NPY and headerless MATLAB files, Hz.
         lead_names: Names of the leads of files without names.
     """
 
@@ -117,7 +126,9 @@ def _file_source(path: str, root: str | None) -> Source:
     return Source(os.path.abspath(path), record.replace(os.sep, "/"))
 
 
-def _sources_below(path: str, arrays: bool) -> Iterator[Source]:
+def _sources_below(
+    path: str, arrays: bool, lead_names: Sequence[str] | None
+) -> Iterator[Source | Failure]:
     if not os.path.isdir(path):
         yield _file_source(path, None)
     elif _is_shards_folder(path):
@@ -125,35 +136,47 @@ def _sources_below(path: str, arrays: bool) -> Iterator[Source]:
         for position, record in enumerate(_open_shards(folder).record):
             yield Source(folder, str(record), position)
     else:
-        for found in formats.find_files(path, arrays=arrays):
-            yield _file_source(found, path)
+        found, passed_over = search_folder(path, arrays=arrays, lead_names=lead_names)
+        for file in found:
+            yield _file_source(file, path)
+        for file in passed_over:
+            yield Failure(_file_source(file.path, path), file.reason, file.is_table)
 
 
-def find_sources(paths: Iterable[str], *, arrays: bool) -> tuple[list[Source], list[Failure]]:
+def find_sources(
+    paths: Iterable[str], *, arrays: bool, lead_names: Sequence[str] | None = None
+) -> tuple[list[Source], list[Failure]]:
     """Finds the recordings that files, folders, shards folders and glob patterns stand for.
 
     Args:
         paths: What to look at.
-        arrays: Whether CSV, TSV and NPY files in folders are recordings.
+        arrays: Whether CSV, TSV, NPY and headerless MATLAB files in folders are recordings.
+        lead_names: Names given for the leads of such files.
 
     Returns:
-        The sources, without repetition, and the paths under which nothing was found.
+        The sources, without repetition; the paths under which nothing was found, and the files in
+        folders that may hold recordings or tables but are not read.
     """
     found: dict[tuple[str, str], Source] = {}
-    failures = []
+    failures: dict[str, Failure] = {}
     for path in paths:
         matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
-        error = f"{path}: holds no recording; expected WFDB, EDF or DICOM files, or shards"
-        sources = []
+        error = (
+            f"{path}: holds no recording; expected WFDB, EDF or DICOM files, or shards; with --fs "
+            "also CSV, TSV, NPY and MATLAB files"
+        )
+        below: list[Source | Failure] = []
         for match in matches or [path]:
             try:
-                sources += _sources_below(match, arrays)
+                below += _sources_below(match, arrays, lead_names)
             except ValueError as fault:  # a ShardError, whose module would load pandas and Arrow
                 error = str(fault)
+        sources = [one for one in below if isinstance(one, Source)]
         if not sources:
-            failures.append(Failure(Source(os.path.abspath(path), ""), error))
+            failures[path] = Failure(Source(os.path.abspath(path), ""), error)
         found.update(((source.file, source.record), source) for source in sources)
-    return list(found.values()), failures
+        failures.update((one.source.file, one) for one in below if isinstance(one, Failure))
+    return list(found.values()), list(failures.values())
 
 
 def plan_tasks(sources: Sequence[Source]) -> Iterator[Task]:
@@ -172,24 +195,24 @@ def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
             "windows, or an encoder of several leads, embed the recordings themselves"
         )
     results: list[Block | Failure] = []
-    wanted: list[tuple[Source, str, int]] = []
+    wanted: list[tuple[Source, int]] = []
     for source in task.sources:
         found = [NOISE_LEADS[i] for i in shards.lead_ids[source.position] if i >= 0]
         try:
-            leads = choose_leads(found, settings, f"{source.file}: {source.record}")
-            wanted += [(source, lead, found.index(lead)) for lead in leads]
+            slots = choose_leads(found, settings, f"{source.file}: {source.record}")
+            wanted += [(source, slot) for slot in slots]
         except RecordingError as error:
             results.append(Failure(source, str(error)))
     if not wanted:
         return results
-    steps = shards.read([s.position for s, _, _ in wanted], [slot for _, _, slot in wanted])
+    steps = shards.read([s.position for s, _ in wanted], [slot for _, slot in wanted])
     x = signals.zscore(steps)
     for source, rows in itertools.groupby(range(len(wanted)), lambda row: wanted[row][0]):
         rows = list(rows)
         noisy = [quality.is_noise(x[row], PREPROCESSING.fs) for row in rows]
         windows = Windows(
             x=x[rows, :, None].astype(np.float32),
-            lead=[wanted[row][1] for row in rows],
+            lead=[NOISE_LEADS[shards.lead_ids[source.position, wanted[row][1]]] for row in rows],
             start_s=np.zeros(len(rows)),
             quality=[quality.NOISE if noise else quality.OK for noise in noisy],
             fs=PREPROCESSING.fs,
@@ -202,16 +225,16 @@ def _read_file(source: Source, request: Request, starts: np.ndarray | None, shar
     settings = request.settings
     recording = formats.open_recording(source.file, fs=request.fs, lead_names=request.lead_names)
     header = recording.header
-    leads = choose_leads(header.leads, settings, source.file)
+    positions = choose_leads_of(recording, settings)
     rest: tuple[Task, ...] = ()
     if starts is None:
         starts = require_windows(header.samples, header.fs, settings, source.file)
-        size = max(1, _ROWS_PER_BLOCK // len(leads))
+        size = max(1, _ROWS_PER_BLOCK // len(positions))
         parts = [starts[i : i + size] for i in range(0, len(starts), size)]
         share = len(parts[0]) / len(starts)
         rest = tuple(Task((source,), part, len(part) / len(starts)) for part in parts[1:])
         starts = parts[0]
-    return Block(source, read_windows(recording, leads, starts, settings), share, rest)
+    return Block(source, read_windows(recording, positions, starts, settings), share, rest)
 
 
 def run_task(task: Task, request: Request) -> list[Block | Failure]:

@@ -5,26 +5,24 @@ This is what the reading processes run, so it imports neither jax nor the models
 
 import dataclasses
 import math
-import re
 import time
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 
 from clef_jax.data import quality, signals
-from clef_jax.data.leads import STANDARD_LEADS, canonical_lead
+from clef_jax.data.leads import STANDARD_LEADS, find_lead, is_unnamed
 from clef_jax.data.opened import OpenRecording
 from clef_jax.data.readers import RecordingError
 from clef_jax.data.signals import PREPROCESSING, PreprocessingSpec
 
 DEFAULT_LEAD = "I"
 ALL_LEADS = "all"
-# A name that tells nothing about where the electrodes were.
-_GENERIC_LEAD = re.compile(
-    r"(ecg|ekg|lead|signal|channel|ch|col|column)?[\s_\-]*\d*", re.IGNORECASE
-)
 # Of a recording shorter than the window, what is enough to pad: the band-pass settles within it.
 _SHORTEST_PADDED_S = 1.0
+# What this process has said already of channels left out.
+_mentioned: set[tuple[str, ...]] = set()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +82,16 @@ class Windows:
     preprocess_s: float = 0.0
 
 
-def choose_leads(found: Sequence[str], settings: WindowSettings, path: str) -> list[str]:
-    """Returns the leads to embed of a recording that has the leads `found` (canonical names).
+def choose_leads(
+    found: Sequence[str], settings: WindowSettings, path: str, left_out_remark: str = ""
+) -> list[int]:
+    """Returns the positions of the leads to embed.
+
+    Args:
+        found: The recording's leads, as `name_leads` makes them.
+        settings: What is wanted.
+        path: For the error message.
+        left_out_remark: As of `OpenRecording`, for the error message.
 
     Raises:
         RecordingError: None, or for an encoder of several leads not all, of the wanted are there.
@@ -93,29 +99,44 @@ def choose_leads(found: Sequence[str], settings: WindowSettings, path: str) -> l
     have = ", ".join(found)
     if settings.channels > 1:
         default = STANDARD_LEADS if settings.channels == len(STANDARD_LEADS) else ()
-        wanted = [canonical_lead(name) for name in settings.leads or default]
+        wanted = settings.leads or default
         if len(wanted) != settings.channels:
             raise RecordingError(
                 f"{path}: the encoder sees {settings.channels} leads at once, but {len(wanted)} "
                 "were named; name each of them in the encoder's order"
             )
-        if absent := [lead for lead in wanted if lead not in found]:
-            raise RecordingError(f"{path}: no lead {', '.join(absent)}; the recording has {have}")
-        return wanted
+        positions = [find_lead(name, found) for name in wanted]
+        if absent := [name for name, at in zip(wanted, positions, strict=True) if at is None]:
+            raise RecordingError(
+                f"{path}: no lead {', '.join(absent)}; the recording has {have}{left_out_remark}"
+            )
+        return positions
     if settings.leads == (ALL_LEADS,):
-        return list(found)
-    if settings.leads is None and len(found) == 1 and _GENERIC_LEAD.fullmatch(found[0]):
-        return list(found)
-    wanted = [canonical_lead(name) for name in settings.leads or (DEFAULT_LEAD,)]
-    # Names that are none of the standard ones, such as MLII, keep the file's case.
-    by_name = {lead.lower(): lead for lead in found}
-    for lead in wanted:
-        if lead.lower() in by_name:
-            return [by_name[lead.lower()]]
+        return list(range(len(found)))
+    if settings.leads is None and len(found) == 1 and is_unnamed(found[0]):
+        return [0]
+    wanted = settings.leads or (DEFAULT_LEAD,)
+    for name in wanted:
+        if (position := find_lead(name, found)) is not None:
+            return [position]
     raise RecordingError(
-        f"{path}: no lead {' or '.join(wanted)}; the recording has {have}; choose with --lead, "
-        f"such as --lead {','.join(dict.fromkeys([*wanted, found[0]]))}"
+        f"{path}: no lead {' or '.join(wanted)}; the recording has {have}{left_out_remark}; choose "
+        f"with --lead, such as --lead {','.join(dict.fromkeys([*wanted, found[0]]))}"
     )
+
+
+def choose_leads_of(recording: OpenRecording, settings: WindowSettings) -> list[int]:
+    """Returns the positions of an open recording's leads to embed, see `choose_leads`.
+
+    Where every lead is wanted, the channels left out are logged: once in a process for all
+    recordings that lack the same ones for the same reasons.
+    """
+    header, left_out = recording.header, recording.left_out
+    positions = choose_leads(header.leads, settings, header.path, recording.left_out_remark)
+    if settings.leads == (ALL_LEADS,) and left_out and left_out not in _mentioned:
+        _mentioned.add(left_out)
+        logging.warning("%s: left out %s", header.path, "; ".join(left_out))
+    return positions
 
 
 def _shortest_native(fs: float, spec: PreprocessingSpec) -> int:
@@ -221,7 +242,7 @@ def preprocess_windows(
 
 def read_windows(
     recording: OpenRecording,
-    leads: Sequence[str],
+    positions: Sequence[int],
     starts: Sequence[int],
     settings: WindowSettings,
 ) -> Windows:
@@ -229,17 +250,18 @@ def read_windows(
 
     Args:
         recording: An open recording.
-        leads: The leads wanted, as `choose_leads` returns them.
+        positions: Of the leads wanted, as `choose_leads` returns them.
         starts: First sample of each window.
         settings: What is wanted.
     """
     begin = time.perf_counter()
-    fs = recording.header.fs
+    header = recording.header
     first = int(starts[0])
-    stop = int(starts[-1]) + signals.native_samples(fs, settings.spec)
-    part = recording.read(leads=leads, start=first, stop=stop)
+    stop = int(starts[-1]) + signals.native_samples(header.fs, settings.spec)
+    signal_mv = recording.read_positions(positions, first, stop)
     read_s = time.perf_counter() - begin
-    windows = preprocess_windows(part.signal_mv, fs, np.asarray(starts) - first, leads, settings)
-    windows.start_s += first / fs
+    leads = [header.leads[i] for i in positions]
+    windows = preprocess_windows(signal_mv, header.fs, np.asarray(starts) - first, leads, settings)
+    windows.start_s += first / header.fs
     windows.read_s = read_s
     return windows

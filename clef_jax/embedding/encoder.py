@@ -21,7 +21,7 @@ from clef_jax.data.signals import PREPROCESSING
 from clef_jax.data.windows import (
     Windows,
     WindowSettings,
-    choose_leads,
+    choose_leads_of,
     read_windows,
     require_windows,
 )
@@ -283,7 +283,7 @@ class Encoder:
         )
         names = self._layers(layers)
         header = recording.header
-        chosen = choose_leads(header.leads, settings, header.path)
+        chosen = choose_leads_of(recording, settings)
         starts = require_windows(header.samples, header.fs, settings, header.path)
         step = max(1, _WINDOWS_PER_BLOCK // len(chosen))
         blocks: list[Windows] = []

@@ -28,7 +28,7 @@ class Summary:
         embedded: Of these, embedded now.
         rows: Rows written now, one for each (window, lead).
         flags: Quality flag -> number of rows written now.
-        failures: Recordings, or paths, that failed.
+        failures: Recordings, or paths, that failed, and files skipped as no recordings.
         rows_in_table: Rows of the finished table.
         seconds: Wall-clock time.
         timings: Where it went.
@@ -109,7 +109,9 @@ def embed_to_table(
     begin = time.perf_counter()
     summary = Summary()
     table = EmbeddingTable(out, encoder.config.embedding_dim, table_metadata(encoder, request))
-    sources, summary.failures = find_sources(paths, arrays=request.fs is not None)
+    sources, summary.failures = find_sources(
+        paths, arrays=request.fs is not None, lead_names=request.lead_names
+    )
     summary.found = len(sources)
     if not overwrite:
         sources = [s for s in sources if (s.file, s.record) not in table.embedded]

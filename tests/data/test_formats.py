@@ -1,44 +1,21 @@
-"""EDF, DICOM, CSV and NPY files against what wrote or ships them."""
+"""DICOM, CSV, NPY and WFDB files against what wrote or ships them."""
 
-import datetime
 import pathlib
 
 import numpy as np
 import pydicom
-import pyedflib
 import pytest
 from pydicom.data import get_testdata_file
 
 from clef_jax.data import formats, readers
+from clef_jax.data.arrays import array_recording
 from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.readers import RecordingError
+from clef_jax.data.sources import Request, Source, Task, run_task
+from clef_jax.data.windows import WindowSettings, read_windows
 
 DICOM = get_testdata_file("waveform_ecg.dcm", download=False)
 DICOM_BYTES = pathlib.Path(DICOM).read_bytes()
-
-
-def write_edf(path, signals, labels, units, fs=200, file_type=pyedflib.FILETYPE_EDFPLUS):
-    with pyedflib.EdfWriter(str(path), len(signals), file_type) as edf:
-        edf.setSignalHeaders(
-            [
-                {
-                    "label": label,
-                    "dimension": unit,
-                    "sample_frequency": fs,
-                    "physical_max": 5000.0 if unit == "uV" else 5.0,
-                    "physical_min": -5000.0 if unit == "uV" else -5.0,
-                    "digital_max": 32767,
-                    "digital_min": -32768,
-                }
-                for label, unit in zip(labels, units, strict=True)
-            ]
-        )
-        edf.setPatientCode("p17")
-        edf.setSex(1)
-        edf.setBirthdate(datetime.date(1950, 6, 1))
-        edf.setStartdatetime(datetime.datetime(2010, 6, 2, 12))
-        edf.writeSamples([np.asarray(signal, np.float64) for signal in signals])
-    return path
 
 
 def test_dicom_is_the_rhythm_strip_in_millivolts():
@@ -84,39 +61,23 @@ def test_dicom_without_waveforms_or_units(tmp_path):
     with pytest.raises(RecordingError, match="without a Waveform Sequence .CT"):
         formats.read(image)
     dataset = pydicom.dcmread(DICOM)
-    channel = dataset.WaveformSequence[0].ChannelDefinitionSequence[0]
-    channel.ChannelSensitivityUnitsSequence[0].CodeValue = "mm[Hg]"
+    channels = dataset.WaveformSequence[0].ChannelDefinitionSequence
+    channels[0].ChannelSensitivityUnitsSequence[0].CodeValue = "mm[Hg]"
     dataset.save_as(tmp_path / "pressure.dcm")
-    with pytest.raises(RecordingError, match="Units of I are 'mm.hg.'"):
-        formats.read(tmp_path / "pressure.dcm")
+    recording = formats.open_recording(tmp_path / "pressure.dcm")
+    assert recording.left_out == ("Lead I: unit 'mm[Hg]', expected mV, uV, µV, nV or V",)
+    np.testing.assert_array_equal(recording.read().signal_mv, formats.read(DICOM).signal_mv[1:])
+    with pytest.raises(RecordingError, match="lead I not found; .*left out: Lead I: unit 'mm.Hg.'"):
+        recording.read(leads=["I"])
+    for group in dataset.WaveformSequence:
+        for channel in group.ChannelDefinitionSequence:
+            del channel.ChannelSensitivityUnitsSequence
+    dataset.save_as(tmp_path / "bare.dcm")
+    with pytest.raises(RecordingError, match="bare.dcm: no channel is an ECG: Lead I: no unit"):
+        formats.read(tmp_path / "bare.dcm")
     (tmp_path / "cut.dcm").write_bytes(DICOM_BYTES[:20_000])
     with pytest.raises(RecordingError, match="cut.dcm"):
         formats.read(tmp_path / "cut.dcm")
-
-
-def test_edf(tmp_path):
-    rng = np.random.default_rng(0)
-    one, two = rng.normal(size=(2, 2400)) * 0.5
-    eeg = rng.normal(size=2400)
-    labels, units = ["ECG II", "EEG Fpz-Cz", "V1"], ["uV", "uV", "mV"]
-    path = write_edf(tmp_path / "a.edf", [1000 * one, eeg, two], labels, units)
-    recording = formats.read(path)
-    assert (recording.leads, recording.fs) == (("II", "V1"), 200.0)
-    assert (recording.patient, recording.sex) == ("p17", "male")
-    assert recording.age == pytest.approx(60.0, abs=0.01)
-    step = 10.0 / 65_535
-    np.testing.assert_allclose(recording.signal_mv, [one, two], rtol=0, atol=step)
-    part = formats.read(path, leads=["v1"], start=500, stop=900)
-    np.testing.assert_array_equal(part.signal_mv, recording.signal_mv[1:, 500:900])
-
-
-def test_bad_edf(tmp_path):
-    (tmp_path / "a.edf").write_bytes(b"0       not an EDF")
-    with pytest.raises(RecordingError, match="a.edf.*not a readable EDF"):
-        formats.read(tmp_path / "a.edf")
-    write_edf(tmp_path / "b.edf", [np.zeros(400)], ["SpO2"], ["%"])
-    with pytest.raises(RecordingError, match="no channel in V.*SpO2"):
-        formats.read(tmp_path / "b.edf")
 
 
 def test_csv_with_and_without_names(tmp_path):
@@ -141,6 +102,17 @@ def test_csv_with_and_without_names(tmp_path):
     (tmp_path / "words.csv").write_text("name,diagnosis\na,sinus rhythm\n")
     with pytest.raises(RecordingError, match="words.csv.*not a table of samples"):
         formats.read(tmp_path / "words.csv", fs=250)
+
+
+def test_columns_that_are_no_ecg(tmp_path):
+    signal = np.random.default_rng(0).normal(size=(4, 50))
+    header = "II,PLETH,ECG1,II"
+    np.savetxt(tmp_path / "a.csv", signal.T, delimiter=",", header=header, comments="")
+    recording = formats.open_recording(tmp_path / "a.csv", fs=250, lead_names=header.split(","))
+    assert recording.header.leads == ("II", "ECG1", "II (2)")
+    assert recording.left_out == ("PLETH: by its label no ECG",)
+    np.testing.assert_allclose(recording.read().signal_mv, signal[[0, 2, 3]])
+    np.testing.assert_allclose(recording.read(leads=["ii (2)"]).signal_mv, signal[3:])
 
 
 def test_npy_of_either_orientation_and_no_pickles(tmp_path):
@@ -179,15 +151,34 @@ def test_wfdb_goes_through_the_readers(real_data):
         np.testing.assert_array_equal(actual.signal_mv, expected.signal_mv)
 
 
-def test_folders_are_searched_for_every_format(tmp_path):
-    for name in ("b.edf", "sub/a.hea", "sub/a.dat", "notes.txt", "table.csv", "x.npy"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "IM0001").write_bytes(DICOM_BYTES)
-    (tmp_path / "RECORDS").write_text("a\n")
+def write_wfdb(folder, name, steps, channels):
+    """Writes int16 [channels, samples] at 250 Hz; `channels` are (gain/unit, label)."""
+    lines = [f"{name} {len(channels)} 250 {steps.shape[1]}"]
+    lines += [f"{name}.dat 16 {gain} 16 0 0 0 0 {label}" for gain, label in channels]
+    (folder / f"{name}.hea").write_text("\n".join(lines) + "\n")
+    steps.T.astype("<i2").tofile(folder / f"{name}.dat")
+    return folder / f"{name}.hea"
 
-    def found(**kwargs):
-        return [str(p)[len(str(tmp_path)) + 1 :] for p in formats.find_files(tmp_path, **kwargs)]
 
-    assert found() == ["IM0001", "b.edf", "sub/a"]
-    assert found(arrays=True) == ["IM0001", "b.edf", "sub/a", "table.csv", "x.npy"]
+def test_a_monitor_record_in_wfdb(tmp_path):
+    steps = np.random.default_rng(0).integers(-800, 800, (6, 3000))
+    channels = [("1000/mV", "II"), ("50/NU", "PLETH"), ("1000/mV", "ECG ii"), ("10/mmHg", "ABP")]
+    channels += [("500/mV", "2"), ("1/uV", "RESP")]
+    path = write_wfdb(tmp_path, "m", steps, channels)
+    opened = formats.open_recording(path)
+    assert opened.header.leads == ("II", "II (2)", "2")
+    assert opened.left_out == (
+        "PLETH: unit 'NU', expected mV, uV, µV, nV or V",
+        "ABP: unit 'mmHg', expected mV, uV, µV, nV or V",
+        "RESP: by its label no ECG",
+    )
+    expected = steps[[0, 2, 4]] / np.array([1000, 1000, 500])[:, None]
+    np.testing.assert_allclose(opened.read().signal_mv, expected, rtol=0, atol=1e-12)
+    # as `--lead all` reads it
+    source = Source(str(path), "m")
+    (block,) = run_task(Task((source,)), Request(WindowSettings(leads=("all",))))
+    assert block.windows.lead == ["II", "II (2)", "2"]
+    for row, lead in enumerate(expected):
+        alone = array_recording(lead, 250, "I", None)
+        x = read_windows(alone, [0], [0], WindowSettings()).x[0]
+        np.testing.assert_allclose(block.windows.x[row], x, rtol=0, atol=1e-6)

@@ -2,6 +2,7 @@ import csv
 import os
 import pathlib
 import resource
+import time
 import warnings
 
 import numpy as np
@@ -105,6 +106,21 @@ def test_comments(tmp_path, comments, patient, age, sex):
     header = read_header(tmp_path / "r")
     assert (header.patient, header.age, header.sex) == (patient, age, sex)
     assert len(header.comments) == len(comments)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("1000.0(0)/mV", "9" * 20_000 + "x"), ("r 12", "# a" + " " * 20_000 + "b\nr 12")],
+)
+def test_long_fields_take_no_long_time(tmp_path, old, new):
+    write_record(tmp_path)
+    edit_header(tmp_path, old, new)
+    begin = time.process_time()
+    try:
+        read_header(tmp_path / "r")
+    except RecordingError as error:
+        assert "signal line" in str(error)
+    assert time.process_time() - begin < 1
 
 
 def test_ages_and_sexes():

@@ -1,0 +1,105 @@
+"""MATLAB files that no WFDB header describes."""
+
+import functools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from clef_jax.data.channels import why_no_ecg
+from clef_jax.data.leads import STANDARD_LEADS, name_leads
+from clef_jax.data.opened import OpenRecording, ecg_positions, make_header
+from clef_jax.data.patient import parse_age, parse_sex
+from clef_jax.data.recording import RecordingError, unreadable
+
+_CHALLENGE_NAME = "val"
+_CPSC_STRUCT = "ECG"
+
+
+def _numbers(variables: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Returns the variable val, or else the only one that could be a signal."""
+    signals = {
+        name: x
+        for name, x in variables.items()
+        if x.dtype.kind in "fiu" and x.ndim == 2 and max(x.shape) > 1
+    }
+    found = list(signals.values())
+    return signals.get(_CHALLENGE_NAME, found[0] if len(found) == 1 else None)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_mat(path: str, modified_ns: int) -> tuple[np.ndarray, dict]:
+    """Returns [leads, samples] in mV and what the file says of the patient; caches the last."""
+    from scipy.io import loadmat
+
+    try:
+        variables = loadmat(path)
+    except OSError as error:
+        raise unreadable(f"{path}:", error, "copy it again") from error
+    except NotImplementedError as error:
+        raise RecordingError(
+            f"{path}: MATLAB 7.3, which is HDF5; save it with save(..., '-v7')"
+        ) from error
+    except Exception as error:  # scipy raises whatever a damaged file makes it run into
+        raise RecordingError(
+            f"{path}: not a readable MATLAB file ({type(error).__name__}: {error}); copy it again"
+        ) from error
+    variables = {name: np.asarray(x) for name, x in variables.items() if not name.startswith("__")}
+    struct, about = variables.get(_CPSC_STRUCT), {}
+    if struct is not None and struct.dtype.names and "data" in struct.dtype.names and struct.size:
+        fields = {name: np.asarray(struct.flat[0][name]) for name in struct.dtype.names}
+        text = {name: str(fields[name].flat[0]) for name in ("age", "sex") if _has(fields, name)}
+        about = {"age": parse_age(text.get("age", "")), "sex": parse_sex(text.get("sex", ""))}
+        variables = {"data": fields["data"]}
+    signal = _numbers(variables)
+    if signal is None:
+        found = ", ".join(f"{name} {x.shape} {x.dtype}" for name, x in variables.items())
+        raise RecordingError(
+            f"{path}: holds {found or 'nothing'}; expected the struct ECG of CPSC 2018, or numbers "
+            "in mV, [leads, samples], in a variable val or in the only one; save it so, or restore "
+            "the .hea that belongs to it"
+        )
+    # No ECG has more leads than samples, so the longer axis is time.
+    return (signal if signal.shape[0] <= signal.shape[1] else signal.T), about
+
+
+def _has(fields: dict[str, np.ndarray], name: str) -> bool:
+    return name in fields and fields[name].size > 0
+
+
+def open_mat(path: str, fs: float | None, lead_names: Sequence[str] | None) -> OpenRecording:
+    """Opens a MATLAB file without a WFDB header: of CPSC 2018, or of numbers in millivolts.
+
+    Args:
+        path: The file.
+        fs: Its sampling rate, Hz (500 in CPSC 2018).
+        lead_names: Names of the leads; where None, those of CPSC 2018 are the standard ones.
+    """
+    if fs is None:
+        raise RecordingError(
+            f"{path}: no .hea beside it, and without one it carries no sampling rate; give it "
+            "(--fs), or restore the header"
+        )
+    try:
+        modified_ns = os.stat(path).st_mtime_ns
+    except OSError as error:
+        raise unreadable(f"{path}:", error, "copy it again") from error
+    signal_mv, about = _read_mat(path, modified_ns)
+    names = list(lead_names or ())
+    if not names and about and len(signal_mv) == len(STANDARD_LEADS):
+        names = list(STANDARD_LEADS)
+    elif not names:
+        names = ["ECG"] if len(signal_mv) == 1 else [f"signal {i}" for i in range(len(signal_mv))]
+    if len(names) != len(signal_mv):
+        raise RecordingError(
+            f"{path}: {len(signal_mv)} leads, but {len(names)} lead names were given "
+            f"({', '.join(names)}); give one name for each"
+        )
+    ecg, left_out = ecg_positions(path, names, why_no_ecg(names, ["mV"] * len(names)))
+    leads = name_leads(names)
+    header = make_header(path, fs, [leads[i] for i in ecg], signal_mv.shape[1], **about)
+
+    def fetch(positions, start, stop):
+        return np.array(signal_mv[[ecg[i] for i in positions], start:stop], np.float64)
+
+    return OpenRecording(header, fetch, left_out)

@@ -1,0 +1,57 @@
+"""Which channels of a record go into a shard, told by their names."""
+
+import numpy as np
+import pytest
+
+from clef_jax.data.leads import STANDARD_LEADS
+from clef_jax.data.prepare import Rejection, prepare_record
+from clef_jax.data.signals import preprocess
+
+LIMB = STANDARD_LEADS[:6]
+CHEST = tuple(f"C{i}" for i in range(1, 7))
+
+
+@pytest.fixture
+def steps():
+    """int16 [15, 5000] at 500 Hz and 1000 steps a mV: a beat each second, no two rows alike."""
+    rng = np.random.default_rng(0)
+    t = np.arange(5000) / 500
+    beats = np.outer(rng.uniform(0.5, 1.5, 15), np.exp(-(((t % 1) - 0.5) ** 2) / 2e-4))
+    return np.rint(1000 * (beats + rng.normal(0, 0.02, beats.shape))).astype("<i2")
+
+
+def write_record(folder, steps, labels):
+    lines = [f"r {len(labels)} 500 {steps.shape[1]}"]
+    lines += [f"r.dat 16 1000/mV 16 0 0 0 0 {label}" for label in labels]
+    (folder / "r.hea").write_text("\n".join(lines) + "\n")
+    steps[: len(labels)].T.tofile(folder / "r.dat")
+    return str(folder / "r")
+
+
+def test_of_copies_the_first_is_the_lead(tmp_path, steps):
+    labels = ["1", "II", *STANDARD_LEADS, "ecg II"]
+    prepared = prepare_record(write_record(tmp_path, steps, labels))
+    assert prepared.leads == STANDARD_LEADS
+    rows = [2, 1, *range(4, 14)]  # II is the second channel, not the fourth or the last
+    expected = preprocess(steps[rows] / 1000.0, 500.0)
+    actual = prepared.steps * prepared.scale_mv[:, None]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=prepared.scale_mv.max())
+
+
+@pytest.mark.parametrize(
+    ("labels", "missing"),
+    [
+        ([f"ECG{i}" for i in range(1, 13)], "missing leads: none of the 12, only ECG1, ECG2"),
+        ([str(i) for i in range(1, 13)], "missing leads: none of the 12, only 1, 2"),
+        ([*LIMB, *CHEST[:5]], "missing leads: V1, V2, V3, V4, V5, V6"),
+        ([*LIMB, *CHEST, "Cz"], "missing leads: V1, V2, V3, V4, V5, V6"),
+    ],
+)
+def test_numbers_and_electrodes_are_no_leads(tmp_path, steps, labels, missing):
+    with pytest.raises(Rejection, match=missing):
+        prepare_record(write_record(tmp_path, steps, labels))
+
+
+def test_chest_electrodes_are_leads(tmp_path, steps):
+    prepared = prepare_record(write_record(tmp_path, steps, [*LIMB, *CHEST]))
+    assert prepared.leads == STANDARD_LEADS
