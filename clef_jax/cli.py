@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
 SOME_FAILED = 3
@@ -136,6 +137,7 @@ def _embed(arguments: argparse.Namespace) -> int:
 def _info(arguments: argparse.Namespace) -> int:
     import jax
 
+    from clef_jax.data.spec import recipe
     from clef_jax.embedding import fingerprints_agree, load_encoder
 
     encoder = load_encoder(arguments.folder)
@@ -145,6 +147,10 @@ def _info(arguments: argparse.Namespace) -> int:
     )
     print(json.dumps(dataclasses.asdict(encoder.config)))
     print(f"preprocessing: {json.dumps(encoder.preprocessing.to_dict())}")
+    written = encoder.meta["preprocessing"]["version"]
+    if written != encoder.preprocessing.version:
+        print(f"trained on version {written}: the same for recordings at 500 Hz")
+    print(f"in Python:\n\n{textwrap.indent(recipe(encoder.preprocessing), '    ')}")
     print(f"provenance: {json.dumps(encoder.meta.get('provenance', {}), indent=2)}")
     print(f"written by: {json.dumps(encoder.meta.get('versions', {}))}")
     if encoder.classifier is not None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import numpy as np
@@ -22,10 +23,12 @@ from clef_jax import checkpoint, cli
 from clef_jax.data import ingest, workers
 from clef_jax.data.shards import ShardSet
 from clef_jax.data.sources import Failure, Request, find_sources
+from clef_jax.data.spec import recipe
 from clef_jax.data.windows import WindowSettings
 from clef_jax.embedding import Encoder, encoder_meta, load_encoder
 from clef_jax.models import get_config
 from tests.convert.checkpoints import torch_model, write_lightning
+from tests.oracles.specs import SPEC_VERSION_1
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
 
 DICOM = pydicom.data.get_testdata_file("waveform_ecg.dcm", download=False)
@@ -322,6 +325,8 @@ def test_info_and_convert(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "443,184 parameters, 256-d" in output and "run.ckpt" in output
     assert "fingerprint: computed as stored" in output
+    assert '"version": 2' in output and "trained on version" not in output
+    assert textwrap.indent(recipe(), "    ") in output
     assert cli.main(["convert", str(folder), "--to_torch", "--out", str(tmp_path / "b.ckpt")]) == 0
     assert cli.main(["convert", str(tmp_path / "b.ckpt"), "--out", str(tmp_path / "again")]) == 0
     capsys.readouterr()
@@ -330,6 +335,11 @@ def test_info_and_convert(tmp_path, capsys):
     assert cli.main(["info", str(tmp_path / "absent")]) == 1
 
     params, meta = checkpoint.load_params(folder)
+    meta["preprocessing"] = SPEC_VERSION_1
+    checkpoint.save_encoder(tmp_path / "older", params, meta)
+    capsys.readouterr()
+    assert cli.main(["info", str(tmp_path / "older")]) == 0
+    assert "trained on version 1: the same for recordings at 500 Hz" in capsys.readouterr().out
     params["stem"]["kernel"] = params["stem"]["kernel"] * 1.5
     checkpoint.save_encoder(tmp_path / "changed", params, meta)
     capsys.readouterr()
