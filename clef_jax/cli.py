@@ -66,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
         "--lead_names", type=_names, metavar="I,II,...", help="leads of files that do not name them"
     )
     embed.add_argument(
+        "--units",
+        choices=("mV", "uV", "V"),
+        help="of CSV, TSV, NPY files that name none (default: mV)",
+    )
+    embed.add_argument(
         "--batch_size", type=_positive, metavar="N", help="default: 8 on a CPU, else 64"
     )
     embed.add_argument(
@@ -114,7 +119,7 @@ def _embed(arguments: argparse.Namespace) -> int:
         encoder,
         arguments.paths,
         arguments.out,
-        Request(settings, arguments.fs, arguments.lead_names),
+        Request(settings, arguments.fs, arguments.lead_names, arguments.units),
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         overwrite=arguments.overwrite,

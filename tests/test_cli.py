@@ -283,6 +283,21 @@ def test_arrays_need_a_rate_and_take_names(weights, tmp_path, capsys):
     assert pq.read_table(out)["lead"].to_pylist() == ["ECG"] * 2 + ["I"] * 2
 
 
+def test_units(weights, tmp_path, capsys):
+    t = np.arange(5000) / 250
+    strip = 1000 * np.exp(-0.5 * ((t % 0.8 - 0.4) / 0.012) ** 2) + 100 * np.sin(2 * t)
+    np.savetxt(tmp_path / "a.csv", strip, header="I", comments="")
+    out = tmp_path / "e.parquet"
+    arguments = [tmp_path / "a.csv", "--weights", weights, "--out", out, "--fs", 250]
+    assert embed(*arguments) == 3
+    assert "probably µV" in errors(out)["a"] and "--units uV" in errors(out)["a"]
+    assert embed(*arguments, "--units", "uV") == 0
+    assert pq.read_table(out)["quality"].to_pylist() == ["ok"] * 2
+    with pytest.raises(SystemExit):
+        embed(*arguments, "--units", "kV")
+    assert "invalid choice: 'kV'" in capsys.readouterr().err
+
+
 def test_a_dying_reader_fails_its_file_only(tmp_path, monkeypatch):
     """A library that crashes on a file takes a worker down, not the run."""
     for name in ("a", "b", "c"):

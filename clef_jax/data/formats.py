@@ -36,6 +36,7 @@ def open_recording(
     *,
     fs: float | None = None,
     lead_names: Sequence[str] | None = None,
+    units: str | None = None,
 ) -> OpenRecording:
     """Opens a recording of any supported format, told by the file's suffix.
 
@@ -44,6 +45,7 @@ def open_recording(
             without suffix), .csv, .tsv or .npy file.
         fs: Sampling rate of CSV, TSV and NPY files, Hz; other formats carry their own.
         lead_names: Names of the leads of CSV, TSV and NPY files without a line of names.
+        units: Units of CSV, TSV and NPY files that name none: mV, uV or V; mV by default.
 
     Raises:
         RecordingError: The file is missing, damaged, or of no supported format.
@@ -51,7 +53,7 @@ def open_recording(
     path = os.fspath(path)
     suffix = os.path.splitext(path)[1].lower()
     if suffix in _ARRAY_SUFFIXES:
-        return open_array(path, fs, lead_names)
+        return open_array(path, fs, lead_names, units)
     if suffix in _EDF_SUFFIXES:
         return open_edf(path)
     if suffix in _DICOM_SUFFIXES or (not suffix and is_dicom(path)):
@@ -72,11 +74,11 @@ def read(
     stop: int | None = None,
     fs: float | None = None,
     lead_names: Sequence[str] | None = None,
+    units: str | None = None,
 ) -> Recording:
     """Reads a recording of any format; arguments as of `open_recording` and its `read`."""
-    return open_recording(path, fs=fs, lead_names=lead_names).read(
-        leads=leads, start=start, stop=stop
-    )
+    recording = open_recording(path, fs=fs, lead_names=lead_names, units=units)
+    return recording.read(leads=leads, start=start, stop=stop)
 
 
 def find_files(folder: str | os.PathLike, *, arrays: bool = False) -> list[str]:
