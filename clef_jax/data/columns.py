@@ -77,6 +77,10 @@ def check_times(path: str, column: Column, times: np.ndarray, fs: float) -> None
         return
     first, last = rows[0], rows[-1]
     step = (times[last] - times[first]) / (last - first)
+    rising = np.diff(times[rows])
+    rising = rising[rising > 0]
+    # Times printed to whole seconds are right to a second.
+    resolution = rising.min() if rising.size else 0.0
     if column.unit is None and step == 1:
         return  # It may as well count samples.
     units = [column.unit] if column.unit else ["s", "ms", "us", "ns"]
@@ -84,14 +88,15 @@ def check_times(path: str, column: Column, times: np.ndarray, fs: float) -> None
         unit: 1 / (step * _SECONDS_PER_UNIT[unit.lower()]) if step > 0 else 0.0 for unit in units
     }
     title = column.name + (f" ({column.unit})" if column.unit else "")
-    if not any(abs(rate / fs - 1) <= _RATE_TOLERANCE for rate in rates.values()):
+    tolerance = max(_RATE_TOLERANCE, resolution / abs(times[last] - times[first] or 1.0))
+    if not any(abs(rate / fs - 1) <= tolerance for rate in rates.values()):
         unit, rate = min(rates.items(), key=lambda item: abs(np.log(max(item[1], 1e-9) / fs)))
         raise RecordingError(
             f"{path}: its column {title!r} goes up by {step:.6g} a sample, {rate:.6g} Hz if in "
             f"{unit}, but the rate given is {fs:g} Hz (--fs); correct the one that is wrong"
         )
     off = np.abs((times[rows] - times[first]) / step - (rows - first)) / fs
-    if off.max() > _LARGEST_GAP_S:
+    if off.max() > _LARGEST_GAP_S + resolution / step / fs:
         row = int(rows[off.argmax()])
         raise RecordingError(
             f"{path}: its column {title!r} is not even: sample {row} is {off.max():.3g} s from "

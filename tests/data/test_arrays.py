@@ -1,8 +1,14 @@
 """Tables and arrays as strangers write them: rates, time columns, titles and units."""
 
+import datetime
+
 import numpy as np
 import pandas as pd
+import pydicom
+import pyedflib.highlevel
 import pytest
+import wfdb
+from pydicom.data import get_testdata_file
 
 from clef_jax.data import formats
 from clef_jax.data.columns import parse_title
@@ -55,14 +61,22 @@ def test_a_rate_that_nobody_can_mean_is_refused_by_file_and_number(tmp_path, fs)
 
 
 def test_low_rates_in_headers_are_refused_too(tmp_path):
-    wfdb = pytest.importorskip("wfdb")
-    x = ecg(60, fs=50).T
+    x = ecg(60, fs=50)
     wfdb.wrsamp(
-        "slow", fs=50, units=["mV"], sig_name=["I"], p_signal=x, fmt=["16"],
+        "slow", fs=50, units=["mV"], sig_name=["I"], p_signal=x.T, fmt=["16"],
         write_dir=str(tmp_path),
     )  # fmt: skip
-    error = failure(tmp_path / "slow.hea")
-    assert "too low a rate: 50 Hz cannot hold the band to 40 Hz; expected more than 80" in error
+    with pyedflib.EdfWriter(str(tmp_path / "slow.edf"), 1) as edf:
+        edf.setSignalHeaders([pyedflib.highlevel.make_signal_header("ECG I", "mV", 50, -5, 5)])
+        edf.setBirthdate(datetime.date(1950, 6, 1))
+        edf.writeSamples(list(x))
+    dataset = pydicom.dcmread(get_testdata_file("waveform_ecg.dcm", download=False))
+    for group in dataset.WaveformSequence:
+        group.SamplingFrequency = "50"
+    dataset.save_as(tmp_path / "slow.dcm")
+    for name in ("slow.hea", "slow.edf", "slow.dcm"):
+        error = failure(tmp_path / name)
+        assert "too low a rate: 50 Hz cannot hold the band to 40 Hz; expected more than 80" in error
 
 
 @pytest.mark.parametrize(
@@ -96,6 +110,13 @@ def test_times_printed_to_a_few_digits_agree_and_gaps_do_not(tmp_path):
     times = np.round(np.arange(x.shape[1]) / 360, 3)
     path = write_csv(tmp_path / "a.csv", x, ["time", "I"], times)
     assert formats.read(path, fs=360).signal_mv.shape == x.shape
+    for digits in (1, 0):
+        coarse = np.round(times + 1.7e9, digits)
+        path = tmp_path / "coarse.csv"
+        pd.DataFrame({"timestamp": coarse, "I": x[0]}).to_csv(path, index=False)
+        formats.read(path, fs=360)
+        with pytest.raises(RecordingError, match="its column 'timestamp'.*rate given is 250 Hz"):
+            formats.read(path, fs=250)
     for gap_s, message in (
         (0.1, None),
         (0.2, "is not even: sample 500. is 0.15"),
