@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
 SOME_FAILED = 3
@@ -67,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
         "--lead_names", type=_names, metavar="I,II,...", help="leads of files that do not name them"
     )
     embed.add_argument(
+        "--units",
+        choices=("mV", "uV", "V"),
+        help="of CSV, TSV, NPY files that name none (default: mV)",
+    )
+    embed.add_argument(
         "--batch_size", type=_positive, metavar="N", help="default: 8 on a CPU, else 64"
     )
     embed.add_argument(
@@ -115,7 +121,7 @@ def _embed(arguments: argparse.Namespace) -> int:
         encoder,
         arguments.paths,
         arguments.out,
-        Request(settings, arguments.fs, arguments.lead_names),
+        Request(settings, arguments.fs, arguments.lead_names, arguments.units),
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         overwrite=arguments.overwrite,
@@ -140,6 +146,7 @@ def _embed(arguments: argparse.Namespace) -> int:
 def _info(arguments: argparse.Namespace) -> int:
     import jax
 
+    from clef_jax.data.spec import recipe
     from clef_jax.embedding import fingerprints_agree, load_encoder
 
     encoder = load_encoder(arguments.folder)
@@ -149,6 +156,10 @@ def _info(arguments: argparse.Namespace) -> int:
     )
     print(json.dumps(dataclasses.asdict(encoder.config)))
     print(f"preprocessing: {json.dumps(encoder.preprocessing.to_dict())}")
+    written = encoder.meta["preprocessing"]["version"]
+    if written != encoder.preprocessing.version:
+        print(f"trained on version {written}: the same for recordings at 500 Hz")
+    print(f"in Python:\n\n{textwrap.indent(recipe(encoder.preprocessing), '    ')}")
     print(f"provenance: {json.dumps(encoder.meta.get('provenance', {}), indent=2)}")
     print(f"written by: {json.dumps(encoder.meta.get('versions', {}))}")
     if encoder.classifier is not None:

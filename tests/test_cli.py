@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import numpy as np
@@ -22,10 +23,12 @@ from clef_jax import checkpoint, cli
 from clef_jax.data import ingest, workers
 from clef_jax.data.shards import ShardSet
 from clef_jax.data.sources import Failure, Request, find_sources
+from clef_jax.data.spec import recipe
 from clef_jax.data.windows import WindowSettings
 from clef_jax.embedding import Encoder, encoder_meta, load_encoder
 from clef_jax.models import get_config
 from tests.convert.checkpoints import torch_model, write_lightning
+from tests.oracles.specs import SPEC_VERSION_1
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
 
 DICOM = pydicom.data.get_testdata_file("waveform_ecg.dcm", download=False)
@@ -296,6 +299,21 @@ def test_tables_beside_recordings_are_no_failure(weights, tmp_path, capsys):
     assert set(errors(out)) == {"labels", "heart"}
 
 
+def test_units(weights, tmp_path, capsys):
+    t = np.arange(5000) / 250
+    strip = 1000 * np.exp(-0.5 * ((t % 0.8 - 0.4) / 0.012) ** 2) + 100 * np.sin(2 * t)
+    np.savetxt(tmp_path / "a.csv", strip, header="I", comments="")
+    out = tmp_path / "e.parquet"
+    arguments = [tmp_path / "a.csv", "--weights", weights, "--out", out, "--fs", 250]
+    assert embed(*arguments) == 3
+    assert "probably µV" in errors(out)["a"] and "--units uV" in errors(out)["a"]
+    assert embed(*arguments, "--units", "uV") == 0
+    assert pq.read_table(out)["quality"].to_pylist() == ["ok"] * 2
+    with pytest.raises(SystemExit):
+        embed(*arguments, "--units", "kV")
+    assert "invalid choice: 'kV'" in capsys.readouterr().err
+
+
 def test_a_dying_reader_fails_its_file_only(tmp_path, monkeypatch):
     """A library that crashes on a file takes a worker down, not the run."""
     for name in ("a", "b", "c"):
@@ -338,6 +356,8 @@ def test_info_and_convert(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "443,184 parameters, 256-d" in output and "run.ckpt" in output
     assert "fingerprint: computed as stored" in output
+    assert '"version": 2' in output and "trained on version" not in output
+    assert textwrap.indent(recipe(), "    ") in output
     assert cli.main(["convert", str(folder), "--to_torch", "--out", str(tmp_path / "b.ckpt")]) == 0
     assert cli.main(["convert", str(tmp_path / "b.ckpt"), "--out", str(tmp_path / "again")]) == 0
     capsys.readouterr()
@@ -346,6 +366,11 @@ def test_info_and_convert(tmp_path, capsys):
     assert cli.main(["info", str(tmp_path / "absent")]) == 1
 
     params, meta = checkpoint.load_params(folder)
+    meta["preprocessing"] = SPEC_VERSION_1
+    checkpoint.save_encoder(tmp_path / "older", params, meta)
+    capsys.readouterr()
+    assert cli.main(["info", str(tmp_path / "older")]) == 0
+    assert "trained on version 1: the same for recordings at 500 Hz" in capsys.readouterr().out
     params["stem"]["kernel"] = params["stem"]["kernel"] * 1.5
     checkpoint.save_encoder(tmp_path / "changed", params, meta)
     capsys.readouterr()

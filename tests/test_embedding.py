@@ -20,6 +20,7 @@ from clef_jax.data.readers import RecordingError
 from clef_jax.embedding import Encoder, QualityWarning, encoder_meta, fingerprints_agree
 from clef_jax.embedding.forward import batch_sizes, default_batch_size, forward, split_batches
 from clef_jax.models import get_config
+from tests.oracles.specs import SPEC_VERSION_1
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
 
 DICOM = pydicom.data.get_testdata_file("waveform_ecg.dcm", download=False)
@@ -53,7 +54,8 @@ def by_hand(signal_mv, fs, starts_s, seconds=10.0):
     b, a = scipy.signal.butter(5, [0.67 / 250, 40 / 250], btype="band")
     windows = []
     for start in starts_s:
-        x = signal_mv[round(start * fs) :][: int((seconds + 1) * fs)]
+        # of 10,000 samples at 1,000 Hz the last resamples to nothing
+        x = signal_mv[round(start * fs) :][: int(seconds * fs) - (fs == 1000)]
         up, down = (500, int(fs)) if fs != 360 else (25, 18)
         if fs != 500:
             x = scipy.signal.resample_poly(x, up, down, padtype="line")
@@ -89,7 +91,6 @@ def test_long_strip_gives_windows_with_stride(encoder, oracle):
     found = encoder.embed_windows(ecg, fs, stride_s=2.5)
     np.testing.assert_allclose(found.start_s, starts)
     some = [0, 1, 50, len(starts) - 1]
-    # the last window has no samples behind it for the resampling filter to see
     expected = reference(oracle, by_hand(ecg, fs, starts[some]))
     assert_close(found.embedding[some], expected)
     assert encoder.embed(ecg, fs).shape == (30, 64)
@@ -301,10 +302,22 @@ def test_load_encoder(encoder, folder):
     assert not fingerprints_agree(other.fingerprint, loaded.meta["fingerprint"])
 
 
+def test_weights_of_preprocessing_version_1_are_used_with_todays(encoder, tmp_path):
+    meta = encoder_meta(encoder.config, encoder.params, {}) | {"preprocessing": SPEC_VERSION_1}
+    checkpoint.save_encoder(tmp_path / "weights", encoder.params, meta)
+    loaded = clef_jax.load_encoder(tmp_path / "weights")
+    assert loaded.preprocessing == signals.PREPROCESSING
+    assert loaded.meta["preprocessing"] == SPEC_VERSION_1
+    meta["preprocessing"] = SPEC_VERSION_1 | {"fs": 250.0}
+    checkpoint.save_encoder(tmp_path / "others", encoder.params, meta)
+    with pytest.raises(checkpoint.CheckpointError, match="fs 250.0 instead of 500.0; use the rel"):
+        clef_jax.load_encoder(tmp_path / "others")
+
+
 @pytest.mark.parametrize(
     "field, value, message",
     [
-        ("preprocessing", {"version": 99}, "other preprocessing.*version 99 instead of 1"),
+        ("preprocessing", {"version": 99}, "other preprocessing.*version 99 instead of 2"),
         ("model", {"name": "clef_small"}, "describes no encoder"),
     ],
 )

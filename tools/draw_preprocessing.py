@@ -20,12 +20,12 @@ _ZOOM_S = (4.0, 4.8)
 def _stages(x: np.ndarray, fs: float) -> list[tuple[str, str, float, np.ndarray]]:
     """Returns (title, unit, rate, samples) of the signal after each stage."""
     spec = PREPROCESSING
-    filled = signals.fill_gaps(x[: signals.native_samples(fs)])
-    resampled = signals.resample(filled, fs, spec.fs)[: spec.samples]
+    window = x[: signals.native_samples(fs)]
+    resampled = signals.resample(signals.fill_gaps(window), fs, spec.fs)[: spec.samples]
     filtered = signals.bandpass(resampled, spec.fs)
     low, high = spec.band_hz
     return [
-        (f"as recorded, {fs:g} Hz", "mV", fs, x[: round(spec.seconds * fs)]),
+        (f"as recorded, {fs:g} Hz", "mV", fs, window),
         (f"gaps filled, resampled to {spec.fs:g} Hz, cut to 10 s", "mV", spec.fs, resampled),
         (f"band-passed {low:g}–{high:g} Hz, zero phase", "mV", spec.fs, filtered),
         ("z-scored: the encoder's input", "SD", spec.fs, signals.zscore(filtered)),

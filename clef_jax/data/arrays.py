@@ -1,39 +1,81 @@
 """Recordings as plain arrays: CSV, TSV and NPY files, and arrays in memory."""
 
+import dataclasses
 import functools
+import math
 import os
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.channels import why_no_ecg
+from clef_jax.data.channels import MV_PER_UNIT, why_no_ecg
+from clef_jax.data.columns import Column, check_times, parse_title
 from clef_jax.data.leads import STANDARD_LEADS, name_leads
 from clef_jax.data.opened import OpenRecording, ecg_positions, make_header
 from clef_jax.data.readers import RecordingError
+from clef_jax.data.units import mv_per_unit, unit_doubt
 
-TIME_COLUMNS = ("time", "t", "seconds", "timestamp", "sample", "index", "")
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """The samples of a file, and what it says of them.
+
+    Attributes:
+        samples: [leads, samples], in the file's units.
+        columns: What is known of each lead; None where the file names none.
+        times: The time column and its title, if there is one.
+    """
+
+    samples: np.ndarray
+    columns: tuple[Column, ...] | None = None
+    times: tuple[Column, np.ndarray] | None = None
 
 
-def _read_table(path: str) -> tuple[np.ndarray, list[str] | None]:
-    """Returns float64 [leads, samples] of a CSV or TSV and its lead names, if it has a header."""
+def _cells(line: str, separator: str) -> list[str]:
+    return [cell.strip().strip("'\"") for cell in line.rstrip("\r\n").split(separator)]
+
+
+def _read_table(path: str) -> Samples:
+    """Reads a CSV or TSV, with or without a line of titles, and a line of units below it."""
     import pandas as pd
 
     separator = "\t" if path.lower().endswith(".tsv") else ","
     try:
         with open(path, encoding="utf-8-sig") as stream:
-            first = stream.readline().strip().split(separator)
-        named = not all(re.fullmatch(r"\s*[-+.\deE]*|\s*nan\s*", cell, re.I) for cell in first)
-        table = pd.read_csv(path, sep=separator, header=0 if named else None, encoding="utf-8-sig")
-        if named:
-            table = table[[c for c in table if str(c).strip().lower() not in TIME_COLUMNS]]
-        signal = table.to_numpy(np.float64).T
+            titles, below = (_cells(stream.readline(), separator) for _ in range(2))
+        named = not all(re.fullmatch(r"[-+.\deE]*|nan", cell, re.I) for cell in titles)
+        # PhysioNet's tools write 'Elapsed time','MLII' and below it 'hh:mm:ss.mmm','mV'.
+        units = below if any(cell.lower() in MV_PER_UNIT for cell in below) else None
+        table = pd.read_csv(
+            path,
+            sep=separator,
+            header=0 if named else None,
+            skiprows=[1] if units else None,
+            encoding="utf-8-sig",
+        )
+        if not named:
+            return Samples(table.to_numpy(np.float64).T)
+        columns = [parse_title(str(title)) for title in table.columns]
+        if units:
+            columns = [
+                dataclasses.replace(column, unit=unit)
+                if column.kind == "lead" and unit.lower() in MV_PER_UNIT
+                else column
+                for column, unit in zip(columns, units, strict=True)
+            ]
+        leads = [i for i, column in enumerate(columns) if column.kind == "lead"]
+        times = None
+        for i, column in enumerate(columns):
+            if column.kind == "time" and pd.api.types.is_numeric_dtype(table.dtypes.iloc[i]):
+                times = (column, table.iloc[:, i].to_numpy(np.float64))
+        samples = table.iloc[:, leads].to_numpy(np.float64).T
     except (ValueError, UnicodeDecodeError) as error:
         raise RecordingError(
-            f"{path}: not a table of samples ({error}); expected one column for each lead, "
-            "in mV, with the leads' names in the first line"
+            f"{path}: not a table of samples ({error}); expected one column for each lead, with "
+            "the leads' names in the first line"
         ) from error
-    return signal, [str(name) for name in table.columns] if named else None
+    return Samples(samples, tuple(columns[i] for i in leads), times)
 
 
 def _read_npy(path: str) -> np.ndarray:
@@ -46,7 +88,7 @@ def _read_npy(path: str) -> np.ndarray:
         ) from error
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2):
         raise RecordingError(
-            f"{path}: array {array.shape} of {array.dtype}; expected numbers in mV, [samples] or "
+            f"{path}: array {array.shape} of {array.dtype}; expected numbers, [samples] or "
             "[leads, samples]"
         )
     array = array[None] if array.ndim == 1 else array
@@ -55,34 +97,90 @@ def _read_npy(path: str) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _read_array(path: str, modified_ns: int) -> tuple[np.ndarray, list[str] | None]:
+def _read_array(path: str, modified_ns: int) -> Samples:
     """Caches the last array file, of which a long recording is read window by window."""
-    return (_read_npy(path), None) if path.lower().endswith(".npy") else _read_table(path)
+    return Samples(_read_npy(path)) if path.lower().endswith(".npy") else _read_table(path)
 
 
-def open_array(path: str, fs: float | None, lead_names: Sequence[str] | None) -> OpenRecording:
-    """Opens a CSV, TSV or NPY file of millivolts; the caller gives its rate and may name leads."""
+def _units_of_leads(path: str, array: Samples, units: str | None) -> list[str | None]:
+    """Returns each lead's unit, as its title or the caller says; None where neither does."""
+    titled: list[str | None] = [None] * len(array.samples)
+    if array.columns is not None:
+        titled = [column.unit for column in array.columns]
+    given = mv_per_unit(units) if units else None
+    for unit in titled:
+        if unit and given and mv_per_unit(unit) != given:
+            raise RecordingError(
+                f"{path}: its columns are in {unit} by their titles, but {units} was given "
+                "(--units); correct the one that is wrong"
+            )
+    return [unit or units for unit in titled]
+
+
+def open_array(
+    path: str, fs: float | None, lead_names: Sequence[str] | None, units: str | None
+) -> OpenRecording:
+    """Opens a CSV, TSV or NPY file; arguments as of `open_samples`."""
     if fs is None:
         raise RecordingError(f"{path}: this format carries no sampling rate; give it (--fs)")
     try:
-        signal_mv, names = _read_array(path, os.stat(path).st_mtime_ns)
+        array = _read_array(path, os.stat(path).st_mtime_ns)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read ({error.strerror})") from error
+    if array.times is not None:
+        check_times(path, *array.times, fs)
+    return open_samples(path, array, fs, lead_names, units)
+
+
+def open_samples(
+    path: str,
+    array: Samples,
+    fs: float,
+    lead_names: Sequence[str] | None,
+    units: str | None,
+    **about,
+) -> OpenRecording:
+    """Opens the samples of a file that says little of them.
+
+    Args:
+        path: The file.
+        array: Its content.
+        fs: Its sampling rate, Hz.
+        lead_names: Names for its leads, in place of its own.
+        units: Of its samples, mV, uV or V. None: as its titles say, or else mV, if the amplitudes
+            can be mV.
+        **about: What is known of the patient, fields of `Header`.
+    """
+    samples = array.samples
     if lead_names is not None:
         names = list(lead_names)
-    elif names is None:
-        names = ["ECG"] if len(signal_mv) == 1 else [f"signal {i}" for i in range(len(signal_mv))]
-    if len(names) != len(signal_mv):
+    elif array.columns is not None:
+        names = [column.name for column in array.columns]
+    else:
+        names = ["ECG"] if len(samples) == 1 else [f"signal {i}" for i in range(len(samples))]
+    if len(names) != len(samples):
         raise RecordingError(
-            f"{path}: {len(signal_mv)} leads, but {len(names)} lead names were given "
+            f"{path}: {len(samples)} leads, but {len(names)} lead names were given "
             f"({', '.join(names)}); give one name for each"
         )
-    ecg, left_out = ecg_positions(path, names, why_no_ecg(names, ["mV"] * len(names)))
+    unit_of = _units_of_leads(path, array, units)
+    reasons = why_no_ecg(names, [unit or "mV" for unit in unit_of])
+    ecg, left_out = ecg_positions(path, names, reasons)
     leads = name_leads(names)
-    header = make_header(path, fs, [leads[i] for i in ecg], signal_mv.shape[1])
+    header = make_header(path, fs, [leads[i] for i in ecg], samples.shape[1], **about)
 
     def fetch(positions, start, stop):
-        return np.array(signal_mv[[ecg[i] for i in positions], start:stop], np.float64)
+        rows = [ecg[i] for i in positions]
+        for row in rows:
+            if unit_of[row] is None and (doubt := unit_doubt(samples[row], fs)):
+                raise RecordingError(
+                    f"{path}: lead {names[row]}: {doubt}; expected mV, of which an ECG spans 0.1 "
+                    "to 10; say which unit it is (--units uV, V; mV if it is mV after all), or "
+                    "divide counts by the recorder's counts per mV"
+                )
+        signal_mv = np.array(samples[rows, start:stop], np.float64)
+        factors = [mv_per_unit(unit_of[row] or "mV") for row in rows]
+        return signal_mv * np.array(factors)[:, None]
 
     return OpenRecording(header, fetch, left_out)
 
@@ -109,7 +207,7 @@ def array_recording(
             f"signal of shape {signal_mv.shape} and type {signal_mv.dtype}; expected numbers in "
             "mV, [samples] or [leads, samples]"
         )
-    if not fs > 0:
+    if not 0 < fs < math.inf:
         raise ValueError(f"fs is {fs}; expected the sampling rate in Hz")
     rows = np.atleast_2d(signal_mv)
     if leads is None and len(rows) == 1:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 
 from clef_jax.data import readers
-from clef_jax.data.arrays import TIME_COLUMNS
+from clef_jax.data.channels import MV_PER_UNIT
+from clef_jax.data.columns import parse_title
 from clef_jax.data.dicom import is_dicom
 from clef_jax.data.formats import ARRAY_SUFFIXES, DICOM_SUFFIXES, EDF_SUFFIXES, MATLAB_SUFFIX
 from clef_jax.data.leads import is_ecg, is_unnamed
@@ -78,12 +79,15 @@ def why_table(path: str) -> str | None:
     if not rows:
         return None
     named = not all(map(_is_number, rows[0]))
-    columns = [i for i, name in enumerate(rows[0]) if not named or name.lower() not in TIME_COLUMNS]
-    for row in rows[named:]:
+    titles = [parse_title(cell) for cell in rows[0]]
+    columns = [i for i, title in enumerate(titles) if not named or title.kind == "lead"]
+    # A line of units may follow the titles.
+    units = named and any(c.strip("'\"").lower() in MV_PER_UNIT for row in rows[1:2] for c in row)
+    for row in rows[named + units :]:
         for i in columns:
             if i < len(row) and not _is_number(row[i]):
                 return f"it holds {row[i][:40]!r}, which is no sample"
-    names = [rows[0][i] for i in columns]
+    names = [titles[i].name for i in columns]
     if named and not any(map(_could_be_lead, names)):
         return f"none of its columns ({', '.join(names)[:200]}) is a lead by its name"
     return None

@@ -43,6 +43,7 @@ def open_recording(
     *,
     fs: float | None = None,
     lead_names: Sequence[str] | None = None,
+    units: str | None = None,
 ) -> OpenRecording:
     """Opens a recording of any supported format, told by the file's suffix.
 
@@ -52,6 +53,7 @@ def open_recording(
         fs: Sampling rate of CSV, TSV, NPY and headerless MATLAB files, Hz; other formats carry
             their own.
         lead_names: Names of the leads of such files, where they do not name them.
+        units: Units of such files where they name none: mV, uV or V; mV by default.
 
     Raises:
         RecordingError: The file is missing, damaged, or of no supported format.
@@ -59,13 +61,13 @@ def open_recording(
     path = os.fspath(path)
     suffix = os.path.splitext(path)[1].lower()
     if suffix in ARRAY_SUFFIXES:
-        return open_array(path, fs, lead_names)
+        return open_array(path, fs, lead_names, units)
     if suffix in EDF_SUFFIXES:
         return open_edf(path)
     if suffix in DICOM_SUFFIXES or (not suffix and is_dicom(path)):
         return open_dicom(path)
     if suffix == MATLAB_SUFFIX and not os.path.isfile(os.path.splitext(path)[0] + ".hea"):
-        return open_mat(path, fs, lead_names)
+        return open_mat(path, fs, lead_names, units)
     if suffix in _WFDB_SUFFIXES or os.path.isfile(path + ".hea"):
         return _open_wfdb(path)
     raise RecordingError(
@@ -82,8 +84,8 @@ def read(
     stop: int | None = None,
     fs: float | None = None,
     lead_names: Sequence[str] | None = None,
+    units: str | None = None,
 ) -> Recording:
     """Reads a recording of any format; arguments as of `open_recording` and its `read`."""
-    return open_recording(path, fs=fs, lead_names=lead_names).read(
-        leads=leads, start=start, stop=stop
-    )
+    recording = open_recording(path, fs=fs, lead_names=lead_names, units=units)
+    return recording.read(leads=leads, start=start, stop=stop)

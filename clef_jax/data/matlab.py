@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.channels import why_no_ecg
-from clef_jax.data.leads import STANDARD_LEADS, name_leads
-from clef_jax.data.opened import OpenRecording, ecg_positions, make_header
+from clef_jax.data.arrays import Samples, open_samples
+from clef_jax.data.leads import STANDARD_LEADS
+from clef_jax.data.opened import OpenRecording
 from clef_jax.data.patient import parse_age, parse_sex
 from clef_jax.data.recording import RecordingError, unreadable
 
@@ -29,7 +29,7 @@ def _numbers(variables: dict[str, np.ndarray]) -> np.ndarray | None:
 
 @functools.lru_cache(maxsize=1)
 def _read_mat(path: str, modified_ns: int) -> tuple[np.ndarray, dict]:
-    """Returns [leads, samples] in mV and what the file says of the patient; caches the last."""
+    """Returns [leads, samples] and what the file says of the patient; caches the last."""
     from scipy.io import loadmat
 
     try:
@@ -56,7 +56,7 @@ def _read_mat(path: str, modified_ns: int) -> tuple[np.ndarray, dict]:
         found = ", ".join(f"{name} {x.shape} {x.dtype}" for name, x in variables.items())
         raise RecordingError(
             f"{path}: holds {found or 'nothing'}; expected the struct ECG of CPSC 2018, or numbers "
-            "in mV, [leads, samples], in a variable val or in the only one; save it so, or restore "
+            "[leads, samples], in a variable val or in the only one; save it so, or restore "
             "the .hea that belongs to it"
         )
     # No ECG has more leads than samples, so the longer axis is time.
@@ -67,13 +67,16 @@ def _has(fields: dict[str, np.ndarray], name: str) -> bool:
     return name in fields and fields[name].size > 0
 
 
-def open_mat(path: str, fs: float | None, lead_names: Sequence[str] | None) -> OpenRecording:
-    """Opens a MATLAB file without a WFDB header: of CPSC 2018, or of numbers in millivolts.
+def open_mat(
+    path: str, fs: float | None, lead_names: Sequence[str] | None, units: str | None
+) -> OpenRecording:
+    """Opens a MATLAB file without a WFDB header: of CPSC 2018, or of plain numbers.
 
     Args:
         path: The file.
         fs: Its sampling rate, Hz (500 in CPSC 2018).
         lead_names: Names of the leads; where None, those of CPSC 2018 are the standard ones.
+        units: As of `arrays.open_samples`; of CPSC 2018 mV.
     """
     if fs is None:
         raise RecordingError(
@@ -84,22 +87,8 @@ def open_mat(path: str, fs: float | None, lead_names: Sequence[str] | None) -> O
         modified_ns = os.stat(path).st_mtime_ns
     except OSError as error:
         raise unreadable(f"{path}:", error, "copy it again") from error
-    signal_mv, about = _read_mat(path, modified_ns)
-    names = list(lead_names or ())
-    if not names and about and len(signal_mv) == len(STANDARD_LEADS):
-        names = list(STANDARD_LEADS)
-    elif not names:
-        names = ["ECG"] if len(signal_mv) == 1 else [f"signal {i}" for i in range(len(signal_mv))]
-    if len(names) != len(signal_mv):
-        raise RecordingError(
-            f"{path}: {len(signal_mv)} leads, but {len(names)} lead names were given "
-            f"({', '.join(names)}); give one name for each"
-        )
-    ecg, left_out = ecg_positions(path, names, why_no_ecg(names, ["mV"] * len(names)))
-    leads = name_leads(names)
-    header = make_header(path, fs, [leads[i] for i in ecg], signal_mv.shape[1], **about)
-
-    def fetch(positions, start, stop):
-        return np.array(signal_mv[[ecg[i] for i in positions], start:stop], np.float64)
-
-    return OpenRecording(header, fetch, left_out)
+    signal, about = _read_mat(path, modified_ns)
+    if lead_names is None and about and len(signal) == len(STANDARD_LEADS):
+        lead_names = STANDARD_LEADS
+        units = units or "mV"
+    return open_samples(path, Samples(signal), fs, lead_names, units, **about)

@@ -172,7 +172,7 @@ def at_one_rate(
 
 def make_header(path: str, fs: float, leads: Sequence[str], samples: int, **about) -> Header:
     """Returns the header of a recording, or raises `RecordingError` where it would be empty."""
-    if not fs > 0 or samples < 1 or not leads:
+    if not 0 < fs < math.inf or samples < 1 or not leads:
         raise RecordingError(
             f"{path}: {len(leads)} leads, {samples} samples at {fs} Hz; expected at least one of "
             "each and a positive rate; the file is empty or damaged"

@@ -16,7 +16,7 @@ from clef_jax.data.signals import (
     lead_faults,
     native_samples,
     preprocess,
-    resampled_samples,
+    rate_fault,
 )
 
 # III - (II - I) against the largest of the three, as standard deviations. Rounding leaves up to
@@ -103,23 +103,19 @@ def prepare_record(
     header = read_header(path)
     if confine_to is not None:
         _refuse_escape(header, confine_to)
-    needed = PREPROCESSING.seconds
-    highest_hz = PREPROCESSING.band_hz[1]
-    if header.fs <= 2 * highest_hz:
+    if fault := rate_fault(header.fs):
+        raise Rejection(fault)
+    needed = native_samples(header.fs)
+    if header.samples < needed:
         raise Rejection(
-            f"too low a rate: {header.fs:g} Hz cannot hold the band to {highest_hz:g} Hz"
-        )
-    if resampled_samples(header.samples, header.fs, PREPROCESSING.fs) < PREPROCESSING.samples:
-        raise Rejection(
-            f"too short: {header.samples} samples at {header.fs:g} Hz, needs {needed:g} s"
+            f"too short: {header.samples} samples at {header.fs:g} Hz, needs "
+            f"{PREPROCESSING.seconds:g} s"
         )
     present = [lead for lead in NOISE_LEADS if lead in header.leads]
     if not present:
         raise Rejection(f"missing leads: none of the 12, only {', '.join(header.leads)}")
-    stop = native_samples(header.fs)
-    signal_mv = read_signal(header, leads=present, stop=stop, adu_per_mv=adu_per_mv).signal_mv
-    kept = signal_mv[:, : round(needed * header.fs)]
-    good = _usable_leads(kept, header.fs, present, min_leads, quality)
+    signal_mv = read_signal(header, leads=present, stop=needed, adu_per_mv=adu_per_mv).signal_mv
+    good = _usable_leads(signal_mv, header.fs, present, min_leads, quality)
     x = preprocess(signal_mv[[present.index(lead) for lead in good]], header.fs)
     steps, scale_mv = quantise(x)
     return PreparedRecord(header, tuple(good), steps, scale_mv, _contradicts_einthoven(x, good))

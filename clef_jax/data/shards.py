@@ -22,11 +22,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from tqdm import tqdm
 
 from clef_jax.data.leads import NOISE_LEADS
-from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.spec import PREPROCESSING, spec_conflict
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -134,14 +135,22 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
             f"{path}: format_version is {found}, this package reads {FORMAT_VERSION}; write the "
             "shards again, or use the release of clef_jax that wrote them"
         )
-    spec = manifest.get("preprocessing") or {}
-    expected = PREPROCESSING.to_dict()
-    differing = sorted(key for key in expected | spec if spec.get(key) != expected.get(key))
-    if differing:
-        details = ", ".join(f"{k} {spec.get(k)} instead of {expected.get(k)}" for k in differing)
+    spec = manifest.get("preprocessing")
+    if conflict := spec_conflict(spec):
         raise ShardError(
-            f"{path}: the shards were preprocessed differently: {details}; write them again with "
+            f"{path}: the shards were preprocessed differently: {conflict}; write them again with "
             "tools/write_shards.py, or use the release of clef_jax that wrote them"
+        )
+    if spec["version"] != PREPROCESSING.version:
+        logging.log_first_n(
+            logging.WARNING,
+            "%s: preprocessed in version %d, this release does version %d; recordings at 500 Hz "
+            "are the same in both, at other rates the ends of the ten seconds differ: write the "
+            "shards again where that matters",
+            1,
+            path,
+            spec["version"],
+            PREPROCESSING.version,
         )
     return manifest
 

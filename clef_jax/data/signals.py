@@ -12,40 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import signal as dsp
 
-
-@dataclasses.dataclass(frozen=True)
-class PreprocessingSpec:
-    """The preprocessing that shards and checkpoints are made with and compared by.
-
-    Attributes:
-        version: Raised whenever the code below changes the numbers it gives.
-        fs: Sampling rate after resampling, Hz.
-        samples: Length kept from the start of the recording, samples at `fs`.
-        band_hz: Corner frequencies of the band-pass, Hz.
-        order: Order of the Butterworth band-pass.
-        gaps: How missing samples are filled.
-        resampling: How the rate is changed.
-    """
-
-    version: int = 1
-    fs: float = 500.0
-    samples: int = 5000
-    band_hz: tuple[float, float] = (0.67, 40.0)
-    order: int = 5
-    gaps: str = "linear"
-    resampling: str = "polyphase"
-
-    @property
-    def seconds(self) -> float:
-        """Length kept, seconds."""
-        return self.samples / self.fs
-
-    def to_dict(self) -> dict:
-        """Returns the spec as a JSON-ready dictionary."""
-        return dataclasses.asdict(self) | {"band_hz": list(self.band_hz)}
-
-
-PREPROCESSING = PreprocessingSpec()
+from clef_jax.data.rates import rate_fault, rate_remedy
+from clef_jax.data.spec import PREPROCESSING, PreprocessingSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,16 +113,21 @@ def bandpass(
     return dsp.filtfilt(b, a, np.asarray(x, np.float64), axis=-1)
 
 
-def _resampling_ratio(fs_in: float, fs_out: float) -> Fraction:
-    if not (fs_in > 0 and fs_out > 0):
+def _up_down(fs_in: float, fs_out: float) -> tuple[int, int]:
+    if not (0 < fs_in < math.inf and 0 < fs_out < math.inf):
         raise ValueError(f"sampling rates must be positive, got {fs_in} Hz and {fs_out} Hz")
-    # A rate such as 499.97 Hz has no small ratio; at this bound the time axis is right to 1e-8.
-    return (Fraction(fs_out) / Fraction(fs_in)).limit_denominator(10_000)
+    # A rate such as 499.97 Hz has no small fraction; at this bound ten seconds end half a
+    # millisecond early or late at worst.
+    ratio = Fraction(fs_out) / Fraction(fs_in)
+    return ratio.limit_denominator(PREPROCESSING.max_denominator).as_integer_ratio()
 
 
-def resampled_samples(samples: int, fs_in: float, fs_out: float) -> int:
-    """Returns how many samples at `fs_out` (Hz) `resample` makes of `samples` at `fs_in` (Hz)."""
-    return math.ceil(samples * _resampling_ratio(fs_in, fs_out))
+@functools.lru_cache(maxsize=16)
+def _low_pass(up: int, down: int) -> np.ndarray:
+    """Returns the filter that resample_poly designs by itself, again at every call."""
+    largest = max(up, down)
+    kaiser = ("kaiser", PREPROCESSING.kaiser_beta)
+    return dsp.firwin(20 * largest + 1, 1 / largest, window=kaiser)
 
 
 def resample(x: ArrayLike, fs_in: float, fs_out: float) -> np.ndarray:
@@ -175,52 +148,60 @@ def resample(x: ArrayLike, fs_in: float, fs_out: float) -> np.ndarray:
         ValueError: A rate is not positive.
     """
     x = np.asarray(x, np.float64)
-    ratio = _resampling_ratio(fs_in, fs_out)
-    if ratio == 1:
+    up, down = _up_down(fs_in, fs_out)
+    if up == down:
         return x
-    return dsp.resample_poly(x, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
+    return dsp.resample_poly(
+        x, up, down, axis=-1, window=_low_pass(up, down), padtype=PREPROCESSING.padtype
+    )
 
 
 def zscore(x: ArrayLike) -> np.ndarray:
     """Scales each channel to mean 0 and standard deviation 1; a constant channel becomes 0."""
     x = np.asarray(x, np.float64)
     centred = x - x.mean(axis=-1, keepdims=True)
-    return centred / (x.std(axis=-1, keepdims=True) + 1e-8)
+    return centred / (x.std(axis=-1, keepdims=True) + PREPROCESSING.zscore_epsilon)
 
 
 def native_samples(fs: float, spec: PreprocessingSpec = PREPROCESSING) -> int:
-    """Returns how many samples at `fs` (Hz) `preprocess` looks at.
-
-    A second more than it keeps: enough for the resampling filter to see no end where the recording
-    goes on.
-    """
-    return math.ceil((spec.seconds + 1.0) * fs)
+    """Returns of how many samples at `fs` (Hz) a window is made: the fewest that are enough."""
+    up, down = _up_down(fs, spec.fs)
+    return (spec.samples - 1) * down // up + 1
 
 
 def preprocess(
-    signal_mv: ArrayLike, fs: float, spec: PreprocessingSpec = PREPROCESSING
+    signal_mv: ArrayLike,
+    fs: float,
+    spec: PreprocessingSpec = PREPROCESSING,
+    *,
+    allow_short: bool = False,
 ) -> np.ndarray:
-    """Fills gaps, resamples, keeps the first `spec.samples` and band-passes exactly those.
+    """Fills gaps of the first `native_samples`, resamples them to `spec.samples` and band-passes.
 
     Args:
         signal_mv: [leads, time] or [time], mV; NaN marks missing samples.
         fs: Sampling rate, Hz.
         spec: What to do.
+        allow_short: Whether a shorter recording gives as many samples as it has.
 
     Returns:
         float64 [leads, spec.samples], mV.
 
     Raises:
-        ValueError: The recording is too short, or a lead holds no finite sample.
+        ValueError: No ECG is sampled at that rate, the recording is too short, or a lead holds no
+            finite sample.
     """
-    x = np.asarray(signal_mv, np.float64)[..., : native_samples(fs, spec)]
-    x = resample(fill_gaps(x), fs, spec.fs)
-    if x.shape[-1] < spec.samples:
+    if fault := rate_fault(fs):
+        raise ValueError(f"{fault}; {rate_remedy(fs)}")
+    needed = native_samples(fs, spec)
+    x = np.asarray(signal_mv, np.float64)[..., :needed]
+    if x.shape[-1] < needed and not allow_short:
         raise ValueError(
-            f"recording of {np.shape(signal_mv)[-1] / fs:.2f} s is shorter than the "
-            f"{spec.seconds:g} s the encoder needs"
+            f"recording of {x.shape[-1] / fs:.2f} s is shorter than the {spec.seconds:g} s the "
+            "encoder needs"
         )
-    return bandpass(x[..., : spec.samples], spec.fs, band_hz=spec.band_hz, order=spec.order)
+    x = resample(fill_gaps(x), fs, spec.fs)[..., : spec.samples]
+    return bandpass(x, spec.fs, band_hz=spec.band_hz, order=spec.order)
 
 
 def _samples_in_runs(hit: np.ndarray, shortest: int) -> int:

@@ -84,11 +84,13 @@ class Request:
         settings: Which windows of which leads.
         fs: Sampling rate of CSV, TSV, NPY and headerless MATLAB files, Hz.
         lead_names: Names of the leads of files without names.
+        units: Units of CSV, TSV and NPY files that name none.
     """
 
     settings: WindowSettings
     fs: float | None = None
     lead_names: tuple[str, ...] | None = None
+    units: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +225,9 @@ def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
 
 def _read_file(source: Source, request: Request, starts: np.ndarray | None, share: float) -> Block:
     settings = request.settings
-    recording = formats.open_recording(source.file, fs=request.fs, lead_names=request.lead_names)
+    recording = formats.open_recording(
+        source.file, fs=request.fs, lead_names=request.lead_names, units=request.units
+    )
     header = recording.header
     positions = choose_leads_of(recording, settings)
     rest: tuple[Task, ...] = ()

@@ -139,17 +139,12 @@ def choose_leads_of(recording: OpenRecording, settings: WindowSettings) -> list[
     return positions
 
 
-def _shortest_native(fs: float, spec: PreprocessingSpec) -> int:
-    """Returns the fewest samples at `fs` that resample to at least `spec.samples`."""
-    return math.floor((spec.samples - 1) * fs / spec.fs + 1e-6) + 1
-
-
 def window_starts(samples: int, fs: float, settings: WindowSettings) -> np.ndarray:
     """Returns the first sample, at the rate `fs`, of every whole window of a recording.
 
     A recording shorter than one window has one to be padded, where settings allow it, or none.
     """
-    room = samples - _shortest_native(fs, settings.spec)
+    room = samples - signals.native_samples(fs, settings.spec)
     if room < 0:
         enough = settings.pad and samples >= _SHORTEST_PADDED_S * fs
         return np.zeros(int(enough), np.int64)
@@ -159,7 +154,13 @@ def window_starts(samples: int, fs: float, settings: WindowSettings) -> np.ndarr
 
 
 def require_windows(samples: int, fs: float, settings: WindowSettings, path: str) -> np.ndarray:
-    """Returns `window_starts`, or raises `RecordingError` where there is no window."""
+    """Returns `window_starts`.
+
+    Raises:
+        RecordingError: No ECG is sampled at that rate, or the recording is too short.
+    """
+    if fault := signals.rate_fault(fs):
+        raise RecordingError(f"{path}: {fault}; {signals.rate_remedy(fs)}")
     starts = window_starts(samples, fs, settings)
     if not len(starts):
         at_least = (
@@ -179,20 +180,14 @@ def _window_input(
 ) -> tuple[np.ndarray, str]:
     """Returns one lead's float32 [samples] input and its flag; zeros where there is no signal."""
     x = np.zeros(spec.samples, np.float32)
-    whole = native_mv.size >= _shortest_native(fs, spec)
-    looked_at = native_mv[: round(spec.seconds * fs)]
-    flag = quality.quality_flag(looked_at, fs)
-    if not np.isfinite(looked_at).any():
+    flag = quality.quality_flag(native_mv, fs)
+    if not np.isfinite(native_mv).any():
         return x, flag
-    if whole:
-        filtered = signals.preprocess(native_mv, fs, spec)
-    else:
-        filtered = signals.resample(signals.fill_gaps(native_mv), fs, spec.fs)
-        filtered = signals.bandpass(filtered, spec.fs, band_hz=spec.band_hz, order=spec.order)
+    filtered = signals.preprocess(native_mv, fs, spec, allow_short=True)
     x[: filtered.size] = signals.zscore(filtered)
     if flag == quality.OK and quality.is_noise(filtered, spec.fs):
         flag = quality.NOISE
-    if flag == quality.OK and not whole:
+    if flag == quality.OK and filtered.size < spec.samples:
         flag = quality.PADDED
     return x, flag
 
@@ -204,7 +199,7 @@ def preprocess_windows(
     leads: Sequence[str],
     settings: WindowSettings,
 ) -> Windows:
-    """Preprocesses every window exactly as the recording cut at the window's start would be.
+    """Preprocesses every window exactly as a recording of the window's samples alone would be.
 
     Args:
         signal_mv: float64 [leads, samples], mV; NaN marks missing samples.
@@ -215,10 +210,10 @@ def preprocess_windows(
     """
     begin = time.perf_counter()
     spec = settings.spec
-    reach = signals.native_samples(fs, spec)
+    length = signals.native_samples(fs, spec)
     inputs, flags = [], []
     for start in starts:
-        for row in signal_mv[:, start : start + reach]:
+        for row in signal_mv[:, start : start + length]:
             x, flag = _window_input(row, fs, spec)
             inputs.append(x)
             flags.append(flag)

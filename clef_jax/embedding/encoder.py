@@ -18,6 +18,7 @@ from clef_jax.data.arrays import array_recording
 from clef_jax.data.formats import open_recording
 from clef_jax.data.opened import OpenRecording
 from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.units import unit_doubt
 from clef_jax.data.windows import (
     Windows,
     WindowSettings,
@@ -180,9 +181,12 @@ class Encoder:
         faults.pop(quality.PADDED, None)
         if faults:
             counts = ", ".join(f"{flag} {count}" for flag, count in faults.items())
+            doubts = (unit_doubt(row, fs) for row in np.atleast_2d(signal_mv))
+            doubt = next(filter(None, doubts), None)
             warnings.warn(
                 f"{faults.total()} of {len(found.quality)} windows are no clean ECG: {counts}; "
-                "embed_windows returns the flag of each",
+                "embed_windows returns the flag of each"
+                + (f"; expected mV, but {doubt}: convert it" if doubt else ""),
                 QualityWarning,
                 stacklevel=2,
             )
@@ -211,6 +215,7 @@ class Encoder:
         leads: str | Sequence[str] | None = None,
         *,
         fs: float | None = None,
+        units: str | None = None,
         window_s: float = PREPROCESSING.seconds,
         stride_s: float | None = None,
         pad: bool = False,
@@ -223,6 +228,7 @@ class Encoder:
             leads: Leads in order of preference, of which the first found is embedded; "all" for
                 every lead; lead I by default. For an encoder of several leads, all of them.
             fs: Sampling rate of CSV, TSV and NPY files, Hz.
+            units: Units of CSV, TSV and NPY files that name none: mV, uV or V; mV by default.
             window_s: Length of a window, seconds.
             stride_s: From one window's start to the next; `window_s` by default.
             pad: Whether a recording shorter than one window is padded.
@@ -231,7 +237,7 @@ class Encoder:
         Raises:
             RecordingError: The file is damaged, too short or lacks the leads.
         """
-        recording = open_recording(path, fs=fs)
+        recording = open_recording(path, fs=fs, units=units)
         return self._embed_opened(recording, leads, window_s, stride_s, pad, layers)
 
     def classify(self, embedding: ArrayLike) -> jax.Array:

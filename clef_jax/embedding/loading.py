@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from clef_jax import checkpoint
-from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.spec import PREPROCESSING, spec_conflict
 from clef_jax.embedding.encoder import Encoder
 from clef_jax.models import EncoderConfig, build_model
 
@@ -29,13 +29,10 @@ def _config_of(meta: dict, path: str) -> EncoderConfig:
 
 
 def _check_preprocessing(meta: dict, path: str) -> None:
-    found, expected = meta.get("preprocessing") or {}, PREPROCESSING.to_dict()
-    differing = sorted(k for k in expected | found if found.get(k) != expected.get(k))
-    if differing:
-        details = ", ".join(f"{k} {found.get(k)} instead of {expected.get(k)}" for k in differing)
+    if conflict := spec_conflict(meta.get("preprocessing")):
         raise checkpoint.CheckpointError(
             f"{path}: the encoder was trained on other preprocessing than this release does: "
-            f"{details}; use the release of clef_jax that wrote it, named in its meta record"
+            f"{conflict}; use the release of clef_jax that wrote it, named in its meta record"
         )
 
 

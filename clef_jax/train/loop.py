@@ -20,7 +20,7 @@ from clef_jax import checkpoint, flops, models, objectives, parallel
 from clef_jax.data.noise import NoiseBankError, load_noise_bank
 from clef_jax.data.pipeline import BatchPlans, PlanError
 from clef_jax.data.shards import ShardError, ShardSet
-from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.spec import PREPROCESSING, spec_conflict
 from clef_jax.train import embed, metrics, optim, plots
 from clef_jax.train.feed import device_batches
 from clef_jax.train.recorder import NonFiniteLoss, Recorder
@@ -109,7 +109,7 @@ def pretrain(config: ConfigDict, shards_folder: str, workdir: str) -> dict[str, 
     validate = _make_validation(config, model, objective, shards, noise, mesh)
 
     # -- State: this run's checkpoint, else an encoder to start from, else new --------------------
-    meta = _meta(config, shards.fingerprint, bank.fingerprint())
+    meta = _meta(config, shards, bank.fingerprint())
     checkpoints = checkpoint.Checkpoints(folder, keep=config.keep_checkpoints)
     initial = functools.partial(_initial_state, model, optimizer, config)
     if checkpoints.latest_step() is not None:
@@ -327,25 +327,24 @@ def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) 
         raise ConfigError(
             f"{path}: holds {found['model']['name']}, but config.model is {meta['model']['name']}"
         )
-    if found["preprocessing"] != meta["preprocessing"]:
+    if conflict := spec_conflict(found["preprocessing"]):
         raise ConfigError(
-            f"{path}: its weights expect the preprocessing {found['preprocessing']}, this package "
-            f"does {meta['preprocessing']}"
+            f"{path}: its weights expect other preprocessing than this release does: {conflict}"
         )
     meta["init"] = {"path": path, "provenance": found.get("provenance")}
     ema = None if state.ema is None else parallel.replicate(params, mesh)
     return state.replace(params=parallel.replicate(params, mesh), ema=ema)
 
 
-def _meta(config: ConfigDict, shards: str, noise: str) -> dict[str, Any]:
+def _meta(config: ConfigDict, shards: ShardSet, noise: str) -> dict[str, Any]:
     """Returns the record that goes with every checkpoint of the run, as JSON gives it back."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     meta = {
         "kind": "pretraining",
         "model": dataclasses.asdict(models.get_config(config.model)),
         "config": config.to_dict(),
-        "preprocessing": PREPROCESSING.to_dict(),
-        "shards": shards,
+        "preprocessing": shards.manifest["preprocessing"],
+        "shards": shards.fingerprint,
         "noise": noise,
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "progress": {"best_loss": None, "best_step": None, "evaluations_since_best": 0},

@@ -14,6 +14,7 @@ from clef_jax.data.readers import read_recording
 from clef_jax.data.shards import ShardError, ShardSet, quantise, shard_faults
 from clef_jax.data.signals import preprocess
 from clef_jax.data.tables import MetadataTable, RiskTable
+from tests.oracles.specs import SPEC_VERSION_1
 
 
 @pytest.fixture(scope="module")
@@ -158,8 +159,20 @@ def test_another_preprocessing_is_refused(copied):
     edit_manifest(copied, preprocessing=spec | {"version": 0, "band_hz": [0.5, 40.0]})
     with pytest.raises(ShardError) as error:
         ShardSet(copied)
-    for part in ("manifest.json", "version 0 instead of 1", "band_hz", "write them again"):
+    for part in ("manifest.json", "version 0 instead of 2", "band_hz", "write them again"):
         assert part in str(error.value)
+
+
+def test_version_1_of_the_preprocessing_opens_with_a_warning(copied, caplog):
+    edit_manifest(copied, preprocessing=SPEC_VERSION_1)
+    with caplog.at_level("WARNING", logger="absl"):
+        shards = ShardSet(copied)
+    (record,) = caplog.records
+    assert "manifest.json: preprocessed in version 1" in record.getMessage()
+    assert shards.manifest["preprocessing"] == SPEC_VERSION_1
+    edit_manifest(copied, preprocessing=SPEC_VERSION_1 | {"order": 4})
+    with pytest.raises(ShardError, match="differently: order 4 instead of 5; write"):
+        ShardSet(copied)
 
 
 def test_another_format_is_refused(copied):

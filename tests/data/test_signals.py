@@ -1,15 +1,19 @@
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from scipy import signal as dsp
 
 from clef_jax.data.readers import read_recording
 from clef_jax.data.signals import (
+    PREPROCESSING,
     bandpass,
     fill_gaps,
     lead_faults,
+    native_samples,
     preprocess,
     resample,
-    resampled_samples,
     zscore,
 )
 
@@ -128,12 +132,50 @@ def test_preprocess_refuses_a_short_recording():
 def test_the_shortest_recording_that_is_long_enough(fs):
     for samples in range(int(10 * fs) - 4, int(10 * fs) + 3):
         x = np.random.default_rng(0).normal(size=samples)
-        assert resampled_samples(samples, fs, 500) == resample(x, fs, 500).size
-        if resampled_samples(samples, fs, 500) >= 5000:
+        enough = resample(x, fs, 500).size >= 5000
+        assert enough == (samples >= native_samples(fs))
+        if enough:
             assert preprocess(x, fs).shape == (5000,)
         else:
             with pytest.raises(ValueError, match="is shorter than"):
                 preprocess(x, fs)
+            assert preprocess(x, fs, allow_short=True).size == resample(x, fs, 500).size
+
+
+def test_no_rate_moves_the_end_of_a_window_by_more_than_half_a_millisecond():
+    """The fraction that stands for a rate is near enough, whatever the rate of a recorder."""
+    rng = np.random.default_rng(0)
+    rates = [*rng.uniform(81, 2000, 3000), *(500 + rng.uniform(-0.1, 0.1, 1000)), 499.975, 249.89]
+    for fs in rates:
+        ratio = (Fraction(500) / Fraction(fs)).limit_denominator(PREPROCESSING.max_denominator)
+        assert abs(float(ratio) * fs / 500 - 1) * 10 <= 0.51e-3
+        n = native_samples(fs)
+        assert math.ceil(n * ratio) >= 5000 > math.ceil((n - 1) * ratio)
+
+
+@pytest.mark.parametrize(
+    ("fs", "message"),
+    [
+        (20, "too low a rate: 20 Hz cannot hold the band to 40 Hz; expected more than 80 Hz"),
+        (80, "too low a rate: 80 Hz"),
+        (0.5, "500 Hz if kHz were meant, 2000 Hz if ms between samples"),
+        (2, "2000 Hz if kHz were meant, 500 Hz if ms between samples"),
+        (0.004, "250 Hz if s between samples were meant"),
+        (1e6, "too high a rate: 1000000 Hz .*at most 500000 Hz .1000 Hz if mHz were meant"),
+        (0, "impossible rate: 0 Hz"),
+        (-250, "impossible rate: -250 Hz"),
+        (math.nan, "impossible rate: nan Hz"),
+        (math.inf, "impossible rate: inf Hz"),
+    ],
+)
+def test_rates_that_nobody_can_mean_are_refused(fs, message):
+    with pytest.raises(ValueError, match=message):
+        preprocess(np.zeros(5000), fs)
+
+
+@pytest.mark.parametrize("fs", [80.5, 125, 32_000])
+def test_rates_of_recorders_are_taken(fs):
+    assert preprocess(beats(fs)[0], fs).shape == (5000,)
 
 
 def faults_of(x, fs=500):

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from clef_jax.train.loop import pretrain
 from clef_jax.train.metrics import read_metrics
 from clef_jax.train.recorder import NonFiniteLoss
 from configs import demo
+from tests.oracles.specs import SPEC_VERSION_1
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 12
@@ -257,6 +259,21 @@ def test_a_run_starts_from_an_encoders_weights(finished, shards_folder, tmp_path
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     with pytest.raises(ValueError, match="holds clef_small, but config.model is clef_medium"):
         pretrain(config_of(init=str(finished), model="clef_medium"), shards_folder, tmp_path / "m")
+
+
+@pytest.mark.slow
+def test_shards_of_an_older_preprocessing_train_and_are_recorded(finished, shards_folder, tmp_path):
+    older = shutil.copytree(shards_folder, tmp_path / "shards")
+    manifest = json.loads((older / "manifest.json").read_text())
+    manifest["preprocessing"] = SPEC_VERSION_1
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    config = config_of(init=str(finished), ema_decay=None, steps=2)
+    summary = pretrain(config, older, tmp_path / "run")
+    assert checkpoint.load_params(tmp_path / "run")[1]["preprocessing"] == SPEC_VERSION_1
+    assert pretrain(config, older, tmp_path / "run")["step"] == summary["step"] == 2
+    # An encoder of either version starts a run on shards of the other.
+    config.init = str(tmp_path / "run")
+    pretrain(config, shards_folder, tmp_path / "again")
 
 
 @pytest.mark.parametrize(
