@@ -16,6 +16,7 @@ from clef_jax.data.leads import STANDARD_LEADS, canonical_lead
 from clef_jax.data.opened import OpenRecording
 from clef_jax.data.readers import RecordingError
 from clef_jax.data.signals import PREPROCESSING, PreprocessingSpec
+from clef_jax.data.spikes import remove_spikes
 
 DEFAULT_LEAD = "I"
 ALL_LEADS = "all"
@@ -68,8 +69,8 @@ class Windows:
         x: float32 [rows, samples, channels], z-scored: the encoder's input.
         lead: Lead of each row.
         start_s: float64 [rows], where each window begins in the recording.
-        quality: Of each row: "ok", "noise", "clipped", "saturated", "flat", "non-finite" or
-            "padded".
+        quality: Of each row: "ok", "noise", "clipped", "saturated", "spikes", "flat",
+            "non-finite" or "padded".
         fs: The recording's own rate, Hz.
         read_s: Seconds spent reading.
         preprocess_s: Seconds spent preprocessing.
@@ -159,6 +160,7 @@ def _window_input(
     """Returns one lead's float32 [samples] input and its flag; zeros where there is no signal."""
     x = np.zeros(spec.samples, np.float32)
     whole = native_mv.size >= _shortest_native(fs, spec)
+    (native_mv,), (spiky,) = remove_spikes(native_mv[None], fs)
     looked_at = native_mv[: round(spec.seconds * fs)]
     flag = quality.quality_flag(looked_at, fs)
     if not np.isfinite(looked_at).any():
@@ -168,9 +170,13 @@ def _window_input(
     else:
         filtered = signals.resample(signals.fill_gaps(native_mv), fs, spec.fs)
         filtered = signals.bandpass(filtered, spec.fs, band_hz=spec.band_hz, order=spec.order)
+    if fault := quality.filtered_fault(filtered):
+        return x, fault
     x[: filtered.size] = signals.zscore(filtered)
     if flag == quality.OK and quality.is_noise(filtered, spec.fs):
         flag = quality.NOISE
+    if flag == quality.OK and spiky:
+        flag = quality.SPIKES
     if flag == quality.OK and not whole:
         flag = quality.PADDED
     return x, flag
