@@ -131,9 +131,11 @@ def is_noise(x: np.ndarray, fs: float) -> bool:
         False where fewer than three complexes leave it unknown, as in windows of a second or two.
     """
     found = find_complexes(x, fs)
+    if np.isnan(found.repeatability):
+        return False
     needed = _MIN_REPEATABILITY + _REPEATABILITY_FOR_BACKGROUND * found.background
-    repeats = not found.repeatability < min(needed, _ENOUGH_REPEATABILITY)
-    return not repeats or found.background > _MAX_BACKGROUND
+    repeats = found.repeatability >= min(needed, _ENOUGH_REPEATABILITY)
+    return bool(not repeats or found.background > _MAX_BACKGROUND)
 
 
 def filtered_fault(x: np.ndarray, limits: QualityLimits = QUALITY) -> str | None:

@@ -171,7 +171,7 @@ def _window_input(
         filtered = signals.resample(signals.fill_gaps(native_mv), fs, spec.fs)
         filtered = signals.bandpass(filtered, spec.fs, band_hz=spec.band_hz, order=spec.order)
     if fault := quality.filtered_fault(filtered):
-        return x, fault
+        return x, flag if flag in quality.UNUSABLE else fault
     x[: filtered.size] = signals.zscore(filtered)
     if flag == quality.OK and quality.is_noise(filtered, spec.fs):
         flag = quality.NOISE
