@@ -48,6 +48,7 @@ class Summary:
     validation: int
     patients_from_records: int
     einthoven_violations: int
+    spiky_records: int
     risk_known: int
     matches: dict[str, int]
     records_read: int
@@ -77,6 +78,11 @@ class Summary:
             lines.append(
                 f"{self.einthoven_violations:,} records contradict III = II - I: their gains may "
                 "be wrong lead by lead (in LUDB they are: --adu_per_mv=1000)."
+            )
+        if self.spiky_records:
+            lines.append(
+                f"{self.spiky_records:,} records have spikes that no heart makes; those beyond "
+                "15 mV were bridged like missing samples."
             )
         if self.records_read:
             speed = self.records_read / max(self.seconds, 1e-9)
@@ -182,6 +188,7 @@ def write_shards(
                 "validation",
                 "patients_from_records",
                 "einthoven_violations",
+                "spiky_records",
                 "risk_known",
             )
         },

@@ -72,6 +72,7 @@ def merge_parts(
         "rejected": dict(Counter(reason.split(":")[0] for _, _, reason in rejected)),
         "patients_from_records": sum(f["patients_from_records"] for f in facts),
         "einthoven_violations": sum(f["einthoven_violations"] for f in facts),
+        "spiky_records": sum(f["spiky_records"] for f in facts),
         "risk_known": index.num_rows - index.column("risk").null_count,
         "files": [
             *({key: f[key] for key in ("file", "bytes", "sha256")} for f in facts),

@@ -83,7 +83,7 @@ def write_shard(task: ShardTask, advance: Callable[[], None]) -> None:
         IngestError: A record could not be read, but perhaps can be later; nothing is left behind.
     """
     rows, rejected = [], []
-    own_patients = violations = 0
+    own_patients = violations = spiky = 0
     with replacing(os.path.join(task.out, shards.shard_file(task.shard))) as temporary:
         writer = shards.ShardWriter(temporary)
         for row in task.rows.itertuples(index=False):
@@ -96,12 +96,14 @@ def write_shard(task: ShardTask, advance: Callable[[], None]) -> None:
                 rows.append(_index_row(task, row, prepared, first))
                 own_patients += not isinstance(row.patient, str) and not prepared.header.patient
                 violations += prepared.contradicts_einthoven
+                spiky += prepared.spiky
             advance()
         writer.close()
         facts = shards.manifest_entry(temporary, shards.shard_file(task.shard)) | {
             "plan": task.plan,
             "patients_from_records": own_patients,
             "einthoven_violations": violations,
+            "spiky_records": spiky,
         }
     write_rejections(_rejections_file(task.out, task.shard), rejected)
     part = pa.Table.from_pylist(rows, schema=_PART_SCHEMA)

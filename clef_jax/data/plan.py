@@ -11,8 +11,9 @@ import pandas as pd
 
 from clef_jax.data import shards
 from clef_jax.data.leads import STANDARD_LEADS
+from clef_jax.data.quality import QUALITY, QualityLimits
 from clef_jax.data.replacing import write_json
-from clef_jax.data.signals import PREPROCESSING, QUALITY, QualityLimits
+from clef_jax.data.signals import PREPROCESSING
 
 PLAN = "plan.json"
 

@@ -2,22 +2,17 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
 
 import numpy as np
 
 from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
+from clef_jax.data.quality import QUALITY, QualityLimits, filtered_fault, lead_faults
+from clef_jax.data.rates import rate_fault
 from clef_jax.data.readers import Header, files_of, read_header, read_signal
 from clef_jax.data.shards import quantise
-from clef_jax.data.signals import (
-    PREPROCESSING,
-    QUALITY,
-    QualityLimits,
-    lead_faults,
-    native_samples,
-    preprocess,
-    rate_fault,
-)
+from clef_jax.data.signals import native_samples, preprocess
+from clef_jax.data.spec import PREPROCESSING
+from clef_jax.data.spikes import remove_spikes
 
 # III - (II - I) against the largest of the three, as standard deviations. Rounding leaves up to
 # 0.006 in PTB-XL and the 2021 Challenge; LUDB's headers, whose gains differ by lead, 0.06 to 0.9.
@@ -38,6 +33,7 @@ class PreparedRecord:
         steps: int16 [leads, samples].
         scale_mv: float32 [leads], mV per step.
         contradicts_einthoven: Whether lead III is far from II - I.
+        spiky: Whether `remove_spikes` found any in these leads.
     """
 
     header: Header
@@ -45,6 +41,7 @@ class PreparedRecord:
     steps: np.ndarray
     scale_mv: np.ndarray
     contradicts_einthoven: bool
+    spiky: bool
 
 
 def _refuse_escape(header: Header, folder: str) -> None:
@@ -54,19 +51,12 @@ def _refuse_escape(header: Header, folder: str) -> None:
             raise Rejection(f"outside the records folder: {file} is a link to elsewhere; refused")
 
 
-def _usable_leads(
-    signal_mv: np.ndarray,
-    fs: float,
-    present: Sequence[str],
-    min_leads: int,
-    quality: QualityLimits,
-) -> list[str]:
-    faults = dict(zip(present, lead_faults(signal_mv, fs, quality), strict=True))
-    good = [lead for lead in present if faults[lead] is None]
+def _usable_leads(faults: dict[str, str | None], min_leads: int) -> list[str]:
+    good = [lead for lead, fault in faults.items() if fault is None]
     if sum(lead in STANDARD_LEADS for lead in good) >= min_leads:
         return good
     bad = "; ".join(f"{lead} {fault}" for lead, fault in faults.items() if fault)
-    missing = ", ".join(lead for lead in STANDARD_LEADS if lead not in present)
+    missing = ", ".join(lead for lead in STANDARD_LEADS if lead not in faults)
     if not bad:
         raise Rejection(f"missing leads: {missing}")
     raise Rejection(f"bad leads: {bad}" + (f"; missing: {missing}" if missing else ""))
@@ -115,7 +105,21 @@ def prepare_record(
     if not present:
         raise Rejection(f"missing leads: none of the 12, only {', '.join(header.leads)}")
     signal_mv = read_signal(header, leads=present, stop=needed, adu_per_mv=adu_per_mv).signal_mv
-    good = _usable_leads(signal_mv, header.fs, present, min_leads, quality)
-    x = preprocess(signal_mv[[present.index(lead) for lead in good]], header.fs)
+    signal_mv, spiky = remove_spikes(signal_mv, header.fs, quality)
+    faults = dict(zip(present, lead_faults(signal_mv, header.fs, quality), strict=True))
+    sound = _usable_leads(faults, min_leads)
+    x = preprocess(signal_mv[[present.index(lead) for lead in sound]], header.fs)
+    for lead, filtered in zip(sound, x, strict=True):
+        fault = filtered_fault(filtered, quality)
+        faults[lead] = fault and f"{fault} after filtering"
+    good = _usable_leads(faults, min_leads)
+    x = x[[sound.index(lead) for lead in good]]
     steps, scale_mv = quantise(x)
-    return PreparedRecord(header, tuple(good), steps, scale_mv, _contradicts_einthoven(x, good))
+    return PreparedRecord(
+        header=header,
+        leads=tuple(good),
+        steps=steps,
+        scale_mv=scale_mv,
+        contradicts_einthoven=_contradicts_einthoven(x, good),
+        spiky=any(spiky[present.index(lead)] for lead in good),
+    )

@@ -3,7 +3,6 @@
 The last axis of every array is time; amplitudes are millivolts.
 """
 
-import dataclasses
 import functools
 import math
 from fractions import Fraction
@@ -14,39 +13,6 @@ from scipy import signal as dsp
 
 from clef_jax.data.rates import rate_fault, rate_remedy
 from clef_jax.data.spec import PREPROCESSING, PreprocessingSpec
-
-
-@dataclasses.dataclass(frozen=True)
-class QualityLimits:
-    """When a lead counts as unusable. Amplitudes in mV, times in seconds, shares in [0, 1].
-
-    Attributes:
-        nonfinite_share: Missing samples. Up to here (half a second of ten, no more than one beat)
-            a straight line through the gap keeps the rest usable.
-        flat_range_mv: Peak-to-peak below this is no ECG: four steps of the coarsest recorders in
-            use (5 µV), well under the 0.1 mV of the smallest QRS.
-        flat_run_s: A constant stretch this long is a lost electrode: between beats muscle noise and
-            baseline move every recorder's last bit several times in half a second.
-        flat_share: Share of samples in such stretches.
-        clip_run_s: A plateau at the largest or smallest value this long is a limiter, not a
-            peak: a QRS stays within one step of its top for a few milliseconds.
-        clip_share: Share of samples on such plateaus: one clipped beat in ten seconds is tolerated.
-        saturation_mv: Distance from the lead's median that no heart reaches (the largest QRS are
-            about 5 mV); an amplifier at its rail does.
-        saturation_share: Share of samples beyond it.
-    """
-
-    nonfinite_share: float = 0.05
-    flat_range_mv: float = 0.02
-    flat_run_s: float = 0.5
-    flat_share: float = 0.25
-    clip_run_s: float = 0.02
-    clip_share: float = 0.02
-    saturation_mv: float = 15.0
-    saturation_share: float = 0.01
-
-
-QUALITY = QualityLimits()
 
 
 def fill_gaps(x: ArrayLike) -> np.ndarray:
@@ -202,54 +168,3 @@ def preprocess(
         )
     x = resample(fill_gaps(x), fs, spec.fs)[..., : spec.samples]
     return bandpass(x, spec.fs, band_hz=spec.band_hz, order=spec.order)
-
-
-def _samples_in_runs(hit: np.ndarray, shortest: int) -> int:
-    """Counts the True samples of `hit` that lie in runs of at least `shortest`."""
-    if np.count_nonzero(hit) < shortest:
-        return 0
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], hit, [False])).astype(np.int8)))
-    lengths = edges[1::2] - edges[::2]
-    return int(lengths[lengths >= shortest].sum())
-
-
-def _lead_fault(x: np.ndarray, fs: float, limits: QualityLimits) -> str | None:
-    finite = np.isfinite(x)
-    missing = 1.0 - finite.mean()
-    if missing > limits.nonfinite_share:
-        return f"non-finite in {missing:.0%} of samples"
-    if missing:
-        x = x[finite]
-    low, high = x.min(), x.max()
-    if high - low < limits.flat_range_mv:
-        return f"flat: {1000 * (high - low):.0f} µV peak to peak"
-    # A run of k equal samples shows as k - 1 zero differences.
-    still = _samples_in_runs(np.diff(x) == 0, max(1, round(limits.flat_run_s * fs) - 1)) / x.size
-    if still > limits.flat_share:
-        return f"flat in {still:.0%} of samples"
-    if high - low > limits.saturation_mv:
-        beyond = np.mean(np.abs(x - np.median(x)) > limits.saturation_mv)
-        if beyond > limits.saturation_share:
-            return f"saturated: beyond {limits.saturation_mv:g} mV in {beyond:.0%} of samples"
-    plateau = max(3, round(limits.clip_run_s * fs))
-    clipped = (_samples_in_runs(x == low, plateau) + _samples_in_runs(x == high, plateau)) / x.size
-    if clipped > limits.clip_share:
-        return f"clipped in {clipped:.0%} of samples"
-    return None
-
-
-def lead_faults(
-    signal_mv: ArrayLike, fs: float, limits: QualityLimits = QUALITY
-) -> list[str | None]:
-    """Judges each lead of a recording before filtering.
-
-    Args:
-        signal_mv: [leads, time], mV; NaN marks missing samples.
-        fs: Sampling rate, Hz.
-        limits: The thresholds.
-
-    Returns:
-        For each lead None or why it is unusable, beginning with "non-finite", "flat", "saturated"
-        or "clipped".
-    """
-    return [_lead_fault(x, fs, limits) for x in np.asarray(signal_mv, np.float64)]

@@ -189,6 +189,12 @@ def plan_tasks(sources: Sequence[Source]) -> Iterator[Task]:
             yield Task(batch)
 
 
+def _stored_flag(x: np.ndarray) -> str:
+    if not x.any():
+        return quality.FLAT
+    return quality.NOISE if quality.is_noise(x, PREPROCESSING.fs) else quality.OK
+
+
 def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
     shards = _open_shards(task.sources[0].file)
     if settings.spec != PREPROCESSING or settings.channels > 1:
@@ -211,12 +217,11 @@ def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
     x = signals.zscore(steps)
     for source, rows in itertools.groupby(range(len(wanted)), lambda row: wanted[row][0]):
         rows = list(rows)
-        noisy = [quality.is_noise(x[row], PREPROCESSING.fs) for row in rows]
         windows = Windows(
             x=x[rows, :, None].astype(np.float32),
             lead=[NOISE_LEADS[shards.lead_ids[source.position, wanted[row][1]]] for row in rows],
             start_s=np.zeros(len(rows)),
-            quality=[quality.NOISE if noise else quality.OK for noise in noisy],
+            quality=[_stored_flag(x[row]) for row in rows],
             fs=PREPROCESSING.fs,
         )
         results.append(Block(source, windows, 1.0))

@@ -18,6 +18,9 @@ class PreprocessingSpec:
         max_denominator: The rate is changed by up/down, the fraction nearest to `fs` / native rate
             whose denominator is no larger.
         window: How many samples, at the native rate, make a window. No other sample counts.
+        spike_mv: Samples further than this from the window's median count as missing, with their
+            flanks (`data.spikes`),
+        spike_share: where they are no more than this share of the window.
         gaps: How missing samples are filled: by straight lines, at the ends by the nearest sample.
         resampling: How the rate is changed: `scipy.signal.resample_poly`.
         kaiser_beta: Shape of the Kaiser window that its low-pass filter is designed with.
@@ -34,6 +37,8 @@ class PreprocessingSpec:
     samples: int = 5000
     max_denominator: int = 10_000
     window: str = "(samples - 1) * down // up + 1"
+    spike_mv: float = 15.0
+    spike_share: float = 0.01
     gaps: str = "linear"
     resampling: str = "polyphase"
     kaiser_beta: float = 5.0

@@ -16,6 +16,7 @@ from clef_jax.data.leads import STANDARD_LEADS, find_lead, is_unnamed
 from clef_jax.data.opened import OpenRecording
 from clef_jax.data.readers import RecordingError
 from clef_jax.data.signals import PREPROCESSING, PreprocessingSpec
+from clef_jax.data.spikes import remove_spikes
 
 DEFAULT_LEAD = "I"
 ALL_LEADS = "all"
@@ -66,8 +67,8 @@ class Windows:
         x: float32 [rows, samples, channels], z-scored: the encoder's input.
         lead: Lead of each row.
         start_s: float64 [rows], where each window begins in the recording.
-        quality: Of each row: "ok", "noise", "clipped", "saturated", "flat", "non-finite" or
-            "padded".
+        quality: Of each row: "ok", "noise", "clipped", "saturated", "spikes", "flat",
+            "non-finite" or "padded".
         fs: The recording's own rate, Hz.
         read_s: Seconds spent reading.
         preprocess_s: Seconds spent preprocessing.
@@ -180,13 +181,18 @@ def _window_input(
 ) -> tuple[np.ndarray, str]:
     """Returns one lead's float32 [samples] input and its flag; zeros where there is no signal."""
     x = np.zeros(spec.samples, np.float32)
+    (native_mv,), (spiky,) = remove_spikes(native_mv[None], fs)
     flag = quality.quality_flag(native_mv, fs)
     if not np.isfinite(native_mv).any():
         return x, flag
     filtered = signals.preprocess(native_mv, fs, spec, allow_short=True)
+    if fault := quality.filtered_fault(filtered):
+        return x, flag if flag in quality.UNUSABLE else fault
     x[: filtered.size] = signals.zscore(filtered)
     if flag == quality.OK and quality.is_noise(filtered, spec.fs):
         flag = quality.NOISE
+    if flag == quality.OK and spiky:
+        flag = quality.SPIKES
     if flag == quality.OK and filtered.size < spec.samples:
         flag = quality.PADDED
     return x, flag

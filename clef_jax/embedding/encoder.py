@@ -46,8 +46,8 @@ class Embeddings:
         embedding: float32 [rows, D]; NaN where the window held no usable signal.
         lead: Lead of each row.
         start_s: float64 [rows], where each window begins, seconds.
-        quality: "ok", "noise", "clipped", "saturated", "padded" or, with NaN embeddings, "flat" or
-            "non-finite".
+        quality: "ok", "noise", "clipped", "saturated", "spikes", "padded" or, with NaN embeddings,
+            "flat" or "non-finite".
         fs: The recording's own rate, Hz.
         layers: Stage name -> float32 [rows, T_s, width] of the layers asked for.
     """

@@ -5,12 +5,10 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from clef_jax.data.readers import read_recording
 from clef_jax.data.signals import (
     PREPROCESSING,
     bandpass,
     fill_gaps,
-    lead_faults,
     native_samples,
     preprocess,
     resample,
@@ -176,54 +174,3 @@ def test_rates_that_nobody_can_mean_are_refused(fs, message):
 @pytest.mark.parametrize("fs", [80.5, 125, 32_000])
 def test_rates_of_recorders_are_taken(fs):
     assert preprocess(beats(fs)[0], fs).shape == (5000,)
-
-
-def faults_of(x, fs=500):
-    (fault,) = lead_faults(np.atleast_2d(x), fs)
-    return fault
-
-
-@pytest.mark.parametrize("fs", [100, 500, 1000])
-@pytest.mark.parametrize("step_mv", [1e-3, 5e-3])
-def test_a_sound_lead_has_no_fault(fs, step_mv):
-    x = np.round(beats(fs) / step_mv) * step_mv
-    assert faults_of(x, fs) is None
-    assert faults_of(0.15 * x - 4, fs) is None
-
-
-def test_faults_are_named():
-    x = beats(500)[0]
-    missing, off, still, rail, clipped = (x.copy() for _ in range(5))
-    missing[1000:1400] = np.nan
-    off[:] = 0.003
-    still[:2000] = x[0]
-    rail[:200] = 32.767
-    clipped[clipped > 0.3] = 0.3
-    assert faults_of(missing) == "non-finite in 8% of samples"
-    assert faults_of(np.full(5000, np.nan)) == "non-finite in 100% of samples"
-    assert faults_of(off) == "flat: 0 µV peak to peak"
-    assert faults_of(still) == "flat in 40% of samples"
-    assert faults_of(rail) == "saturated: beyond 15 mV in 4% of samples"
-    assert faults_of(clipped).startswith("clipped in ")
-
-
-def test_short_blemishes_are_no_faults():
-    x = beats(500)[0]
-    x[100:300] = np.nan
-    x[2000:2300] = x[2000]
-    x[4000:4020] = 30
-    assert faults_of(x) is None
-
-
-def test_faults_in_real_recordings(real_data):
-    def bad(path):
-        recording = read_recording(real_data / path)
-        faults = lead_faults(recording.signal_mv[:, : int(10 * recording.fs)], recording.fs)
-        return {n: f for n, f in zip(recording.leads, faults, strict=True) if f}
-
-    flat = dict.fromkeys(("V2", "V4", "V6"), "flat: 0 µV peak to peak")
-    assert bad("challenge-2021/ningbo/JS20004") == flat
-    assert bad("challenge-2021/ningbo/JS20008") == flat
-    assert bad("ptbdb/patient001/s0010_re") == {}
-    for path in sorted((real_data / "ptb-xl/records500/00000").glob("*.hea"))[:40]:
-        assert bad(path) == {}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from clef_jax.data import signals
+from clef_jax.data import quality, signals
 from clef_jax.data.cohort import draw_risk_factors
 from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.simulate import draw_heart, simulate_ecg
@@ -149,7 +149,7 @@ def population():
         patient = {"age": age[i], "male": male[i]} | {k: v[i] for k, v in factors.items()}
         own = np.random.default_rng([5, i])
         ecg = simulate_ecg(draw_heart(patient, own), own)
-        assert signals.lead_faults(ecg, 500) == [None] * 12
+        assert quality.lead_faults(ecg, 500) == [None] * 12
         clean = signals.preprocess(ecg[[0, 6, 10]], 500)
         assert np.isfinite(clean).all()
         peaks = _r_peaks(clean)
