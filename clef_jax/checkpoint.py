@@ -2,11 +2,15 @@
 
 The only module that knows Orbax. A checkpoint is a folder of items: `params`, `meta` (JSON), and
 in a run's checkpoints `rest` (optimiser state, step) and, where the run keeps a moving average,
-`ema`. Orbax writes under a temporary name and renames, so a killed process leaves whole ones only.
+`ema`. Checksums of their files lie beside them and are compared before anything is used. A folder
+is written under a temporary name and renamed, so a killed process leaves whole ones only.
 """
 
+import hashlib
 import math
+import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,26 +20,49 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from clef_jax import parallel
+from clef_jax import checksums, parallel
+from clef_jax.checkpoint_folder import (
+    ARRAYS,
+    FORMAT_VERSION,
+    CheckpointError,
+    read_meta,
+    reading,
+    require_whole,
+    set_damaged_aside,
+    steps_in,
+    validation_loss,
+)
 from clef_jax.train.state import TrainState
 
+__all__ = [
+    "FORMAT_VERSION",
+    "CheckpointError",
+    "Checkpoints",
+    "load_params",
+    "params_sha256",
+    "save_encoder",
+]
+
 CHECKPOINTS = "checkpoints"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is absent, damaged or of another kind; the message says what to do."""
+CLASSIFIER = "classifier.npz"
 
 
 class Checkpoints:
     """The checkpoints of one run: saved in the background, the last few and the best kept.
 
+    Damaged ones are set aside when the folder is opened, so that the newest is whole.
+
     Args:
         workdir: The run's folder; checkpoints go to `checkpoints/` in it.
         keep: How many of the latest to keep, besides the one of lowest validation loss.
+
+    Raises:
+        CheckpointError: There are checkpoints, and all of them are damaged.
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, keep: int = 3):
         self.folder = pathlib.Path(workdir).resolve() / CHECKPOINTS
+        set_damaged_aside(self.folder)
         policies = ocp.checkpoint_managers
         best = policies.BestN(
             get_metric_fn=_validation_loss,
@@ -49,6 +76,7 @@ class Checkpoints:
                 best_mode="min",
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
                 cleanup_tmp_directories=True,
+                temporary_path_class=_StepWithChecksums,
             ),
         )
 
@@ -88,7 +116,8 @@ class Checkpoints:
             mesh: The run's mesh.
 
         Raises:
-            CheckpointError: It holds a model of another size, or lacks or has an average.
+            CheckpointError: It holds a model of another size, lacks or has an average, or cannot be
+                read.
         """
         step = self.latest_step()
         path = self.folder / str(step)
@@ -115,7 +144,8 @@ class Checkpoints:
         }
         if like.ema is not None:
             items["ema"] = target(like.ema)
-        found = self._manager.restore(step, args=ocp.args.Composite(**items))
+        with reading(path):
+            found = self._manager.restore(step, args=ocp.args.Composite(**items))
         return TrainState(
             step=found["rest"]["step"],
             params=found["params"],
@@ -125,10 +155,7 @@ class Checkpoints:
 
     def meta(self) -> dict[str, Any]:
         """Returns the newest checkpoint's meta record."""
-        step = self.latest_step()
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
-            "meta"
-        ]
+        return read_meta(self.folder / str(self.latest_step()))
 
     def reached_preemption(self, step: int) -> bool:
         """Returns whether the cluster is about to stop the hosts; all hosts agree on the step."""
@@ -143,13 +170,20 @@ class Checkpoints:
         self._manager.close()
 
 
-def save_encoder(folder: str | pathlib.Path, params: Any, meta: Mapping[str, Any]) -> None:
-    """Writes an encoder checkpoint folder.
+def save_encoder(
+    folder: str | pathlib.Path,
+    params: Any,
+    meta: Mapping[str, Any],
+    *,
+    classifier: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Writes an encoder checkpoint folder, which appears once it is whole.
 
     Args:
         folder: Must not exist yet.
         params: Nested dict of float32 arrays.
-        meta: JSON record: `model`, `preprocessing`, `provenance`, ….
+        meta: JSON record: `format_version`, `model`, `preprocessing`, `provenance`, ….
+        classifier: `kernel` and `bias` of a classifier to keep with it.
 
     Raises:
         CheckpointError: The folder exists.
@@ -157,13 +191,19 @@ def save_encoder(folder: str | pathlib.Path, params: Any, meta: Mapping[str, Any
     path = pathlib.Path(folder).resolve()
     if path.exists():
         raise CheckpointError(f"{path}: exists already; choose another folder or remove it")
-    with _checkpointer() as checkpointer:
-        checkpointer.save(
-            path,
-            ocp.args.Composite(
-                params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(dict(meta))
-            ),
-        )
+    unfinished = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    items = ocp.args.Composite(
+        params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(dict(meta))
+    )
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(unfinished, items)
+        if classifier is not None:
+            np.savez(unfinished / CLASSIFIER, **classifier)
+        checksums.write_sums(unfinished, unfinished.rglob("*"))
+        os.rename(unfinished, path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def load_params(folder: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -175,19 +215,44 @@ def load_params(folder: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, A
             preferred to its last weights.
 
     Raises:
-        CheckpointError: There is no checkpoint there.
+        CheckpointError: There is no checkpoint there, it is damaged, or a later release wrote it.
+            No other step is taken in the place of a damaged one, as it would embed differently.
     """
     path = _checkpoint_in(pathlib.Path(folder).resolve())
     item = "ema" if (path / "ema").is_dir() else "params"
-    shapes = _stored_shapes(path / item)
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-    items = {
-        item: ocp.args.PyTreeRestore(shapes, restore_args=as_numpy),
-        "meta": ocp.args.JsonRestore(),
-    }
-    with _checkpointer() as checkpointer:
-        found = checkpointer.restore(path, ocp.args.Composite(**items))
-    return found[item], found["meta"]
+    require_whole(path, skip=ARRAYS - {item})
+    meta = read_meta(path)
+    with reading(path), _checkpointer() as checkpointer:
+        shapes = _stored_shapes(path / item)
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        items = {item: ocp.args.PyTreeRestore(shapes, restore_args=as_numpy)}
+        return checkpointer.restore(path, ocp.args.Composite(**items))[item], meta
+
+
+def params_sha256(params: Any) -> str:
+    """Returns a hash of names, types, shapes and values, the same however they are stored."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.ascontiguousarray(leaf)
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        found.update(f"{name} {array.dtype.str} {np.shape(leaf)}\n".encode())
+        found.update(array)
+    return found.hexdigest()
+
+
+class _StepWithChecksums(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A step's temporary folder, to which checksums are added just before it is renamed.
+
+    That is in the background, once every process has written, on the one that renames.
+    """
+
+    def finalize(self):
+        # Items pass here as well, and are covered by their step.
+        if self.get_final().name.isdigit():
+            folder = pathlib.Path(self.get())
+            # Orbax still changes its own notes beside the items; nothing is computed from them.
+            checksums.write_sums(folder, folder.glob("*/**/*"))
+        return super().finalize()
 
 
 def _validation_loss(metrics: Mapping[str, float]) -> float:
@@ -202,14 +267,13 @@ def _checkpoint_in(folder: pathlib.Path) -> pathlib.Path:
     if (folder / "params").is_dir() and (folder / "meta").is_dir():
         return folder
     runs = folder / CHECKPOINTS if (folder / CHECKPOINTS).is_dir() else folder
-    if not any(step.name.isdigit() for step in runs.glob("*")):
+    steps = steps_in(runs)
+    if not steps:
         raise CheckpointError(
             f"{folder}: no checkpoint here; expected an encoder folder (params/ and meta/) as "
             "`clef-jax convert` writes it, or the workdir of a pretraining run"
         )
-    options = ocp.CheckpointManagerOptions(best_fn=_validation_loss, read_only=True)
-    with ocp.CheckpointManager(runs, options=options) as manager:
-        losses = {step: _validation_loss(manager.metrics(step)) for step in manager.all_steps()}
+    losses = {step: validation_loss(runs / str(step)) for step in steps}
     # The newest of equals: without any validation all are infinite.
     return runs / str(min(losses, key=lambda step: (losses[step], -step)))
 

@@ -1,14 +1,18 @@
 """Checkpoints: what is kept, what is restored, and what is refused."""
 
+import subprocess
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+import clef_jax
 from clef_jax import checkpoint, parallel
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
+from tests.damage import flip_bit
 
 OPTIMIZER = optim.make_optimizer(optax.constant_schedule(1e-3))
 
@@ -102,3 +106,164 @@ def test_an_encoder_folder_round_trips_and_is_not_overwritten(tmp_path):
 def test_a_folder_without_checkpoint_is_named(tmp_path):
     with pytest.raises(checkpoint.CheckpointError, match=f"{tmp_path}: no checkpoint here"):
         checkpoint.load_params(tmp_path)
+
+
+def disturbed(path, items, rng):
+    """Flips thirty random bits of the weights' data, then one of each of `items`' other files."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.stat().st_size]
+    files = [file for file in files if file.relative_to(path).parts[0] in items]
+    data = [file for file in files if file.parent.name == "d"]
+    for file in [*rng.choice(data, 30), *files]:
+        whole = flip_bit(file, rng)
+        yield file
+        file.write_bytes(whole)
+
+
+def big_state(step):
+    # Random, so that it does not compress: most flipped bits hit values.
+    rng = np.random.default_rng(step)
+    params = {"stem": {"kernel": jnp.asarray(rng.normal(size=(40, 50)), jnp.float32)}}
+    return create_state(params, OPTIMIZER, with_ema=True).replace(step=jnp.int32(step))
+
+
+def test_any_flipped_bit_of_an_encoder_folder_is_found(tmp_path):
+    params = jax.tree.map(np.asarray, big_state(1).params)
+    classifier = {"kernel": np.ones((3, 2)), "bias": np.zeros(2)}
+    checkpoint.save_encoder(tmp_path / "e", params, {"model": {}}, classifier=classifier)
+    items = [file.name for file in (tmp_path / "e").iterdir()]
+    for file in disturbed(tmp_path / "e", items, np.random.default_rng(0)):
+        with pytest.raises(checkpoint.CheckpointError) as error:
+            checkpoint.load_params(tmp_path / "e")
+        named = file.name if file.name == "SHA256SUMS" else str(file)
+        assert named in str(error.value) and "convert it again" in str(error.value)
+    found, _ = checkpoint.load_params(tmp_path / "e")
+    jax.tree.map(np.testing.assert_array_equal, found, params)
+    (tmp_path / "e" / "classifier.npz").unlink()
+    with pytest.raises(checkpoint.CheckpointError, match=r"classifier\.npz: listed .* missing"):
+        checkpoint.load_params(tmp_path / "e")
+
+
+def test_sha256sum_reads_the_checksums(tmp_path):
+    checkpoint.save_encoder(tmp_path / "e", {"bias": np.arange(3.0)}, {})
+    saved(tmp_path / "run", {1: None}).close()
+    for folder in (tmp_path / "e", tmp_path / "run" / "checkpoints" / "1"):
+        check = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True)
+        assert check.returncode == 0 and check.stdout.count(b": OK") > 5
+
+
+def test_a_flipped_bit_of_a_runs_checkpoint_is_found_or_changes_nothing(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        checkpoints.save(big_state(step), {"step": step}, 4.0 - step)
+    checkpoints.close()
+    folder = tmp_path / "checkpoints" / "3"
+    expected = big_state(3).ema["stem"]["kernel"]
+    items = {file.name for file in folder.iterdir()} - {"params", "rest"}
+    for file in disturbed(folder, items, np.random.default_rng(0)):
+        item = file.relative_to(folder).parts[0]
+        try:
+            params, _ = checkpoint.load_params(tmp_path)
+        except checkpoint.CheckpointError as error:
+            assert "/3: damaged" in str(error) and "of the run: 1, 2" in str(error)
+        else:
+            assert item not in ("ema", "meta", "metrics")
+            np.testing.assert_array_equal(params["stem"]["kernel"], expected)
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    items = ("ema/**/d/*", "rest/**/d/*", "meta/metadata")
+    for trial, pattern in enumerate(items):
+        workdir = tmp_path / str(trial)
+        saved(workdir, {1: 5.0, 2: 3.0, 3: None}, with_ema=True).close()
+        latest = workdir / "checkpoints" / "3"
+        file = rng.choice(sorted(latest.glob(pattern)))
+        flip_bit(file, rng)
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="absl"):
+            checkpoints = checkpoint.Checkpoints(workdir, keep=2)
+        (record,) = caplog.records
+        assert str(file) in record.getMessage() and f"{latest}.damaged" in record.getMessage()
+        assert checkpoints.latest_step() == 2 and checkpoints.meta() == {"step": 2}
+        found = checkpoints.restore(state_at(0, with_ema=True), parallel.data_mesh())
+        jax.tree.map(np.testing.assert_array_equal, found, state_at(2, with_ema=True))
+        # The step can be saved again, and the run goes on beyond it.
+        for step in (3, 4):
+            checkpoints.save(state_at(step, with_ema=True), {"step": step}, None)
+        checkpoints.close()
+        assert steps_in(workdir) == [2, 3, 4]
+        assert (workdir / "checkpoints" / "3.damaged" / "meta").is_dir()
+        assert checkpoint.load_params(workdir)[1] == {"step": 2}
+
+
+def test_of_an_older_checkpoint_the_loss_it_is_kept_by_is_compared(tmp_path):
+    saved(tmp_path, {1: 5.0, 2: 3.0, 3: None}).close()
+    folder = tmp_path / "checkpoints"
+    assert steps_in(tmp_path) == [2, 3]
+    (folder / "2" / "metrics" / "metrics").write_text('{"validation_loss": 9.0}')
+    with pytest.raises(checkpoint.CheckpointError, match=r"2/metrics/metrics: its content differs"):
+        checkpoint.load_params(tmp_path)
+    checkpoints = checkpoint.Checkpoints(tmp_path, keep=2)
+    assert checkpoints.latest_step() == 3
+    checkpoints.close()
+    assert steps_in(tmp_path) == [3] and (folder / "2.damaged").is_dir()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_left_as_it_is(tmp_path):
+    saved(tmp_path, {1: 5.0, 2: 3.0, 3: None}).close()
+    for step in (2, 3):
+        (tmp_path / "checkpoints" / str(step) / "meta" / "metadata").write_text("{")
+    with pytest.raises(checkpoint.CheckpointError) as error:
+        checkpoint.Checkpoints(tmp_path)
+    for part in ("every checkpoint is damaged", "2/meta/metadata", "3/meta/metadata", "workdir"):
+        assert part in str(error.value)
+    assert steps_in(tmp_path) == [2, 3]
+
+
+def test_checksums_that_are_lost_are_missed(tmp_path):
+    meta = {"format_version": checkpoint.FORMAT_VERSION}
+    checkpoint.save_encoder(tmp_path / "e", {"bias": np.arange(3.0)}, meta)
+    (tmp_path / "e" / "SHA256SUMS").unlink()
+    with pytest.raises(checkpoint.CheckpointError, match="SHA256SUMS: missing"):
+        checkpoint.load_params(tmp_path / "e")
+
+
+def test_a_checkpoint_of_a_later_format_is_refused_by_name_and_not_set_aside(tmp_path):
+    meta = {"format_version": 99, "versions": {"clef_jax": "9.0"}}
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints.save(state_at(1), meta, None)
+    checkpoints.close()
+    expected = rf"has format 99, written by clef_jax 9\.0; this is {clef_jax.__version__}"
+    with pytest.raises(checkpoint.CheckpointError, match=expected):
+        checkpoint.load_params(tmp_path)
+    (tmp_path / "checkpoints" / "1" / "SHA256SUMS").unlink()
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    with pytest.raises(checkpoint.CheckpointError, match=expected):
+        checkpoints.meta()
+    checkpoints.close()
+
+
+def test_loading_and_resuming_warn_of_nothing(tmp_path, caplog):
+    saved(tmp_path, {1: 5.0, 2: None}, with_ema=True).close()
+    params = jax.tree.map(jnp.asarray, state_at(7).params)
+    checkpoint.save_encoder(tmp_path / "e", params, {})
+    with caplog.at_level("WARNING"):
+        checkpoint.load_params(tmp_path)
+        checkpoint.load_params(tmp_path / "e")
+        checkpoints = checkpoint.Checkpoints(tmp_path)
+        checkpoints.meta()
+        checkpoints.restore(state_at(0, with_ema=True), parallel.data_mesh())
+        checkpoints.close()
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_equal_weights_have_one_hash_and_others_another(tmp_path):
+    params = big_state(1).params
+    checkpoint.save_encoder(tmp_path / "e", params, {})
+    found, _ = checkpoint.load_params(tmp_path / "e")
+    hash_ = checkpoint.params_sha256(params)
+    assert checkpoint.params_sha256(found) == hash_
+    kernel = found["stem"]["kernel"]
+    others = [kernel.T, kernel.astype(np.float64), np.nextafter(kernel, 9, dtype=np.float32)]
+    found = [{"stem": {"kernel": other}} for other in others] + [{"stem": {"kernel_": kernel}}]
+    assert len({checkpoint.params_sha256(params) for params in found} | {hash_}) == 5

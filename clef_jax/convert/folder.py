@@ -1,31 +1,15 @@
 """Conversions from file to encoder folder and back, as the commands do them."""
 
 import os
-import shutil
 from collections.abc import Mapping
 
 import jax
-import numpy as np
 
 from clef_jax import checkpoint
 from clef_jax.convert.state_dict import ConversionError, Report
 from clef_jax.convert.torch_checkpoint import read_torch_checkpoint, write_torch_checkpoint
 from clef_jax.embedding import encoder_meta, load_encoder
 from clef_jax.models import EncoderConfig
-
-CLASSIFIER = "classifier.npz"
-
-
-def _save(folder: str, params: Mapping, meta: dict, classifier: dict | None) -> None:
-    """Writes an encoder folder with its classifier; the folder appears once it is whole."""
-    unfinished = f"{folder}.tmp-{os.getpid()}"
-    try:
-        checkpoint.save_encoder(unfinished, params, meta)
-        if classifier is not None:
-            np.savez(os.path.join(unfinished, CLASSIFIER), **classifier)
-        os.rename(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def convert_to_folder(
@@ -57,7 +41,7 @@ def convert_to_folder(
         "warnings": report.warnings,
     }
     meta = encoder_meta(config, params, provenance)
-    _save(folder, params, meta, report.classifier)
+    checkpoint.save_encoder(folder, params, meta, classifier=report.classifier)
     return config, report, meta
 
 

@@ -80,7 +80,7 @@ def merge_parts(
             shards.manifest_entry(rejected_path, shards.REJECTED),
         ],
     }
-    write_json(os.path.join(out, shards.MANIFEST), manifest)
+    write_json(os.path.join(out, shards.MANIFEST), shards.signed(manifest))
     return manifest
 
 

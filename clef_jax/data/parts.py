@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clef_jax.data import shards
+from clef_jax.data.index import INDEX_SCHEMA
 from clef_jax.data.plan import IngestError, IngestOptions
 from clef_jax.data.prepare import PreparedRecord, Rejection, prepare_record
 from clef_jax.data.readers import RecordingError, RecordingUnavailable
@@ -26,7 +27,7 @@ from clef_jax.data.replacing import replacing
 PARTS = "parts"
 
 _PART_FACTS = b"clef_jax"
-_PART_SCHEMA = shards.INDEX_SCHEMA.append(pa.field("content", pa.binary(16)))
+_PART_SCHEMA = INDEX_SCHEMA.append(pa.field("content", pa.binary(16)))
 _REJECTED_HEADER = ("record", "file", "reason")
 
 

@@ -6,27 +6,26 @@ A finished folder holds
   little-endian int16; the leads of a record follow one another in the order of `NOISE_LEADS`;
 * ``index.parquet``: one row per record;
 * ``rejected.csv``: record, file, reason of each recording left out;
-* ``manifest.json``, written last: format and preprocessing versions, counts, and size and checksum
-  of each file above.
+* ``manifest.json``, written last: format and preprocessing versions, counts, size and checksum of
+  each file above, and its own checksum.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from tqdm import tqdm
 
-from clef_jax.data.leads import NOISE_LEADS
+import clef_jax
+from clef_jax.checksums import file_sha256
+from clef_jax.data.index import read_index
 from clef_jax.data.spec import PREPROCESSING, spec_conflict
 
 FORMAT_VERSION = 1
@@ -34,25 +33,12 @@ MANIFEST = "manifest.json"
 INDEX = "index.parquet"
 REJECTED = "rejected.csv"
 
+_AGAIN = (
+    "copy it again from its source, or write the shards again: with the same arguments "
+    "tools/write_shards.py makes a new one of what is there"
+)
 _ENTRY_TYPE = np.dtype("<i2")
 _WRITER_OPTIONS = "group_size:1,uncompressed"
-
-INDEX_SCHEMA = pa.schema(
-    [
-        ("record", pa.string()),
-        ("patient", pa.string()),
-        ("study", pa.string()),
-        ("leads", pa.list_(pa.string())),
-        ("scale_mv", pa.list_(pa.float32())),
-        ("shard", pa.int32()),
-        ("first_entry", pa.int64()),
-        ("risk", pa.float32()),
-        ("completeness", pa.float32()),
-        ("age", pa.float32()),
-        ("sex", pa.string()),
-        ("split", pa.string()),
-    ]
-)
 
 
 class ShardError(ValueError):
@@ -99,15 +85,20 @@ class ShardWriter:
         self._writer.close()
 
 
-def file_sha256(path: str | os.PathLike) -> str:
-    """Returns the SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def manifest_entry(path: str | os.PathLike, name: str) -> dict[str, Any]:
     """Describes a file as the manifest does: `name` under file, its bytes and its sha256."""
     return {"file": name, "bytes": os.path.getsize(path), "sha256": file_sha256(path)}
+
+
+def signed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Returns a manifest with the release that writes it and with its own checksum."""
+    content = manifest | {"clef_jax": clef_jax.__version__}
+    return content | {"sha256": _sha256(content, without={"sha256"})}
+
+
+def _sha256(manifest: dict[str, Any], without: Collection[str]) -> str:
+    content = {key: value for key, value in manifest.items() if key not in without}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
@@ -128,7 +119,11 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
             "tools/write_shards.py again with the same arguments, it goes on where it stopped"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ShardError(f"{path}: damaged ({error}); write the shards again") from None
+        raise ShardError(f"{path}: damaged ({error}); {_AGAIN}") from None
+    # Written together, so that no single flaw can pass for a manifest of release 0.1.0, without.
+    has_checksum = "sha256" in manifest or "clef_jax" in manifest
+    if has_checksum and manifest.get("sha256") != _sha256(manifest, without={"sha256"}):
+        raise ShardError(f"{path}: damaged, it differs from its own checksum; {_AGAIN}")
     found = manifest.get("format_version")
     if found != FORMAT_VERSION:
         raise ShardError(
@@ -162,7 +157,7 @@ def shard_faults(
 
     Args:
         folder: The set.
-        checksums: Also read every file in full and compare its SHA-256.
+        checksums: Also read every file in full and compare its SHA-256, and not the index's alone.
         progress: Whether to show a bar.
 
     Returns:
@@ -177,7 +172,7 @@ def shard_faults(
             fault = (
                 f"{os.path.getsize(path)} bytes, expected {entry['bytes']}: truncated or changed"
             )
-        elif checksums and file_sha256(path) != entry["sha256"]:
+        elif (checksums or entry["file"] == INDEX) and file_sha256(path) != entry["sha256"]:
             fault = "its content differs from the manifest's checksum"
         else:
             continue
@@ -186,31 +181,6 @@ def shard_faults(
             "tools/write_shards.py again with the same arguments: it rewrites what is missing"
         )
     return faults
-
-
-@dataclasses.dataclass(frozen=True)
-class _Leads:
-    """The ragged lead lists of the index as padded arrays, one row per record."""
-
-    n: np.ndarray
-    ids: np.ndarray
-    scale_mv: np.ndarray
-
-
-def _pad_leads(table: pa.Table) -> _Leads:
-    names = table.column("leads").combine_chunks()
-    counts = np.diff(names.offsets.to_numpy())
-    number = {lead: i for i, lead in enumerate(NOISE_LEADS)}
-    encoded = names.flatten().dictionary_encode()
-    ids_of_code = np.array([number[name] for name in encoded.dictionary.to_pylist()], np.int8)
-    rows = np.repeat(np.arange(len(counts)), counts)
-    slots = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    ids = np.full((len(counts), len(NOISE_LEADS)), -1, np.int8)
-    scale = np.zeros((len(counts), len(NOISE_LEADS)), np.float32)
-    if len(rows):
-        ids[rows, slots] = ids_of_code[encoded.indices.to_numpy()]
-        scale[rows, slots] = table.column("scale_mv").combine_chunks().flatten().to_numpy()
-    return _Leads(counts.astype(np.int8), ids, scale)
 
 
 class ShardSet:
@@ -239,29 +209,31 @@ class ShardSet:
     """
 
     def __init__(self, folder: str | os.PathLike):
-        """Opens a finished set; see `read_manifest` for the errors, all of class `ShardError`."""
+        """Opens a finished set.
+
+        Raises:
+            ShardError: See `read_manifest`; a file is missing, truncated or damaged; or the index
+                holds what cannot be: the message names records and columns.
+        """
         self.folder = os.fspath(folder)
         self.manifest = read_manifest(folder)
         faults = shard_faults(folder)
         if faults:
             raise ShardError("\n".join(faults))
         self.fingerprint = _fingerprint(self.manifest)
-        table = pq.read_table(os.path.join(self.folder, INDEX), schema=INDEX_SCHEMA)
-        self.records = table.num_rows
-        self.record = table.column("record").to_numpy()
-        self.patient = table.column("patient").to_numpy()
+        path = os.path.join(self.folder, INDEX)
+        try:
+            index = read_index(path, shards=sum(map(_is_shard, self.manifest["files"])))
+        except ValueError as error:
+            raise ShardError(f"{path}: {error}; mend that and write the shards again") from None
+        self.records = len(index.record)
+        self.record, self.patient = index.record, index.patient
         self.patient_code = pd.factorize(self.patient, sort=True)[0].astype(np.int64)
-        leads = _pad_leads(table)
-        self.n_leads, self.lead_ids, self.scale_mv = leads.n, leads.ids, leads.scale_mv
-        self.risk = _floats(table, "risk")
-        self.completeness = _floats(table, "completeness")
-        self.age = _floats(table, "age")
-        sex = table.column("sex").to_numpy()
-        self.male = np.where(sex == "male", 1.0, np.where(sex == "female", 0.0, np.nan))
-        self.male = self.male.astype(np.float32)
-        self.is_validation = table.column("split").to_numpy() == "validation"
-        self._shard = table.column("shard").to_numpy()
-        self._first_entry = table.column("first_entry").to_numpy()
+        self.n_leads, self.lead_ids, self.scale_mv = index.n_leads, index.lead_ids, index.scale_mv
+        self.risk, self.completeness = index.risk, index.completeness
+        self.age, self.male = index.age, index.male
+        self.is_validation = index.is_validation
+        self._shard, self._first_entry = index.shard, index.first_entry
         self._readers: dict[int, ArrayRecordReader] = {}
         self._opening = threading.Lock()
 
@@ -322,11 +294,10 @@ class ShardSet:
         return out
 
 
+def _is_shard(entry: dict[str, Any]) -> bool:
+    return entry["file"] not in (INDEX, REJECTED)
+
+
 def _fingerprint(manifest: dict[str, Any]) -> str:
     files = [entry for entry in manifest["files"] if entry["file"] != REJECTED]
-    content = json.dumps(manifest | {"files": files}, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _floats(table: pa.Table, column: str) -> np.ndarray:
-    return table.column(column).to_pandas().to_numpy(np.float32, na_value=np.nan)
+    return _sha256(manifest | {"files": files}, without={"clef_jax", "sha256"})

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 import clef_jax
+from clef_jax.checkpoint import FORMAT_VERSION
 from clef_jax.data.signals import PREPROCESSING
 from clef_jax.embedding.forward import forward
 from clef_jax.models import EncoderConfig, build_model
@@ -59,6 +60,7 @@ def encoder_meta(config: EncoderConfig, params: Any, provenance: Mapping[str, An
     count = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
     return {
         "kind": "encoder",
+        "format_version": FORMAT_VERSION,
         "model": dataclasses.asdict(config),
         "parameters": count,
         "preprocessing": PREPROCESSING.to_dict(),

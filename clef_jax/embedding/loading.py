@@ -1,6 +1,5 @@
 """Checkpoint folders to encoders, refusing what this release would run wrongly."""
 
-import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -10,22 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+import clef_jax
 from clef_jax import checkpoint
 from clef_jax.data.spec import PREPROCESSING, spec_conflict
 from clef_jax.embedding.encoder import Encoder
-from clef_jax.models import EncoderConfig, build_model
+from clef_jax.models import EncoderConfig, build_model, config_from_dict
 
 
 def _config_of(meta: dict, path: str) -> EncoderConfig:
-    fields = {field.name for field in dataclasses.fields(EncoderConfig)}
-    model = dict(meta.get("model", {}))
-    if set(model) != fields:
+    try:
+        return config_from_dict(meta.get("model") or {})
+    except ValueError as error:
+        wrote = (meta.get("versions") or {}).get("clef_jax", "of an unknown version")
         raise checkpoint.CheckpointError(
-            f"{path}: its meta record describes no encoder (field 'model' has "
-            f"{sorted(model) or 'no entries'}, expected {sorted(fields)}); convert it again"
-        )
-    model = {k: tuple(v) if isinstance(v, list) else v for k, v in model.items()}
-    return EncoderConfig(**model)
+            f"{path}: its meta record describes no encoder that this clef_jax, "
+            f"{clef_jax.__version__}, can build ({error}); clef_jax {wrote} wrote it: use that, or "
+            "convert it again"
+        ) from None
 
 
 def _check_preprocessing(meta: dict, path: str) -> None:
@@ -71,7 +71,7 @@ def load_encoder(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> 
     _check_preprocessing(meta, path)
     config = _config_of(meta, path)
     _check_params(config, params, path)
-    classifier = pathlib.Path(path, "classifier.npz")
+    classifier = pathlib.Path(path, checkpoint.CLASSIFIER)
     head = None
     if classifier.is_file():
         with np.load(classifier, allow_pickle=False) as arrays:

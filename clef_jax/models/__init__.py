@@ -3,6 +3,7 @@
 from clef_jax.models.registry import (
     EncoderConfig,
     build_model,
+    config_from_dict,
     create_model,
     get_config,
     list_models,
@@ -13,6 +14,7 @@ __all__ = [
     "EncoderConfig",
     "ResNeXt1D",
     "build_model",
+    "config_from_dict",
     "create_model",
     "get_config",
     "list_models",

@@ -1,6 +1,8 @@
 """The three published encoder sizes and the two functions that give access to them."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -11,6 +13,9 @@ from clef_jax.models.resnext1d import ResNeXt1D
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
     """Shape of one encoder (arXiv 2512.02180; the sizes follow its released configurations).
+
+    Checkpoints hold these fields. One that is added later needs a default which means what
+    encoders were before it, as theirs lack it.
 
     Attributes:
         name: Public name of the size.
@@ -83,6 +88,26 @@ def get_config(name: str, *, in_channels: int = 1) -> EncoderConfig:
     if name not in _CONFIGS:
         raise ValueError(f"unknown model {name!r}; choose one of {', '.join(list_models())}")
     return dataclasses.replace(_CONFIGS[name], in_channels=in_channels)
+
+
+def config_from_dict(fields: Mapping[str, Any]) -> EncoderConfig:
+    """Returns the config that `dataclasses.asdict` and JSON made `fields` of.
+
+    Raises:
+        ValueError: A field is unknown, or one without default is missing.
+    """
+    known = {field.name: field.default for field in dataclasses.fields(EncoderConfig)}
+    unknown = sorted(fields.keys() - known)
+    missing = sorted(
+        name
+        for name, default in known.items()
+        if default is dataclasses.MISSING and name not in fields
+    )
+    faults = [f"unknown {', '.join(unknown)}"] * bool(unknown)
+    faults += [f"missing {', '.join(missing)}"] * bool(missing)
+    if faults:
+        raise ValueError(f"fields of 'model': {'; '.join(faults)}")
+    return EncoderConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
 def build_model(

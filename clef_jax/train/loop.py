@@ -16,6 +16,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import clef_jax
 from clef_jax import checkpoint, flops, models, objectives, parallel
 from clef_jax.data.noise import NoiseBankError, load_noise_bank
 from clef_jax.data.pipeline import BatchPlans, PlanError
@@ -24,15 +25,11 @@ from clef_jax.data.spec import PREPROCESSING, spec_conflict
 from clef_jax.train import embed, metrics, optim, plots
 from clef_jax.train.feed import device_batches
 from clef_jax.train.recorder import NonFiniteLoss, Recorder
+from clef_jax.train.same_run import run_differences
 from clef_jax.train.state import TrainState, create_state
 from clef_jax.train.step import make_eval_step, make_train_step
 from clef_jax.train.stopping import StopSignal, note_validation
 
-# A run may be resumed with these changed; they do not alter what a step computes.
-_FREE = frozenset(
-    {"checkpoint_steps", "epochs", "eval_steps", "keep_checkpoints", "log_steps", "num_threads"}
-    | {"num_workers", "patience", "steps", "tensorboard"}
-)
 _RECORDS_ON_MAP = 4096
 
 
@@ -323,7 +320,11 @@ def _initial_state(model, optimizer, config: ConfigDict) -> TrainState:
 def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) -> TrainState:
     """Returns the state with the weights of an encoder checkpoint, noted in `meta`."""
     params, found = checkpoint.load_params(path)
-    if found["model"] != meta["model"]:
+    try:
+        same = models.config_from_dict(found["model"]) == models.config_from_dict(meta["model"])
+    except ValueError as error:
+        raise ConfigError(f"{path}: holds no encoder of this release: {error}") from None
+    if not same:
         raise ConfigError(
             f"{path}: holds {found['model']['name']}, but config.model is {meta['model']['name']}"
         )
@@ -331,7 +332,11 @@ def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) 
         raise ConfigError(
             f"{path}: its weights expect other preprocessing than this release does: {conflict}"
         )
-    meta["init"] = {"path": path, "provenance": found.get("provenance")}
+    meta["init"] = {
+        "path": path,
+        "provenance": found.get("provenance"),
+        "sha256": checkpoint.params_sha256(params),
+    }
     ema = None if state.ema is None else parallel.replicate(params, mesh)
     return state.replace(params=parallel.replicate(params, mesh), ema=ema)
 
@@ -341,30 +346,24 @@ def _meta(config: ConfigDict, shards: ShardSet, noise: str) -> dict[str, Any]:
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     meta = {
         "kind": "pretraining",
+        "format_version": checkpoint.FORMAT_VERSION,
         "model": dataclasses.asdict(models.get_config(config.model)),
         "config": config.to_dict(),
         "preprocessing": shards.manifest["preprocessing"],
         "shards": shards.fingerprint,
         "noise": noise,
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": {
+            "clef_jax": clef_jax.__version__,
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
         "progress": {"best_loss": None, "best_step": None, "evaluations_since_best": 0},
     }
     return json.loads(json.dumps(meta))
 
 
 def _require_same_run(folder: pathlib.Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raises ValueError, naming every difference, unless continuing would change nothing."""
-    old, new = found["config"], wanted["config"]
-    # The length of the run shapes the plain cosine.
-    free = _FREE if new["schedule"] == "warm_restarts" else _FREE - {"epochs", "steps"}
-    differing = [
-        f"config.{key} was {old.get(key)!r} and is {new.get(key)!r}"
-        for key in sorted(old | new)
-        if key not in free and old.get(key) != new.get(key)
-    ]
-    sources = {"shards": "shard set", "noise": "noise bank", "preprocessing": "preprocessing"}
-    differing += [f"another {name}" for key, name in sources.items() if found[key] != wanted[key]]
-    if differing:
+    """Raises ConfigError, naming every difference, unless continuing would change nothing."""
+    if differing := run_differences(found, wanted):
         raise ConfigError(
             f"{folder}: holds a run that cannot go on like this: {'; '.join(differing)}. Set them "
             "as they were, or choose another workdir"

@@ -1,20 +1,33 @@
 import concurrent.futures
 import json
+import pathlib
 import pickle
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
+from clef_jax.data.index import INDEX_SCHEMA
 from clef_jax.data.ingest import IngestOptions, write_shards
 from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.readers import read_recording
-from clef_jax.data.shards import ShardError, ShardSet, quantise, shard_faults
+from clef_jax.data.shards import (
+    ShardError,
+    ShardSet,
+    manifest_entry,
+    quantise,
+    shard_faults,
+    signed,
+)
 from clef_jax.data.signals import preprocess
 from clef_jax.data.tables import MetadataTable, RiskTable
+from tests.damage import flip_bit
 from tests.oracles.specs import SPEC_VERSION_1
+
+RELEASE_0_1_0 = pathlib.Path(__file__).parents[1] / "fixtures" / "release_0_1_0" / "shards"
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +164,7 @@ def test_reading_what_is_not_there(shards_folder, record, slot):
 
 def edit_manifest(folder, **changes):
     path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(signed(json.loads(path.read_text()) | changes)))
 
 
 def test_another_preprocessing_is_refused(copied):
@@ -234,6 +247,92 @@ def test_checksums_find_a_flipped_bit(copied):
     assert str(shard) in fault and "checksum" in fault and "write_shards.py again" in fault
 
 
+def test_any_flipped_bit_of_index_and_manifest_is_found_at_opening(copied, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("index.parquet", "manifest.json"):
+        for _ in range(60):
+            whole = flip_bit(copied / name, rng)
+            with pytest.raises(ShardError, match=name) as error:
+                ShardSet(copied)
+            assert "write" in str(error.value) and "again" in str(error.value)
+            (copied / name).write_bytes(whole)
+    ShardSet(copied)
+    shutil.copytree(RELEASE_0_1_0, tmp_path / "old")
+    for _ in range(60):
+        whole = flip_bit(tmp_path / "old" / "index.parquet", rng)
+        with pytest.raises(ShardError, match=r"index\.parquet: its content differs"):
+            ShardSet(tmp_path / "old")
+        (tmp_path / "old" / "index.parquet").write_bytes(whole)
+
+
+def write_index(folder, rows):
+    """Writes an index as if `rows` were what had been made of the recordings."""
+    path = folder / "index.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = [entry for entry in manifest["files"] if entry["file"] != path.name]
+    edit_manifest(folder, files=[*files, manifest_entry(path, path.name)])
+
+
+def scales(*first):
+    return lambda row: row["scale_mv"].__setitem__(slice(len(first)), first)
+
+
+def column(**values):
+    return lambda row: row.update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "expected"),
+    [
+        (scales(np.inf), "scale_mv: found inf", "above 0 and at most 0.0305 mV"),
+        (scales(0.001, np.nan), "scale_mv: found nan", "above 0"),
+        (scales(0.001, -0.001), "scale_mv: found -0.001", "above 0"),
+        (scales(0.0), "scale_mv: found 0.0", "above 0"),
+        (scales(1.0), "scale_mv: found 1.0", "a sample of 1 V"),
+        (column(scale_mv=[0.001]), "scale_mv: found [0.001", "one scale for each lead"),
+        (column(leads=None), "leads: found None", "1 to 15 leads"),
+        (column(leads=[], scale_mv=[]), "leads: found []", "1 to 15 leads"),
+        (column(leads=["II", "MLII"], scale_mv=[0.1] * 2), "leads: found 'MLII'", "aVR"),
+        (column(risk=np.inf), "risk: found inf", "percent from 0 to 100"),
+        (column(risk=-1.0), "risk: found -1.0", "percent from 0 to 100"),
+        (column(risk=1386.0), "risk: found 1386.0", "percent from 0 to 100"),
+        (column(completeness=1.5), "completeness: found 1.5", "a share from 0 to 1"),
+        (column(age=-np.inf), "age: found -inf", "years from 0 to 150"),
+        (column(sex="m"), "sex: found 'm'", "female or male or nothing"),
+        (column(split="test"), "split: found 'test'", "train or validation"),
+        (column(patient=None), "patient: found None", "an identifier"),
+        (column(record=None), "record: found None", "a name"),
+        (column(shard=7), "shard: found 7", "0 to "),
+        (column(first_entry=-1), "first_entry: found -1", "0 or more"),
+    ],
+)
+def test_an_index_of_impossible_values_is_refused(copied, change, found, expected):
+    rows = pq.read_table(copied / "index.parquet").to_pylist()
+    change(rows[5])
+    write_index(copied, rows)
+    with pytest.raises(ShardError) as error:
+        ShardSet(copied)
+    name = rows[5]["record"]
+    for part in (str(copied / "index.parquet"), f"record {name!r} (row 5)", found, expected):
+        assert part in str(error.value)
+
+
+def test_every_impossible_value_is_counted_and_unknown_ones_are_not(copied):
+    rows = pq.read_table(copied / "index.parquet").to_pylist()
+    for row in rows:
+        row.update(risk=None, completeness=np.nan, age=None, sex=None, study=None)
+    write_index(copied, rows)
+    shards = ShardSet(copied)
+    assert np.isnan(shards.risk).all() and np.isnan(shards.completeness).all()
+    for row in rows[:9]:
+        row["risk"] = -1.0
+    rows[3]["record"] = rows[2]["record"]
+    write_index(copied, rows)
+    with pytest.raises(ShardError, match="expected each record once; .*and 5 more"):
+        ShardSet(copied)
+
+
 def test_the_fingerprint_is_of_the_content_and_not_of_where_it_came_from(copied, shards_folder):
     shards = ShardSet(copied)
     files = {entry["file"]: entry for entry in shards.manifest["files"]}
@@ -241,6 +340,6 @@ def test_the_fingerprint_is_of_the_content_and_not_of_where_it_came_from(copied,
     files["rejected.csv"]["sha256"] = "another"
     edit_manifest(copied, files=list(files.values()))
     assert ShardSet(copied).fingerprint == shards.fingerprint == ShardSet(shards_folder).fingerprint
-    files["index.parquet"]["sha256"] = "another"
-    edit_manifest(copied, files=list(files.values()))
+    rows = pq.read_table(copied / "index.parquet").to_pylist()
+    write_index(copied, [rows[0] | {"risk": 50.0}, *rows[1:]])
     assert ShardSet(copied).fingerprint != shards.fingerprint

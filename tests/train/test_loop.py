@@ -285,7 +285,7 @@ def test_shards_of_an_older_preprocessing_train_and_are_recorded(finished, shard
         ({"seed": 7}, "config.seed was 42 and is 7"),
         ({"schedule": "warmup_cosine"}, "config.schedule was 'warm_restarts'"),
         ({"model": "clef_medium"}, "config.model was 'clef_small' and is 'clef_medium'"),
-        ({"objective.preset": "paper"}, "config.objective was"),
+        ({"objective.preset": "paper"}, "config.objective.preset was 'released'"),
         ({"objective.name": "clip"}, "choose clef or simclr"),
         ({"objective.preset": "new"}, "choose one of released, paper"),
         ({"schedule": "flat"}, "choose warm_restarts or warmup_cosine"),

@@ -1,0 +1,141 @@
+"""What lies in a checkpoint's folder besides arrays: format, checksums, small records."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import jax
+from absl import logging
+from jax.experimental import multihost_utils
+
+import clef_jax
+from clef_jax import checksums
+
+# Belongs in every meta record. 1, in which it was not noted, had no checksums.
+FORMAT_VERSION = 2
+
+# Items that hold arrays.
+ARRAYS = frozenset({"params", "ema", "rest"})
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is absent, damaged or of another kind; the message says what to do."""
+
+
+def steps_in(folder: pathlib.Path) -> list[int]:
+    """Returns the steps of a run's checkpoints, in order."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def read_meta(path: pathlib.Path) -> dict[str, Any]:
+    """Returns a checkpoint's meta record.
+
+    Raises:
+        CheckpointError: It is damaged, or of a format of later releases.
+    """
+    with reading(path):
+        meta = _json(path / "meta" / "metadata")
+    if meta.get("format_version", 1) > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: has format {meta['format_version']}, written by clef_jax "
+            f"{meta.get('versions', {}).get('clef_jax')}; this is {clef_jax.__version__}, which "
+            f"reads formats up to {FORMAT_VERSION}: update clef_jax"
+        )
+    return meta
+
+
+def validation_loss(path: pathlib.Path) -> float:
+    """Returns the loss that a run's checkpoint was ranked by, infinite if there was none.
+
+    Raises:
+        CheckpointError: The record of it is damaged.
+    """
+    require_whole(path, skip=ARRAYS)
+    with reading(path):
+        return float(_json(path / "metrics" / "metrics")["validation_loss"])
+
+
+@contextlib.contextmanager
+def reading(path: pathlib.Path) -> Iterator[None]:
+    """Turns what damaged files make libraries raise into a `CheckpointError`."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise CheckpointError(
+            f"{path}: cannot be read ({type(error).__name__}: {reason}); {_remedy(path)}"
+        ) from error
+
+
+def require_whole(path: pathlib.Path, *, skip: Collection[str] = ()) -> None:
+    """Raises CheckpointError, naming each file, where a checkpoint differs from its checksums.
+
+    Args:
+        path: A checkpoint's folder. One of format 1 has no checksums, and passes.
+        skip: Items that are not about to be used.
+    """
+    if checksums.has_sums(path):
+        faults = checksums.sum_faults(path, skip=skip)
+    else:
+        with reading(path):
+            expected = _json(path / "meta" / "metadata").get("format_version", 1) == FORMAT_VERSION
+        faults = [f"{path / checksums.SUMS}: missing"] if expected else []
+        if not expected:
+            logging.info("%s has no checksums to compare, as releases to 0.1.0 kept none", path)
+    if faults:
+        raise CheckpointError(f"{path}: damaged; {_remedy(path)}\n" + "\n".join(faults))
+
+
+def set_damaged_aside(folder: pathlib.Path) -> None:
+    """Renames damaged checkpoints of a run, so that it goes on from the newest whole one.
+
+    Of those older than that only the small records are compared, by which the best is kept. To be
+    called by every process of the run.
+
+    Raises:
+        CheckpointError: All are damaged; they stay as they are.
+    """
+    damaged, whole = {}, False
+    for step in reversed(steps_in(folder)):
+        path = folder / str(step)
+        try:
+            require_whole(path, skip=ARRAYS if whole else ())
+            whole = True
+        except CheckpointError as error:
+            damaged[path] = error
+    if damaged and not whole:
+        raise CheckpointError(
+            f"{folder}: every checkpoint is damaged; put one back from a copy, or choose another "
+            "workdir\n" + "\n".join(map(str, damaged.values()))
+        )
+    # Every process comes to the same; none may still be reading when one of them renames.
+    multihost_utils.sync_global_devices("checkpoints compared")
+    for path, error in damaged.items():
+        aside = path.with_name(f"{path.name}.damaged")
+        logging.warning("%s\nIt is set aside as %s, and the run goes on without it", error, aside)
+        if jax.process_index() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            os.rename(path, aside)
+    multihost_utils.sync_global_devices("damaged checkpoints set aside")
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _remedy(path: pathlib.Path) -> str:
+    if not path.name.isdigit():
+        return "copy it again from its source, or convert it again"
+    others = [str(step) for step in steps_in(path.parent) if str(step) != path.name]
+    if not others:
+        return "copy it again from its source; the run has no other checkpoint"
+    return (
+        "copy it again from its source, or move it away to go on from another of the run: "
+        f"{', '.join(others)}"
+    )
