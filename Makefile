@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEMO := demo
 # Real recordings instead of simulated ones: make demo RECORDS=folder
 RECORDS ?=
-PATIENTS ?= 1000
+PATIENTS ?= 1600
 # Digital units per mV, for recordings whose headers give wrong gains (LUDB: 1000).
 ADU_PER_MV ?=
 

@@ -10,8 +10,8 @@ from configs import clef_small
 
 def get_config() -> ConfigDict:
     config = clef_small.get_config()
-    config.steps = 200
-    config.batch_size = 32
+    config.steps = 150
+    config.batch_size = 64
     config.records_per_patient = "random"
     # A few hundred steps need a higher rate than a hundred epochs, and no restarts.
     config.learning_rate = 1e-3
@@ -19,6 +19,6 @@ def get_config() -> ConfigDict:
     config.warmup_steps = 20
     config.clip_norm = 1.0
     config.log_steps = 10
-    config.eval_steps = 100
-    config.checkpoint_steps = 100
+    config.eval_steps = 75
+    config.checkpoint_steps = 75
     return config

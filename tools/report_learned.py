@@ -1,41 +1,68 @@
-"""Prints and plots what a pretraining run has learned, beside an untrained encoder."""
+"""Prints and plots what an encoder has learned, beside an untrained one and plain measurements.
 
-import json
+python tools/report_learned.py --workdir demo/run --shards demo/shards
+"""
+
+import importlib.util
 import pathlib
 import sys
 
 from absl import app, flags, logging
 
-from clef_jax import checkpoint
-from clef_jax.data.noise import load_noise_bank
-from clef_jax.data.pipeline import PlanError
-from clef_jax.data.shards import ShardError, ShardSet
-from clef_jax.evaluate.learned import FIGURES, plot_learned, what_was_learned
+from clef_jax.data.leads import STANDARD_LEADS
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
-_SHARDS = flags.DEFINE_string("shards", None, "The shards it was trained on.", required=True)
-_LEAD = flags.DEFINE_string("lead", "II", "Lead that the probes see.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "A run's folder, or an encoder's as `clef-jax convert` writes it."
+)
+_SHARDS = flags.DEFINE_string("shards", None, "Shards with held-out patients: those of the run.")
+_OUT = flags.DEFINE_string(
+    "out", None, "Folder for learned.json and plots/learned.png; the workdir if not given."
+)
+_LEAD = flags.DEFINE_enum("lead", "II", STANDARD_LEADS, "Lead that is looked at.")
+_MAX_PATIENTS = flags.DEFINE_integer(
+    "max_patients", 10_000, "Of more patients, so many are chosen at random.", lower_bound=1
+)
+_NOISE = flags.DEFINE_string(
+    "noise", None, "Noise of the views, as config.noise; that of the run if not given."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.")
 
 
 def main(_):
-    """Measures both encoders and writes `plots/learned.png` and `learned.json` in the workdir."""
+    """Measures, prints a sentence for each figure, and writes learned.json and its picture."""
+    if importlib.util.find_spec("sklearn") is None:
+        sys.exit("report_learned: the probes need scikit-learn: pip install '.[eval]' in the clone")
+    from clef_jax.checkpoint import CheckpointError
+    from clef_jax.data.noise import NoiseBankError, load_noise_bank
+    from clef_jax.data.shards import ShardError, ShardSet
+    from clef_jax.embedding.loading import load_encoder
+    from clef_jax.evaluate.learned import to_json, what_was_learned
+    from clef_jax.evaluate.recordings import ReportError, choose_recordings
+    from clef_jax.evaluate.report import plot_learned, sentences
+    from clef_jax.train.metrics import write_json
+
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every load as info.
-    workdir = pathlib.Path(_WORKDIR.value)
+    out = pathlib.Path(_OUT.value or _WORKDIR.value)
     try:
-        params, meta = checkpoint.load_params(workdir)
-        noise = load_noise_bank(meta["config"]["noise"] or None).signal
-        found = what_was_learned(
-            meta["model"]["name"], params, ShardSet(_SHARDS.value), noise, lead=_LEAD.value
+        encoder = load_encoder(_WORKDIR.value)
+        recordings = choose_recordings(
+            ShardSet(_SHARDS.value),
+            lead=_LEAD.value,
+            max_patients=_MAX_PATIENTS.value,
+            seed=_SEED.value,
         )
-    except (checkpoint.CheckpointError, ShardError, PlanError) as error:
+        noise = _NOISE.value or encoder.meta.get("config", {}).get("noise") or None
+        found = what_was_learned(
+            encoder, recordings, load_noise_bank(noise).signal, seed=_SEED.value
+        )
+    except (CheckpointError, ShardError, NoiseBankError, ReportError) as error:
         sys.exit(f"report_learned: {error}")
-    print(f"{'':40} {'untrained':>10} {'pretrained':>10}")
-    for key, label in FIGURES.items():
-        print(f"{label:40} {found['untrained'][key]:10.3f} {found['pretrained'][key]:10.3f}")
-    plot_learned(found, workdir / "plots" / "learned.png")
-    (workdir / "learned.json").write_text(json.dumps(found, indent=2) + "\n")
-    print(f"Plots: {', '.join(sorted(map(str, (workdir / 'plots').glob('*.png'))))}")
+    print(*sentences(found), sep="\n")
+    write_json(out / "learned.json", to_json(found))
+    plot_learned(found, out / "plots" / "learned.png")
+    print(f"Written: {out / 'learned.json'}, {out / 'plots' / 'learned.png'}")
 
 
 if __name__ == "__main__":
+    flags.mark_flags_as_required(["workdir", "shards"])
     app.run(main)

@@ -1,103 +1,249 @@
-"""A pretrained encoder beside an untrained one, on the held-out patients of a shard set."""
+"""What an encoder has learned, beside an untrained one and beside plain measurements."""
 
-import pathlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
-from clef_jax import parallel
-from clef_jax.data.pipeline import BatchPlans, make_batches
-from clef_jax.data.shards import ShardSet
-from clef_jax.evaluate.probe import retrieval_at_1, ridge_r2
-from clef_jax.models import create_model
-from clef_jax.train.augment import augment_batch
-from clef_jax.train.embed import make_embed_records, slots_of_lead
-from clef_jax.train.plots import save_figure
+from clef_jax.data.leads import NOISE_LEADS
+from clef_jax.embedding.encoder import Encoder
+from clef_jax.evaluate import intervals, probe
+from clef_jax.evaluate.intervals import Estimate
+from clef_jax.evaluate.plain import plain_features
+from clef_jax.evaluate.recordings import Recordings, ReportError, encoder_input
+from clef_jax.models import build_model
+from clef_jax.train.augment import augment_view, row_keys
 
-FIGURES = {
-    "retrieval": "second view found among all patients",
-    "risk_r2": "ridge probe: log risk, R²",
-    "age_r2": "ridge probe: age, R²",
-}
+REPRESENTATIONS = ("plain", "untrained", "pretrained")
+LABEL_SHARES = (0.01, 0.1, 1.0)
+
+# Fewer than these, and a figure would say more about chance than about the encoder.
+MIN_LEARNT_FROM, MIN_TESTED, MIN_OF_EACH_CLASS = 10, 30, 5
+
+# Choices of 1 % or 10 % of the patients, over which a figure is averaged.
+_CHOICES = 5
+_ROWS_AT_ONCE = 64
+
+# x_mv [n, T] -> z [n, D]
+Represent = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One question to all representations.
+
+    Attributes:
+        name: What is asked for: age, risk, sex, view, visit.
+        metric: "R²", "AUC" or "recall at 1".
+        labels: Share of the training patients' labels that the probe learnt from; None where
+            nothing is fitted.
+        learnt_from: Patients that the probe learnt from.
+        tested: Patients that it was tested on.
+        too_few: Why there is no figure, or "".
+        estimates: The figure of each representation.
+        gains: What the pretrained encoder has over each of the others.
+    """
+
+    name: str
+    metric: str
+    labels: float | None
+    learnt_from: int
+    tested: int
+    too_few: str = ""
+    estimates: Mapping[str, Estimate] = dataclasses.field(default_factory=dict)
+    gains: Mapping[str, Estimate] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """All figures, and the effective rank of each representation of the held-out patients."""
+
+    figures: Sequence[Figure]
+    effective_rank: Mapping[str, float]
+    dimensions: Mapping[str, int]
+    held_out: int
+    patients: int
+    of_patients: int
+    lead: str
 
 
 def what_was_learned(
-    model_name: str, params: Any, shards: ShardSet, noise: np.ndarray, *, lead: str, seed: int = 0
-) -> dict[str, dict[str, float]]:
-    """Returns `{"pretrained": figures, "untrained": figures}`; figures are keyed as `FIGURES`.
+    pretrained: Encoder, recordings: Recordings, noise: np.ndarray, *, seed: int = 0
+) -> Learned:
+    """Returns the figures of an encoder beside those of an untrained one and of `plain_features`.
 
-    Retrieval compares the two augmented views of one record of every validation patient. The probes
-    learn from the training patients' records and are scored on the validation patients'.
+    Probes learn from the training patients' first recordings and are tested on the validation
+    patients'. Retrieval looks for a validation patient among all of them: by two augmented views of
+    the first recording, and by the recording of another visit.
 
     Args:
-        model_name: One of `list_models()`.
-        params: The pretrained parameters.
-        shards: The shard set the run was trained on.
-        noise: The noise bank `[4, 15, M]`.
-        lead: Standard lead that the probes see.
-        seed: Seed of the views and of the untrained encoder.
+        pretrained: The encoder, of one lead.
+        recordings: From `choose_recordings`.
+        noise: The noise bank `[4, 15, M]` for the views.
+        seed: Seed of views, choices, intervals and the untrained encoder.
 
     Raises:
-        PlanError: There is no validation patient.
+        ReportError: The encoder reads several leads at once.
     """
-    model = create_model(model_name)
-    untrained = model.init(jax.random.key(seed), jnp.zeros((1, 64, 1)))["params"]
-    embed_records = make_embed_records(model, parallel.data_mesh(jax.local_devices()))
-    records = np.arange(len(shards))
-    slots = slots_of_lead(shards, records, lead)
-    records, slots = records[slots >= 0], slots[slots >= 0]
-    held_out = shards.is_validation[records]
-    with np.errstate(divide="ignore"):
-        targets = {"risk_r2": np.log(shards.risk[records]), "age_r2": shards.age[records]}
-    embed_views = _make_embed_views(model, shards, noise, seed)
+    if pretrained.config.in_channels != 1:
+        raise ReportError(
+            f"the encoder reads {pretrained.config.in_channels} leads at once; the report is about "
+            "encoders of one lead"
+        )
+    represent = {
+        "plain": lambda x_mv: np.stack([plain_features(x) for x in x_mv]),
+        "untrained": _embed(_untrained(pretrained, seed)),
+        "pretrained": _embed(pretrained),
+    }
+    held_out = recordings.held_out
+    revisited = held_out & (recordings.other >= 0)
+    z = {name: _of_records(f, recordings, recordings.first) for name, f in represent.items()}
+    figures = _probes(recordings, z, seed)
 
-    def figures(params: Any) -> dict[str, float]:
-        z = embed_records(params, shards, records, slots)
-        found = {"retrieval": retrieval_at_1(*embed_views(params))}
-        for name, y in targets.items():
-            found[name] = ridge_r2(z[~held_out], y[~held_out], z[held_out], y[held_out])
-        return found
+    view = _view_maker(recordings, noise, seed)
 
-    return {"pretrained": figures(params), "untrained": figures(untrained)}
+    def two_views(name):
+        looked_at = recordings.first[held_out]
+        return [_of_records(represent[name], recordings, looked_at, view(k)) for k in range(2)]
 
+    def two_visits(name):
+        again = recordings.other[revisited]
+        return z[name][revisited], _of_records(represent[name], recordings, again)
 
-def _make_embed_views(model, shards: ShardSet, noise: np.ndarray, seed: int):
-    """Returns the function params -> two augmented views' embeddings of the validation patients."""
-    patients = max(np.unique(shards.patient_code[shards.is_validation]).size, 1)
-    plans = BatchPlans(
-        shards, batch_size=patients, seed=seed, records_per_patient="first", validation=True
+    figures.append(_retrieval("view", int(held_out.sum()), two_views, z, seed))
+    figures.append(_retrieval("visit", int(revisited.sum()), two_visits, z, seed))
+    ranked = ("untrained", "pretrained") if held_out.sum() > 1 else ()
+    return Learned(
+        figures=figures,
+        effective_rank={name: probe.effective_rank(z[name][held_out]) for name in ranked},
+        dimensions={name: z[name].shape[1] for name in REPRESENTATIONS},
+        held_out=int(held_out.sum()),
+        patients=len(held_out),
+        of_patients=recordings.of_patients,
+        lead=recordings.lead,
     )
-    batches = iter(make_batches(shards, plans, num_threads=1))
-    batch = next(batches)
-    batches.close()
+
+
+def _untrained(encoder: Encoder, seed: int) -> Encoder:
+    model = build_model(encoder.config)
+    x = jnp.zeros((1, 64, encoder.config.in_channels))  # The length does not matter.
+    return Encoder(encoder.config, jax.jit(model.init)(jax.random.key(seed), x)["params"])
+
+
+def _embed(encoder: Encoder) -> Represent:
+    return lambda x_mv: encoder.forward_rows(encoder_input(x_mv))[0]
+
+
+def _of_records(represent: Represent, recordings: Recordings, records: np.ndarray, view=None):
+    """Represents records, or views of them, a few at a time."""
+    found = [np.empty((0, 0))]
+    for start in range(0, len(records), _ROWS_AT_ONCE):
+        x_mv = recordings.read_mv(records[start : start + _ROWS_AT_ONCE])
+        found.append(represent(x_mv if view is None else view(start, x_mv)))
+    return np.concatenate(found[1:]) if len(found) > 1 else found[0]
+
+
+def _view_maker(recordings: Recordings, noise: np.ndarray, seed: int):
+    """Returns the function (number of the view) -> (first row, x_mv [n, T]) -> views [n, T]."""
+    bank = jnp.asarray(noise)  # Once: it takes hundreds of megabytes.
+    lead = jnp.int32(NOISE_LEADS.index(recordings.lead))
 
     @jax.jit
-    def encode(params, rows, part, noise):
-        x = augment_batch(seed, jnp.int32(0), rows, part, noise)
-        return model.apply({"params": params}, x)
+    def augment(bank, number, rows, x_mv):
+        keys = row_keys(seed, number, rows)
+        return jax.vmap(augment_view, in_axes=(0, 0, None, None))(keys, x_mv, lead, bank)
 
-    def embed_views(params) -> tuple[np.ndarray, np.ndarray]:
-        found = []
-        for rows in np.array_split(np.arange(patients), -(-patients // 64)):
-            part = {name: batch[name][rows] for name in ("ecg", "scale_mv", "lead")}
-            found.append(np.asarray(encode(params, rows, part, noise)))
-        z = np.concatenate(found)
-        return z[0::2], z[1::2]
+    def view(number: int):
+        def of_rows(start: int, x_mv: np.ndarray) -> np.ndarray:
+            rows = start + np.arange(_ROWS_AT_ONCE)
+            missing = _ROWS_AT_ONCE - len(x_mv)
+            padded = np.pad(x_mv.astype(np.float32), ((0, missing), (0, 0)))
+            return np.asarray(augment(bank, jnp.int32(number), rows, padded))[: len(x_mv)]
 
-    return embed_views
+        return of_rows
+
+    return view
 
 
-def plot_learned(figures: dict[str, dict[str, float]], path: str | pathlib.Path) -> None:
-    """Draws the figures of `what_was_learned` as bars, pretrained beside untrained."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    for axes, (key, label) in zip(figure.subplots(1, len(FIGURES)), FIGURES.items(), strict=True):
-        values = [figures[encoder][key] for encoder in ("untrained", "pretrained")]
-        bars = axes.bar(["untrained", "pretrained"], values, color=["lightgrey", "tab:blue"])
-        axes.bar_label(bars, fmt="%.2f")
-        axes.axhline(0, color="black", linewidth=0.5)
-        axes.set_title(label, fontsize=9)
-        axes.margins(y=0.15)
-    save_figure(figure, path)
+def _probes(recordings: Recordings, z: Mapping[str, np.ndarray], seed: int) -> list[Figure]:
+    shards, first = recordings.shards, recordings.first
+    with np.errstate(divide="ignore", invalid="ignore"):
+        questions = (
+            ("age", "R²", shards.age[first].astype(float)),
+            ("sex", "AUC", shards.male[first].astype(float)),
+            ("risk", "R²", np.log(shards.risk[first].astype(float))),
+        )
+    return [
+        _probe(name, metric, labels, y, recordings.held_out, z, seed)
+        for name, metric, y in questions
+        for labels in LABEL_SHARES
+    ]
+
+
+def _probe(name, metric, labels, y, held_out, z, seed) -> Figure:
+    known = np.isfinite(y)
+    train, test = np.flatnonzero(~held_out & known), np.flatnonzero(held_out & known)
+    count = round(labels * len(train))
+    figure = Figure(name, metric, labels, learnt_from=count, tested=len(test))
+    rng = np.random.default_rng([seed, round(1000 * labels)])
+    choices = [
+        np.sort(rng.permutation(train)[:count]) for _ in range(_CHOICES if labels < 1 else 1)
+    ]
+    if too_few := _too_few(metric, y[test], [y[chosen] for chosen in choices]):
+        return dataclasses.replace(figure, too_few=too_few)
+    fit, measure = {
+        "R²": (probe.ridge_predictions, intervals.r2),
+        "AUC": (probe.logistic_scores, intervals.auc),
+    }[metric]
+    predictions = {
+        key: [fit(a[chosen], y[chosen], a[test]) for chosen in choices] for key, a in z.items()
+    }
+    estimates, gains = intervals.estimate(measure, y[test], predictions, of="pretrained", seed=seed)
+    return dataclasses.replace(figure, estimates=estimates, gains=gains)
+
+
+def _too_few(metric, tested, learnt_from) -> str:
+    """Returns why these targets answer nothing, or ""."""
+    if len(tested) < MIN_TESTED:
+        return f"too few ({len(tested)} patients to test on, of {MIN_TESTED} needed) to tell"
+    fewest = min(len(y) for y in learnt_from)
+    if fewest < MIN_LEARNT_FROM:
+        return f"too few ({fewest} patients to learn from, of {MIN_LEARNT_FROM} needed) to tell"
+    if metric == "AUC":
+        rarer = min(min(np.sum(y == 1), np.sum(y == 0)) for y in [tested, *learnt_from])
+        least = 2 if len(learnt_from) > 1 else MIN_OF_EACH_CLASS
+        if rarer < least:
+            return f"too few ({rarer} patients of one class, of {least} needed) to tell"
+    return ""
+
+
+def _retrieval(name, tested, pair_of, everyone, seed) -> Figure:
+    """Looks for patients again, each dimension standardised over everyone's first recording."""
+    figure = Figure(name, "recall at 1", None, learnt_from=0, tested=tested)
+    if tested < MIN_TESTED:
+        text = f"too few ({tested} patients to look for, of {MIN_TESTED} needed) to tell"
+        return dataclasses.replace(figure, too_few=text)
+    hits = {}
+    for key in REPRESENTATIONS:
+        middle, spread = np.nanmean(everyone[key], axis=0), np.nanstd(everyone[key], axis=0)
+        a, b = (
+            np.nan_to_num((z - middle) / (spread + 1e-9), nan=0, posinf=0, neginf=0)
+            for z in pair_of(key)
+        )
+        hits[key] = [probe.found_again(a, b).astype(float)]
+    estimates, gains = intervals.estimate(
+        intervals.share, np.ones(tested), hits, of="pretrained", seed=seed
+    )
+    return dataclasses.replace(figure, estimates=estimates, gains=gains)
+
+
+def to_json(learned: Learned) -> dict[str, Any]:
+    """Returns the content of `learned.json`."""
+    content = dataclasses.asdict(learned)
+    for figure in content["figures"]:
+        for part in ("estimates", "gains"):
+            figure[part] = {name: e._asdict() for name, e in figure[part].items()}
+    return content

@@ -1,41 +1,78 @@
-"""Quick readings of an encoder: does it know a record again, can a linear map read the patient."""
+"""Quick readings of a representation: what a linear map reads, whether it knows a patient again."""
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 _RIDGE_PENALTIES = np.logspace(-2, 5, 29)
+_LOGISTIC_INVERSE_PENALTIES = np.logspace(-4, -1, 4)
+_FOLDS = 5
 
 
-def retrieval_at_1(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns the share of first views whose nearest second view, by cosine, is their own.
-
-    Args:
-        first: Embeddings `[n, D]` of one view of n patients.
-        second: Embeddings `[n, D]` of another view of the same patients, in the same order.
-    """
-    first, second = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (first, second))
-    nearest = np.argmax(first @ second.T, axis=1)
-    return float(np.mean(nearest == np.arange(len(first))))
-
-
-def ridge_r2(
-    train_z: np.ndarray, train_y: np.ndarray, test_z: np.ndarray, test_y: np.ndarray
-) -> float:
-    """Returns R^2 on test records of a ridge regression, its penalty chosen on the training ones.
-
-    NaN where there are too few records with a target: 10 to train on, 2 to test on.
+def ridge_predictions(train_z: np.ndarray, train_y: np.ndarray, test_z: np.ndarray) -> np.ndarray:
+    """Returns what a ridge regression predicts `[m]`, its penalty chosen by leaving one out.
 
     Args:
-        train_z: Embeddings `[n, D]`.
-        train_y: Targets `[n]`; records whose target is not finite are left out.
-        test_z: Embeddings `[m, D]` of other patients.
-        test_y: Their targets `[m]`.
+        train_z: Features `[n, D]`, a row a patient; NaN counts as the median.
+        train_y: Targets `[n]`, finite.
+        test_z: Features `[m, D]` of other patients.
     """
-    train, test = np.isfinite(train_y), np.isfinite(test_y)
-    if train.sum() < 10 or test.sum() < 2:
-        return float("nan")
-    probe = make_pipeline(StandardScaler(), RidgeCV(alphas=_RIDGE_PENALTIES))
-    probe.fit(train_z[train].astype(np.float64), train_y[train])
-    return float(probe.score(test_z[test].astype(np.float64), test_y[test]))
+    probe = make_pipeline(*_scaling(), RidgeCV(alphas=_RIDGE_PENALTIES))
+    return probe.fit(_wide(train_z), train_y).predict(_wide(test_z))
+
+
+def logistic_scores(train_z: np.ndarray, train_y: np.ndarray, test_z: np.ndarray) -> np.ndarray:
+    """Returns the log odds `[m]` of a logistic regression, its penalty chosen by cross-validation.
+
+    Arguments are those of `ridge_predictions`, with targets 0 and 1, each at least twice.
+    """
+    rarer = int(min(np.sum(train_y == 1), np.sum(train_y == 0)))
+    probe = make_pipeline(
+        *_scaling(),
+        LogisticRegressionCV(
+            Cs=_LOGISTIC_INVERSE_PENALTIES,
+            l1_ratios=(0,),
+            cv=StratifiedKFold(min(_FOLDS, rarer)),
+            scoring="neg_log_loss",
+            solver="newton-cholesky",
+            use_legacy_attributes=False,
+        ),
+    )
+    return probe.fit(_wide(train_z), train_y).decision_function(_wide(test_z))
+
+
+def found_again(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns for each first row whether the nearest second row, by cosine, is its own `[n]`.
+
+    Args:
+        first: Embeddings `[n, D]` of n patients.
+        second: Other embeddings of the same patients, in the same order.
+    """
+    lengths = (np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-30) for z in (first, second))
+    first, second = (z / length for z, length in zip((first, second), lengths, strict=True))
+    return np.argmax(first @ second.T, axis=1) == np.arange(len(first))
+
+
+def effective_rank(z: np.ndarray) -> float:
+    """Returns how many directions the rows of `z [n, D]` vary along.
+
+    It is exp of the entropy of the shares of variance of the principal components: D for a round
+    cloud, 1 for a line, to which a collapsed embedding comes down.
+
+    References:
+        Roy and Vetterli, The effective rank, EUSIPCO 2007, of the covariance matrix.
+    """
+    variances = np.linalg.svd(z - z.mean(axis=0), compute_uv=False) ** 2
+    shares = variances / max(variances.sum(), 1e-30)
+    return float(np.exp(-np.sum(shares * np.log(np.maximum(shares, 1e-30)))))
+
+
+def _scaling():
+    return SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
+
+
+def _wide(z):
+    return np.asarray(z, np.float64)

@@ -30,7 +30,7 @@ from clef_jax.train.state import TrainState, create_state
 from clef_jax.train.step import make_eval_step, make_train_step
 from clef_jax.train.stopping import StopSignal, note_validation
 
-_RECORDS_ON_MAP = 4096
+_LEAD_ON_MAP, _RECORDS_ON_MAP = "II", 4096
 
 
 class ConfigError(ValueError):
@@ -379,11 +379,12 @@ def _peak_records_per_s(config: ConfigDict, mesh: Mesh) -> float | None:
 
 def _plot_map(model, state: TrainState, shards: ShardSet, path: pathlib.Path) -> None:
     """Draws the validation (if too few, the training) records by their embedding of lead II."""
-    validates = np.count_nonzero(shards.is_validation) >= 3
-    records = np.flatnonzero(shards.is_validation == validates)[:_RECORDS_ON_MAP]
-    slots = np.maximum(embed.slots_of_lead(shards, records, "II"), 0)
+    records, slots, split = embed.records_to_map(shards, _LEAD_ON_MAP, most=_RECORDS_ON_MAP)
+    if len(records) < 3:
+        logging.warning("%d records have lead %s: no embedding map", len(records), _LEAD_ON_MAP)
+        return
     params = jax.device_get(state.params if state.ema is None else state.ema)
     embed_records = embed.make_embed_records(model, parallel.data_mesh(jax.local_devices()))
     z = embed_records(params, shards, records, slots)
-    title = f"{len(records)} {'validation' if validates else 'training'} records"
+    title = f"{len(records)} {split} records, lead {_LEAD_ON_MAP}"
     plots.plot_embedding_map(z, shards.risk[records], path, title=title)

@@ -5,11 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.signal
+import scipy.stats
 
-from clef_jax.data import quality, signals
+from clef_jax.data import quality, signals, simulate
 from clef_jax.data.cohort import draw_risk_factors
 from clef_jax.data.leads import STANDARD_LEADS
+from clef_jax.data.readers import read_recording
 from clef_jax.data.simulate import draw_heart, simulate_ecg
+from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features
 from clef_jax.risk import score2, score2_op
 
 PERSON = {
@@ -68,7 +71,7 @@ def test_heart_beats_at_its_rate(rate):
 
 
 def test_waves_look_like_an_ecg():
-    heart = dataclasses.replace(_heart(), rate=65.0, noise_mv=0.0, wander_mv=0.0)
+    heart = dataclasses.replace(_heart(), rate=65.0)
     ecg = simulate_ecg(heart, np.random.default_rng(3))
     beat = dict(zip(STANDARD_LEADS, _median_beat(ecg, _r_peaks(ecg)), strict=True))
     level = {name: x - np.median(x[300:400]) for name, x in beat.items()}
@@ -85,11 +88,11 @@ def test_waves_look_like_an_ecg():
 
 def _mean_over_hearts(measure, **changes):
     """Paired seeds: the same random variation with and without the risk factor."""
-    return np.mean([measure(_heart(seed, **changes)) for seed in range(40)])
+    return np.mean([measure(_heart(seed, **changes)) for seed in range(150)])
 
 
-V5, LEAD_I = 4, 6
-R, ST, T = 3, 7, 8
+V1, V5, LEAD_I, LEAD_II = 0, 4, 6, 7
+Q, R, END, ST, T = 2, 3, 5, 7, 8
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,13 @@ R, ST, T = 3, 7, 8
         ({"diabetes": 1}, lambda h: h.electrode_waves[V5, ST], -1),
         ({"total_chol_mmol_l": 8}, lambda h: h.electrode_waves[V5, ST], -1),
         ({"hdl_mmol_l": 0.7}, lambda h: h.electrode_waves[V5, T], -1),
+        # Blocks, fibrillation, ectopy and scars grow frequent.
+        ({"age": 85}, lambda h: h.qrs, 1),
+        ({"age": 85}, lambda h: h.electrode_waves[V1, END], 1),
+        ({"age": 85}, lambda h: h.fibrillates, 1),
+        ({"age": 80}, lambda h: np.log(h.atrial_ectopy), 1),
+        ({"sbp_mmhg": 180}, lambda h: np.log(h.ventricular_ectopy), 1),
+        ({"smoker": 1, "diabetes": 1}, lambda h: h.electrode_waves[LEAD_II, Q], -1),
     ],
 )
 def test_risk_factors_act_in_their_direction(changes, measure, sign):
@@ -125,6 +135,79 @@ def test_recordings_of_a_patient_resemble_each_other():
     others = distance[~np.eye(12, dtype=bool)]
     assert np.median(own) < 0.6 * np.median(others)
     assert np.mean(distance.argmin(axis=1) == np.arange(12)) > 0.6
+
+
+def test_premature_beats_come_early_and_the_sinus_node_keeps_its_time():
+    heart = dataclasses.replace(
+        _heart(), rate=60.0, ventricular_ectopy=8.0, atrial_ectopy=0.0, fibrillates=False
+    )
+    early, pairs = [], []
+    for seed in range(20):
+        times, rr, _, ventricular = simulate._beats(heart, np.random.default_rng(seed))
+        np.testing.assert_allclose(np.diff(times), rr[1:])
+        for beat in np.flatnonzero(ventricular[1:-1]) + 1:
+            early.append(rr[beat] / np.median(rr))
+            pairs.append((rr[beat] + rr[beat + 1]) / np.median(rr))
+    assert len(early) > 10
+    assert max(early) < 0.85
+    assert np.median(pairs) == pytest.approx(2, abs=0.1)
+
+
+def test_fibrillating_atria_give_no_rhythm():
+    def irregularity(fibrillates):
+        heart = dataclasses.replace(
+            _heart(), fibrillates=fibrillates, atrial_ectopy=0.0, ventricular_ectopy=0.0
+        )
+        rr = [np.diff(_r_peaks(simulate_ecg(heart, np.random.default_rng(s)))) for s in range(6)]
+        return np.median([intervals.std() / intervals.mean() for intervals in rr])
+
+    assert irregularity(True) > 0.12 > 0.06 > irregularity(False)
+
+
+def test_lead_ii_varies_as_in_real_recordings(real_data):
+    """Between patients about as much, and from beat to beat: clean ones would teach little."""
+    files = sorted((real_data / "ptb-xl" / "records500").rglob("*.hea"))[:120]
+    real = [read_recording(path.with_suffix("")) for path in files]
+    real = [recording.signal_mv[list(recording.leads).index("II")] for recording in real]
+    rng = np.random.default_rng(0)
+    age = rng.normal(61, 12, 120).clip(40, 89)
+    people = draw_risk_factors(age, (np.arange(120) % 2).astype(float), rng)
+    simulated = []
+    for i in range(120):
+        person = {"age": age[i], "male": float(i % 2)} | {k: v[i] for k, v in people.items()}
+        simulated.append(simulate_ecg(draw_heart(person, rng), rng)[1])
+    of_real, of_simulated = (
+        np.array([plain_features(signals.preprocess(x, 500)) for x in group])
+        for group in (real, simulated)
+    )
+    for name in ("heart rate, 1/min", "log RMSSD, s", "S over R", "T over R", "P to R, s"):
+        column = PLAIN_FEATURES.index(name)
+        spread = [
+            scipy.stats.iqr(group[:, column], nan_policy="omit")
+            for group in (of_simulated, of_real)
+        ]
+        assert 0.5 < spread[0] / spread[1] < 2, name
+    noise = PLAIN_FEATURES.index("log beat-to-beat change over R")
+    middle = np.nanmedian(of_simulated[:, noise]) - np.nanmedian(of_real[:, noise])
+    assert abs(middle) < 0.5
+
+
+def test_visits_of_a_patient_differ():
+    rates, waves = [], []
+    for patient in range(30):
+        heart = dataclasses.replace(
+            _heart(patient), fibrillates=False, atrial_ectopy=0.0, ventricular_ectopy=0.0
+        )
+        for visit in range(2):
+            ecg = simulate_ecg(heart, np.random.default_rng([patient, visit]))
+            found = plain_features(signals.preprocess(ecg[1], 500))
+            rates.append(found[0])
+            waves.append(found[PLAIN_FEATURES.index("T over R")])
+    for values in (np.log(rates), waves):
+        first, second = np.array(values).reshape(-1, 2).T
+        within = np.median(np.abs(first - second))
+        between = np.median(np.abs(first[:, None] - second[None, :]))
+        assert 0.1 < within / between < 0.9
 
 
 @pytest.fixture(scope="module")

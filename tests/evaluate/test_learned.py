@@ -1,4 +1,11 @@
-"""The report of what a run has learned."""
+"""The report of what an encoder has learned, and the script that prints it."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -6,40 +13,239 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from clef_jax import parallel
+from clef_jax import checkpoint
+from clef_jax.data import cohort, ingest, tables
+from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.noise import simulate_noise_bank
 from clef_jax.data.shards import ShardSet
-from clef_jax.data.signals import zscore
-from clef_jax.evaluate.learned import FIGURES, plot_learned, what_was_learned
-from clef_jax.models import create_model
-from clef_jax.train.embed import make_embed_records, slots_of_lead
+from clef_jax.data.signals import PREPROCESSING
+from clef_jax.embedding.encoder import Encoder
+from clef_jax.evaluate.intervals import Estimate
+from clef_jax.evaluate.learned import (
+    LABEL_SHARES,
+    REPRESENTATIONS,
+    Figure,
+    to_json,
+    what_was_learned,
+)
+from clef_jax.evaluate.recordings import ReportError, choose_recordings
+from clef_jax.evaluate.report import plot_learned, sentences
+from clef_jax.models import EncoderConfig, build_model
+from clef_jax.risk.table import compute_risk_table, read_table, write_table
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Of the encoder's kind, and compiled in a second.
+TINY = EncoderConfig("tiny", 8, 1.0, stage_widths=(8, 16), stage_blocks=(1, 1), group_width=4)
 
 
-@pytest.mark.slow
-def test_an_untrained_encoder_beside_itself_shows_no_difference(shards_folder, tmp_path):
-    params = create_model("clef_small").init(jax.random.key(5), jnp.zeros((1, 64, 1)))["params"]
-    noise = simulate_noise_bank(0, 30).signal
-    found = what_was_learned("clef_small", params, ShardSet(shards_folder), noise, lead="I", seed=5)
-    assert found["pretrained"] == found["untrained"]
-    assert found["pretrained"].keys() == FIGURES.keys()
-    assert 0 <= found["pretrained"]["retrieval"] <= 1
-    plot_learned(found, tmp_path / "learned.png")
-    assert image.imread(tmp_path / "learned.png").std() > 0
+def _encoder(seed):
+    x = jnp.zeros((1, 64, 1))
+    return Encoder(TINY, jax.jit(build_model(TINY).init)(jax.random.key(seed), x)["params"])
 
 
-@pytest.mark.slow
-def test_embeddings_of_records_are_the_models_of_the_z_scored_lead(shards_folder):
+@pytest.fixture(scope="module")
+def noise():
+    return simulate_noise_bank(0, 30).signal
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """150 patients, half of them held out, of whom half came back."""
+    folder = tmp_path_factory.mktemp("reported")
+    cohort.write_simulated_cohort(folder / "cohort", 150, seed=3)
+    metadata = str(folder / "cohort" / "metadata.csv")
+    write_table(
+        compute_risk_table(read_table(metadata), region="moderate"), str(folder / "risk.parquet")
+    )
+    ingest.write_shards(
+        folder / "cohort",
+        folder / "shards",
+        record_list=str(folder / "cohort" / "record_list.csv"),
+        metadata=tables.MetadataTable(metadata),
+        risk=tables.RiskTable(str(folder / "risk.parquet")),
+        options=ingest.IngestOptions(validation_fraction=0.5),
+        workers=1,
+        progress=False,
+    )
+    return ShardSet(folder / "shards")
+
+
+@pytest.fixture(scope="module")
+def learned(shards, noise):
+    recordings = choose_recordings(shards, lead="II", max_patients=1000)
+    return what_was_learned(_encoder(0), recordings, noise, seed=0)
+
+
+def test_every_patient_is_looked_at_once(shards):
+    found = choose_recordings(shards, lead="V3", max_patients=1000)
+    patients = shards.patient_code[found.first]
+    assert sorted(patients) == list(range(150))
+    for first, other, held_out in zip(found.first, found.other, found.held_out, strict=True):
+        own = np.flatnonzero(shards.patient_code == shards.patient_code[first])
+        assert first == own[0]
+        assert other == (own[1] if len(own) > 1 else -1)
+        assert held_out == shards.is_validation[first]
+    slot = STANDARD_LEADS.index("V3")
+    expected = shards.read([7], [slot])[0] * shards.scale_mv[7, slot]
+    np.testing.assert_allclose(found.read_mv(np.array([7]))[0], expected)
+
+
+def test_more_patients_than_wanted_are_a_seeded_choice(shards):
+    def chosen(seed):
+        found = choose_recordings(shards, lead="II", max_patients=40, seed=seed)
+        assert found.of_patients == 150
+        return found.first.tolist()
+
+    assert len(chosen(0)) == 40
+    assert chosen(0) == chosen(0) != chosen(1)
+    assert max(chosen(0)) > 150  # Not the first of the index.
+
+
+def test_records_without_the_lead_are_not_looked_at(shards_folder):
     shards = ShardSet(shards_folder)
-    model = create_model("clef_small")
-    params = jax.jit(model.init)(jax.random.key(5), jnp.zeros((1, 64, 1)))["params"]
-    records = np.arange(5)
-    slots = slots_of_lead(shards, records, "V3")
-    assert (shards.lead_ids[records, slots] == 8).all()
-    mesh = parallel.data_mesh(jax.devices()[:2])
-    found = make_embed_records(model, mesh, batch_size=3)(params, shards, records, slots)
-    signal = shards.read(records, slots) * shards.scale_mv[records, slots][:, None].astype(float)
-    x = zscore(signal)[:, :, None].astype(np.float32)
-    expected = jax.jit(model.apply)({"params": params}, x)
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
-    shards.lead_ids[records] = -1
-    assert (slots_of_lead(shards, records, "V3") == -1).all()
+    shards.lead_ids[shards.lead_ids == STANDARD_LEADS.index("II")] = -1
+    with pytest.raises(ReportError, match="no record has lead II"):
+        choose_recordings(shards, lead="II", max_patients=10)
+    shards = ShardSet(shards_folder)
+    first = choose_recordings(shards, lead="II", max_patients=1000).first
+    lacking = first[0]
+    shards.lead_ids[lacking, 1] = -1
+    found = choose_recordings(shards, lead="II", max_patients=1000)
+    assert lacking not in found.first
+    assert lacking not in found.other
+
+
+def test_an_untrained_encoder_beside_itself_gains_nothing(learned):
+    answered = [figure for figure in learned.figures if not figure.too_few]
+    assert {figure.name for figure in answered} == {"age", "sex", "risk", "view", "visit"}
+    for figure in answered:
+        assert figure.estimates.keys() == set(REPRESENTATIONS)
+        assert figure.gains["untrained"] == (0, 0, 0)
+        for e in figure.estimates.values():
+            assert e.low <= e.high
+    ranks = learned.effective_rank
+    assert ranks["pretrained"] == ranks["untrained"]
+    assert 1 <= ranks["pretrained"] <= 16
+
+
+def test_figures_say_how_many_they_are_about(shards, learned):
+    held_out = len(set(shards.patient_code[shards.is_validation]))
+    codes, counts = np.unique(shards.patient_code[shards.is_validation], return_counts=True)
+    by = {(figure.name, figure.labels): figure for figure in learned.figures}
+    assert len(by) == 3 * len(LABEL_SHARES) + 2
+    assert learned.held_out == held_out == len(codes)
+    assert by["age", 1.0].tested == by["view", None].tested == held_out
+    assert by["age", 1.0].learnt_from == 150 - held_out
+    assert by["age", 0.01].learnt_from == 1
+    assert by["age", 0.01].too_few == "too few (1 patients to learn from, of 10 needed) to tell"
+    assert by["risk", 1.0].tested < held_out  # Some have no known risk.
+    assert by["visit", None].tested == np.sum(counts > 1)
+
+
+def test_a_patient_is_found_by_an_identical_recording(shards, noise):
+    recordings = choose_recordings(shards, lead="II", max_patients=1000)
+    same = dataclasses.replace(
+        recordings, other=np.where(recordings.other >= 0, recordings.first, -1)
+    )
+    found = what_was_learned(_encoder(0), same, noise)
+    visit = next(figure for figure in found.figures if figure.name == "visit")
+    for e in visit.estimates.values():
+        assert e == (1, 1, 1)
+
+
+def test_without_held_out_patients_there_is_nothing_to_tell(shards_folder, noise, tmp_path):
+    shards = ShardSet(shards_folder)
+    shards.is_validation[:] = False
+    found = what_was_learned(
+        _encoder(0), choose_recordings(shards, lead="II", max_patients=20), noise
+    )
+    assert all(figure.too_few.startswith("too few (0 patients") for figure in found.figures)
+    opening, *lines = sentences(found)
+    assert opening.startswith("Lead II of 20 patients, chosen at random among 40, 0 of them held")
+    assert all("too few (0 patients" in line for line in lines)
+    plot_learned(found, tmp_path / "learned.png")
+
+
+def test_an_encoder_of_several_leads_is_refused(shards, noise):
+    several = Encoder(dataclasses.replace(TINY, in_channels=12), _encoder(0).params)
+    with pytest.raises(ReportError, match="12 leads at once"):
+        what_was_learned(several, choose_recordings(shards, lead="I", max_patients=9), noise)
+
+
+def test_each_figure_has_its_sentence_and_picture(learned, tmp_path):
+    lines = sentences(learned)
+    assert len(lines) == len(learned.figures) + 2
+    for line, figure in zip(lines[1:-1], learned.figures, strict=True):
+        if figure.too_few:
+            assert line.endswith(f"{figure.too_few}.")
+        else:
+            assert f"on {figure.tested} patients" in line
+            told = "makes no difference that so few patients could show" in line
+            assert told != line.endswith("so this tells nothing.")
+    plot_learned(learned, tmp_path / "plots" / "learned.png")
+    assert image.imread(tmp_path / "plots" / "learned.png").std() > 0
+    content = json.loads(json.dumps(to_json(learned)))
+    assert content["figures"][2]["estimates"]["plain"].keys() == {"value", "low", "high"}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.1, 0.3, "helps"), (-0.3, -0.1, "harms"), (-0.1, 0.3, "makes no difference")],
+)
+def test_sentences_follow_the_intervals(learned, low, high, verdict):
+    middle = (low + high) / 2
+    figure = Figure(
+        "age", "R²", 1.0, learnt_from=900, tested=300,
+        estimates={name: Estimate(0.5, 0.4, 0.6) for name in REPRESENTATIONS},
+        gains={name: Estimate(middle, low, high) for name in ("plain", "untrained")},
+    )  # fmt: skip
+    _, line, _ = sentences(dataclasses.replace(learned, figures=[figure]))
+    assert line.startswith("Age from 100% of the labels (900 patients), R² on 300 patients: ")
+    assert f"Pretraining {verdict}" in line
+    unread = {name: Estimate(0.1, -0.2, 0.3) for name in REPRESENTATIONS}
+    figure = dataclasses.replace(figure, estimates=unread)
+    _, line, _ = sentences(dataclasses.replace(learned, figures=[figure]))
+    assert line.endswith("None is above chance (0) for certain, so this tells nothing.")
+
+
+def _report(*arguments, prelude="pass"):
+    script = str(ROOT / "tools" / "report_learned.py")
+    run = f"import runpy, sys; {prelude}; sys.argv = {[script, *map(str, arguments)]}; "
+    run += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    return subprocess.run(
+        [sys.executable, "-c", run],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_few_records_of_a_converted_encoder_are_too_few_to_tell(shards_folder, tmp_path):
+    meta = {"model": dataclasses.asdict(TINY), "preprocessing": PREPROCESSING.to_dict()}
+    checkpoint.save_encoder(tmp_path / "encoder", jax.device_get(_encoder(1).params), meta)
+    done = _report("--workdir", tmp_path / "encoder", "--shards", shards_folder, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    shards = ShardSet(shards_folder)
+    tested = len(set(shards.patient_code[shards.is_validation]))
+    lines = done.stdout.splitlines()
+    assert f"too few ({tested} patients to test on, of 30 needed) to tell" in lines[3]
+    assert f"too few ({tested} patients to look for, of 30 needed) to tell" in lines[10]
+    figures = json.loads((tmp_path / "learned.json").read_text())["figures"]
+    assert not any(figure["estimates"] for figure in figures)
+    assert (tmp_path / "plots" / "learned.png").is_file()
+
+
+def test_a_missing_scikit_learn_is_named_with_its_remedy(tmp_path):
+    done = _report(
+        "--workdir", tmp_path, "--shards", tmp_path, prelude="sys.modules['sklearn'] = None"
+    )
+    assert done.returncode == 1
+    assert "need scikit-learn: pip install '.[eval]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_without_a_checkpoint_is_an_error_in_words(shards_folder, tmp_path):
+    done = _report("--workdir", tmp_path, "--shards", shards_folder)
+    assert done.returncode == 1
+    assert "no checkpoint here" in done.stderr
+    assert "Traceback" not in done.stderr
