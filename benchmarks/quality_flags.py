@@ -1,6 +1,6 @@
 r"""Measures how often the flag "noise" is right, on recordings that its limits were not chosen on.
 
-python tools/measure_quality.py --data DATABASES --out docs
+python -m benchmarks.quality_flags --data DATABASES --out docs
 
 DATABASES holds PTB-XL, LUDB, the 2021 Challenge, CPSC 2021, MIT-BIH and NSTDB, each in a folder,
 and MANIFEST.csv, a row for each record. Patients are split in two by their ids, the recordings of
