@@ -291,6 +291,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     lines = measure(pathlib.Path(_DATA.value))
     out = pathlib.Path(_OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
     rounded = [{k: round(v, 4) if isinstance(v, float) else v for k, v in x.items()} for x in lines]
     (out / "quality.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rounded))
     plot(lines, out / "quality.png")
