@@ -1,7 +1,7 @@
 """The command `clef-jax`: what it writes, skips, reports, survives, and its exit codes."""
 
-import csv
-import dataclasses
+import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -9,71 +9,22 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pydicom.data
 import pytest
-import torch
-import wfdb
 
 from clef_jax import checkpoint, cli
-from clef_jax.data import ingest, workers
+from clef_jax.data import ingest
 from clef_jax.data.shards import ShardSet
-from clef_jax.data.sources import Failure, Request, find_sources
-from clef_jax.data.windows import WindowSettings
-from clef_jax.embedding import Encoder, encoder_meta, load_encoder
-from clef_jax.models import get_config
+from clef_jax.embedding import load_encoder
 from tests.convert.checkpoints import torch_model, write_lightning
-from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
+from tests.embed_runs import embed, errors, save, tiny_encoder, write_wfdb
+from tests.waiting import alive, wait_for
 
 DICOM = pydicom.data.get_testdata_file("waveform_ecg.dcm", download=False)
-TINY = dataclasses.replace(get_config("clef_small"), stage_widths=(32, 64), stage_blocks=(1, 1))
-
-
-def tiny_encoder(seed=0):
-    torch.manual_seed(seed)
-    return Encoder(TINY, jax_params(TorchResNeXt1D(TINY)))
-
-
-def save(encoder, folder):
-    checkpoint.save_encoder(folder, encoder.params, encoder_meta(TINY, encoder.params, {"n": 1}))
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return save(tiny_encoder(), tmp_path_factory.mktemp("weights") / "tiny")
-
-
-def write_wfdb(folder, name, seconds, leads=("I", "II"), fs=250, seed=0):
-    folder.mkdir(parents=True, exist_ok=True)
-    t = np.arange(seconds * fs) / fs
-    beats = np.exp(-0.5 * ((t % 0.8 - 0.4) / 0.012) ** 2) + 0.2 * np.sin(2 * np.pi * 0.3 * t + seed)
-    beats += np.random.default_rng(seed).normal(0, 0.01, t.size)
-    signal_mv = np.stack([beats * (1 + lead) for lead in range(len(leads))], axis=1)
-    n = len(leads)
-    wfdb.wrsamp(
-        name,
-        fs=fs,
-        units=["mV"] * n,
-        sig_name=list(leads),
-        p_signal=signal_mv,
-        fmt=["16"] * n,
-        adc_gain=[1000.0] * n,
-        baseline=[0] * n,
-        write_dir=str(folder),
-    )
-
-
-def embed(*arguments, workers="0"):
-    return cli.main(["embed", *map(str, arguments), "--workers", workers])
-
-
-def errors(out):
-    with open(pathlib.Path(out).with_suffix(".errors.csv"), newline="") as stream:
-        return {row["record"]: row["error"] for row in csv.DictReader(stream)}
 
 
 def test_table_of_a_folder_of_many_formats(weights, tmp_path, capsys):
@@ -168,40 +119,64 @@ def test_appending_with_other_weights_or_settings_is_refused(weights, tmp_path, 
     assert "no table of embeddings" in capsys.readouterr().err
 
 
-def test_killed_run_goes_on_where_it_stopped(weights, tmp_path):
+EMBED_IN_SMALL_PARTS = """
+import sys
+
+if __name__ == "__main__":
+    from clef_jax import cli
+    from clef_jax.embedding import table
+
+    table._SECONDS_PER_PART = 0.0
+    sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@contextlib.contextmanager
+def running(command):
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def embedded_in(folder):
+    parts = sorted(folder.glob("part-*.parquet"))
+    return {record for part in parts for record in pq.read_table(part)["record"].to_pylist()}
+
+
+def test_killed_runs_leave_no_process_and_are_gone_on_with(weights, tmp_path, capsys):
+    """Killed, then terminated, each time while two workers read; then finished."""
     data, out = tmp_path / "data", tmp_path / "e.parquet"
     for i in range(40):
-        write_wfdb(data, f"r{i:02d}", seconds=200, seed=i)
-    script = (
-        "import sys\n"
-        "from clef_jax import cli\n"
-        "from clef_jax.embedding import table\n"
-        "table._SECONDS_PER_PART = 0.0\n"
-        "sys.exit(cli.main(sys.argv[1:]))\n"
-    )
-    arguments = ["embed", str(data), "--weights", weights, "--out", str(out), "--workers", "0"]
-    process = subprocess.Popen([sys.executable, "-c", script, *arguments], stderr=subprocess.PIPE)
+        write_wfdb(data, f"r{i:02d}", seconds=50, seed=i)
+    (tmp_path / "embed.py").write_text(EMBED_IN_SMALL_PARTS)
+    command = [sys.executable, tmp_path / "embed.py", "embed", data, "--weights", weights]
+    command += ["--out", out, "--workers", "2"]
     folder = tmp_path / "e.parquet.parts-1"
-    deadline = time.monotonic() + 120
-    while len(list(folder.glob("part-*.parquet"))) < 3 and time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not out.exists()
-    parts = sorted(folder.glob("part-*.parquet"))
-    done = [record for part in parts for record in pq.read_table(part)["record"].to_pylist()]
-    assert 0 < len(set(done)) < 40
-    summary = subprocess.run(
-        [sys.executable, "-m", "clef_jax.cli", *arguments], capture_output=True, text=True
-    )
-    assert summary.returncode == 0, summary.stderr
-    assert f"{len(set(done))} skipped" in summary.stdout
+    for how, parts in ((signal.SIGKILL, 2), (signal.SIGTERM, 5)):
+        with running(command) as process:
+            wait_for(
+                lambda n=parts: len(embedded_in(folder)) >= n,
+                meanwhile=lambda p=process: p.poll() is None,
+            )
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert len(children) >= 2
+            process.send_signal(how)
+            wait_for(lambda those=children: not alive(those), seconds=30)
+            process.communicate(timeout=30)
+        assert process.returncode == -how and not out.exists()
+    done = embedded_in(folder)
+    assert 5 <= len(done) < 40
+    assert embed(data, "--weights", weights, "--out", out) == 0
+    assert f"{len(done)} skipped" in capsys.readouterr().out
     frame = pq.read_table(out).to_pandas()
-    assert frame.groupby("record").size().to_dict() == {f"r{i:02d}": 20 for i in range(40)}
+    assert frame.groupby("record").size().to_dict() == {f"r{i:02d}": 5 for i in range(40)}
     expected = load_encoder(weights).embed_recording(data / "r39").embedding
     actual = np.stack(frame[frame.record == "r39"].embedding)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+    assert not list(tmp_path.glob("e.parquet.*"))
 
 
 def test_parts_that_were_merged_already_are_not_merged_again(weights, tmp_path):
@@ -280,31 +255,44 @@ def test_arrays_need_a_rate_and_take_names(weights, tmp_path, capsys):
     assert pq.read_table(out)["lead"].to_pylist() == ["ECG"] * 2 + ["I"] * 2
 
 
-def test_a_dying_reader_fails_its_file_only(tmp_path, monkeypatch):
-    """A library that crashes on a file takes a worker down, not the run."""
-    for name in ("a", "b", "c"):
-        write_wfdb(tmp_path, name, seconds=10)
+def test_a_dying_reader_fails_its_file_only(weights, tmp_path, monkeypatch, capsys):
+    """A library that crashes on one of 40 files: 3 tasks, of which one is read again."""
+    data, out, log = tmp_path / "data", tmp_path / "e.parquet", tmp_path / "log"
+    write_wfdb(data, "r00", seconds=10)
+    for i in range(1, 40):
+        header = (data / "r00.hea").read_text().replace("r00", f"r{i:02d}")
+        (data / f"r{i:02d}.hea").write_text(header)
+        shutil.copy(data / "r00.dat", data / f"r{i:02d}.dat")
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(
         "import os, sys\n"
         "def audit(event, arguments):\n"
-        "    if event == 'open' and str(arguments[0]).endswith('b.dat'):\n"
-        "        os._exit(11)\n"
+        "    if event == 'open' and str(arguments[0]).endswith('.dat'):\n"
+        f"        with open({str(log)!r}, 'a') as stream:\n"
+        "            stream.write(f'{arguments[0]} {os.getpid()}\\n')\n"
+        "        if arguments[0].endswith('r20.dat'):\n"
+        "            os._exit(11)\n"
         "sys.addaudithook(audit)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(hook) + os.pathsep + os.environ.get("PYTHONPATH", ""))
-    sources, _ = find_sources([str(tmp_path)], arrays=False)
-    with workers.Readers(Request(WindowSettings()), 1) as readers:
-        results = list(readers.read(sources))
-    assert [result.source.record for result in results] == ["a", "b", "c"]
-    assert [isinstance(result, Failure) for result in results] == [False, True, False]
-    assert "process that read it died" in results[1].error
+    assert embed(data, "--weights", weights, "--out", out, workers="2") == 3
+    assert "process that read it died (exit code 11)" in errors(out)["r20"]
+    assert len(errors(out)) == 1
+    expected = [f"r{i:02d}" for i in range(40) if i != 20]
+    assert pq.read_table(out)["record"].to_pylist() == expected
+
+    reads = [line.split() for line in log.read_text().splitlines()]
+    times = collections.Counter(pathlib.Path(file).stem for file, _ in reads)
+    # Twice with its task of 16, r16 to r31, then by itself, which is tried twice as well.
+    before = dict.fromkeys((f"r{i:02d}" for i in range(16, 20)), 3)
+    assert times == dict.fromkeys(expected, 1) | before | {"r20": 4}
+    assert len({pid for _, pid in reads}) == 2 + 4
 
 
 def test_workers_do_not_import_jax():
     script = (
-        "import sys, clef_jax.cli, clef_jax.data.workers\n"
+        "import sys, clef_jax.cli, clef_jax.data.sources\n"
         "print([m for m in ('jax', 'flax', 'torch', 'pandas', 'pyarrow') if m in sys.modules])\n"
     )
     command = [sys.executable, "-c", script]

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from clef_jax.data import tables
 from clef_jax.data.locking import LockedError, locked
 from clef_jax.data.merge import merge_parts
-from clef_jax.data.parallel_tasks import WorkerDied, run_tasks
 from clef_jax.data.parts import (
     PARTS,
     ShardTask,
@@ -32,6 +31,7 @@ from clef_jax.data.plan import (
     fingerprint_of,
     plan_of,
 )
+from clef_jax.processes import WorkerDied, WorkersCannotStart, run_tasks
 
 __all__ = ["IngestError", "IngestOptions", "Summary", "is_validation_patient", "write_shards"]
 
@@ -160,7 +160,7 @@ def write_shards(
             workers = min(workers or os.cpu_count() or 1, max(len(todo), 1))
             try:
                 run_tasks(write_shard, tasks, workers, bar)
-            except WorkerDied as error:
+            except (WorkerDied, WorkersCannotStart) as error:
                 raise IngestError(
                     f"{out}: {error}; run the same command again, with fewer --workers: finished "
                     "shards are kept"

@@ -5,7 +5,7 @@ import functools
 import glob
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from clef_jax.data.windows import (
     read_windows,
     require_windows,
 )
+from clef_jax.processes import WorkerDied, Workers, in_order
 
 # Rows of windows handed over at once: 1.3 MB of ten-second windows.
 _ROWS_PER_BLOCK = 64
@@ -216,7 +217,7 @@ def _read_file(source: Source, request: Request, starts: np.ndarray | None, shar
 
 def run_task(task: Task, request: Request) -> list[Block | Failure]:
     """Reads and preprocesses a task's sources; one that fails gives a `Failure`, no exception."""
-    if task.sources[0].position >= 0:
+    if _is_of_shards(task):
         try:
             return _read_shards(task, request.settings)
         except Exception as error:
@@ -233,3 +234,63 @@ def run_task(task: Task, request: Request) -> list[Block | Failure]:
 def _explain(error: Exception) -> str:
     """Returns the message; with the type where it is none of ours, which name file and remedy."""
     return str(error) if isinstance(error, RecordingError) else f"{type(error).__name__}: {error}"
+
+
+def read_sources(
+    sources: Sequence[Source], request: Request, workers: int
+) -> Iterator[Block | Failure]:
+    """Yields the sources' blocks in order, those of one source one after another.
+
+    A source whose reader dies, twice, fails; others are not disturbed.
+
+    Args:
+        sources: What to read.
+        request: How.
+        workers: Reading processes; 0 reads in this one. They are there until the generator is
+            closed or exhausted.
+
+    Raises:
+        WorkersCannotStart: No process can be started.
+    """
+    read = functools.partial(run_task, request=request)
+    if not workers:
+        yield from _read_here(plan_tasks(sources), read)
+        return
+    with Workers(workers, attempts=2) as pool:
+        for in_shards, tasks in itertools.groupby(plan_tasks(sources), key=_is_of_shards):
+            if in_shards:  # One batched read costs less than handing its result over.
+                yield from _read_here(tasks, read)
+            else:
+                yield from _read_in(pool, tasks, read)
+
+
+def _read_here(tasks: Iterable[Task], read: Callable) -> Iterator[Block | Failure]:
+    for task in tasks:
+        for result in read(task):
+            yield result
+            yield from _read_here(getattr(result, "rest", ()), read)
+
+
+def _read_in(pool: Workers, tasks: Iterable[Task], read: Callable) -> Iterator[Block | Failure]:
+    for task, results in in_order(pool, read, tasks, _split):
+        if isinstance(results, WorkerDied):
+            (source,) = task.sources
+            results = [Failure(source, _explain_death(source, results))]
+        for result in results:
+            yield result
+            yield from _read_in(pool, getattr(result, "rest", ()), read)
+
+
+def _split(task: Task) -> list[Task]:
+    return [dataclasses.replace(task, sources=(source,)) for source in task.sources]
+
+
+def _is_of_shards(task: Task) -> bool:
+    return task.sources[0].position >= 0
+
+
+def _explain_death(source: Source, death: WorkerDied) -> str:
+    return (
+        f"{source.file}: the process that read it died (exit code {death.exit_code}), and so did "
+        "the next one: out of memory, or by a fault of the format's library; try the file alone"
+    )

@@ -1,6 +1,7 @@
 """From paths to a table of embeddings: what `clef-jax embed` does."""
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import os
@@ -10,8 +11,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from clef_jax.data.sources import Failure, Request, Source, find_sources
-from clef_jax.data.workers import Readers
+from clef_jax.data.sources import Failure, Request, Source, find_sources, read_sources
 from clef_jax.embedding.encoder import Encoder
 from clef_jax.embedding.forward import default_batch_size
 from clef_jax.embedding.stream import Timings, embed_blocks
@@ -123,8 +123,7 @@ def embed_to_table(
         disable=not progress,
         bar_format="{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
     )
-    with bar, Readers(request, workers) as readers:
-        blocks = readers.read(sources)
+    with bar, contextlib.closing(read_sources(sources, request, workers)) as blocks:
         for result in embed_blocks(
             encoder, blocks, batch_size=batch_size or default_batch_size(), timings=summary.timings
         ):
