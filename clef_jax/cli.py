@@ -124,7 +124,10 @@ def _embed(arguments: argparse.Namespace) -> int:
         f"{flags or 'none'}), {summary.skipped} skipped as embedded before, "
         f"{len(summary.failures)} failed; {summary.seconds:.1f} s"
     )
-    print(f"{arguments.out}: {summary.rows_in_table} rows")
+    if summary.rows_in_table:
+        print(f"{arguments.out}: {summary.rows_in_table} rows")
+    else:
+        print(f"{arguments.out}: not written, as nothing is embedded")
     if not summary.failures:
         return 0
     for failure in summary.failures[:5]:

@@ -154,7 +154,7 @@ def test_killed_runs_leave_no_process_and_are_gone_on_with(weights, tmp_path, ca
     (tmp_path / "embed.py").write_text(EMBED_IN_SMALL_PARTS)
     command = [sys.executable, tmp_path / "embed.py", "embed", data, "--weights", weights]
     command += ["--out", out, "--workers", "2"]
-    folder = tmp_path / "e.parquet.parts-1"
+    folder = tmp_path / "e.parquet.parts"
     for how, parts in ((signal.SIGKILL, 2), (signal.SIGTERM, 5)):
         with running(command) as process:
             wait_for(
@@ -184,7 +184,7 @@ def test_parts_that_were_merged_already_are_not_merged_again(weights, tmp_path):
     data, out = tmp_path / "data", tmp_path / "e.parquet"
     write_wfdb(data, "a", seconds=20)
     assert embed(data, "--weights", weights, "--out", out) == 0
-    stale = tmp_path / "e.parquet.parts-1"
+    stale = tmp_path / "e.parquet.parts"
     stale.mkdir()
     shutil.copy(out, stale / "part-00001.parquet")
     assert embed(data, "--weights", weights, "--out", out) == 0
@@ -250,9 +250,10 @@ def test_arrays_need_a_rate_and_take_names(weights, tmp_path, capsys):
     assert "sampling rate" in errors(out)["strip"]
     assert embed(*files, "--weights", weights, "--out", out, "--fs", 250) == 3
     assert "no lead I; the recording has signal 0, signal 1" in errors(out)["two"]
-    arguments = ["--weights", weights, "--out", out, "--fs", 250, "--lead_names", "I,II"]
-    assert embed(tmp_path / "t*.npy", *arguments) == 0
-    assert pq.read_table(out)["lead"].to_pylist() == ["ECG"] * 2 + ["I"] * 2
+    assert pq.read_table(out)["lead"].to_pylist() == ["ECG"] * 2
+    arguments = ["--weights", weights, "--out", tmp_path / "f.parquet", "--fs", 250]
+    assert embed(tmp_path / "t*.npy", *arguments, "--lead_names", "I,II") == 0
+    assert pq.read_table(tmp_path / "f.parquet")["lead"].to_pylist() == ["I"] * 2
 
 
 def test_a_dying_reader_fails_its_file_only(weights, tmp_path, monkeypatch, capsys):

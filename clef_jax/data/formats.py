@@ -21,6 +21,11 @@ _DICOM_SUFFIXES = (".dcm", ".dicom")
 _ARRAY_SUFFIXES = (".csv", ".tsv", ".npy")
 
 
+def is_array(path: str) -> bool:
+    """Tells, by the name, whether a file carries samples alone: its rate has to be given."""
+    return path.lower().endswith(_ARRAY_SUFFIXES)
+
+
 def _open_wfdb(path: str) -> OpenRecording:
     header = readers.read_header(path)
 

@@ -6,6 +6,7 @@ import glob
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +83,12 @@ class Request:
     fs: float | None = None
     lead_names: tuple[str, ...] | None = None
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options that change what files are read as, all but the settings, by name."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "settings"]
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -138,13 +145,17 @@ def find_sources(paths: Iterable[str], *, arrays: bool) -> tuple[list[Source], l
         arrays: Whether CSV, TSV and NPY files in folders are recordings.
 
     Returns:
-        The sources, without repetition, and the paths under which nothing was found.
+        The sources, without repetition; and as failures the paths under which nothing was found,
+        and files whose names are no text.
     """
     found: dict[tuple[str, str], Source] = {}
     failures = []
     for path in paths:
         matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
-        error = f"{path}: holds no recording; expected WFDB, EDF or DICOM files, or shards"
+        error = (
+            f"{path}: holds no recording; expected WFDB, EDF or DICOM files, or shards; CSV, TSV "
+            "and NPY files count if --fs gives their rate"
+        )
         sources = []
         for match in matches or [path]:
             try:
@@ -153,8 +164,21 @@ def find_sources(paths: Iterable[str], *, arrays: bool) -> tuple[list[Source], l
                 error = str(fault)
         if not sources:
             failures.append(Failure(Source(os.path.abspath(path), ""), error))
-        found.update(((source.file, source.record), source) for source in sources)
+        for source in sources:
+            if _is_text(source.file) and _is_text(source.record):
+                found[source.file, source.record] = source
+            else:
+                failures.append(Failure(source, f"{source.file}: its name is no UTF-8; rename it"))
     return list(found.values()), failures
+
+
+def _is_text(name: str) -> bool:
+    """Tells whether a file's name can be written to a table."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def plan_tasks(sources: Sequence[Source]) -> Iterator[Task]:
