@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pydicom.data
 import pytest
 
+import clef_jax
 from clef_jax import checkpoint, cli
 from clef_jax.data import ingest
 from clef_jax.data.shards import ShardSet
@@ -326,11 +328,116 @@ def test_info_and_convert(tmp_path, capsys):
     assert "the weights or their computation changed" in capsys.readouterr().err
 
 
-def test_bad_usage(weights, tmp_path, capsys):
-    assert embed("x", "--weights", weights, "--out", tmp_path / "e.csv") == 1
-    assert "ends with .parquet" in capsys.readouterr().err
-    assert embed("x", "--weights", weights, "--out", tmp_path / "e.parquet", "--window", 0.1) == 1
-    assert "at least 1 s" in capsys.readouterr().err
+def test_the_bar_and_the_summary_count_the_same(weights, tmp_path, capsys):
+    """Failures before the first window, after the last one, and paths that hold nothing."""
+    data, empty, out = tmp_path / "data", tmp_path / "empty", tmp_path / "e.parquet"
+    empty.mkdir()
+    write_wfdb(data, "a", seconds=5)
+    write_wfdb(data, "b", seconds=20)
+    for i in range(3):
+        write_wfdb(data, f"c{i}", seconds=5)
+    assert embed(data, data / "absent", empty, "--weights", weights, "--out", out) == 3
+    printed = capsys.readouterr()
+    assert "6 recordings found: 1 embedded (2 rows: 2 ok), 0 skipped" in printed.out
+    assert "6 failed" in printed.out and len(errors(out)) == 6
+    assert re.findall(r"(\d+) windows, (\d+) failed", printed.err)[-1] == ("2", "6")
+    assert "6/6 [" in printed.err
+
+
+def test_file_names_that_are_no_text_fail_alone(weights, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "e.parquet"
+    write_wfdb(data, "a", seconds=10)
+    try:
+        shutil.copytree(data, tmp_path / os.fsdecode(b"data/b\xff"))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert embed(data, "--weights", weights, "--out", out) == 3
+    assert pq.read_table(out)["record"].to_pylist() == ["a"]
+    ((record, error),) = errors(out).items()
+    assert record == "b\\udcff/a" and "its name is no UTF-8; rename it" in error
+
+
+def test_the_list_of_failures_is_no_recording(weights, tmp_path):
+    np.save(tmp_path / "short.npy", np.zeros(100))
+    np.save(tmp_path / "strip.npy", np.sin(np.arange(5000) / 20))
+    run = [tmp_path, "--weights", weights, "--out", tmp_path / "e.parquet", "--fs", 250]
+    for _ in range(2):
+        assert embed(*run) == 3
+        assert list(errors(tmp_path / "e.parquet")) == ["short"]
+
+
+def test_a_folder_of_arrays_alone_says_that_their_rate_is_needed(weights, tmp_path):
+    np.save(tmp_path / "strip.npy", np.zeros(5000))
+    assert embed(tmp_path, "--weights", weights, "--out", tmp_path / "e.parquet") == 3
+    assert (
+        "CSV, TSV and NPY files count if --fs gives their rate"
+        in errors(tmp_path / "e.parquet")[""]
+    )
+
+
+def test_version_and_help(capsys):
+    for arguments, said in (
+        (["--version"], f"clef-jax {clef_jax.__version__}\n"),
+        (["--help"], "embed recordings into a Parquet table"),
+        (["embed", "--help"], "sampling rate of CSV, TSV, NPY files"),
+        (["info", "--help"], "usage: clef-jax info"),
+        (["convert", "--help"], "usage: clef-jax convert"),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(arguments)
+        assert exit_.value.code == 0 and said in capsys.readouterr().out
+    assert cli.main([]) == 2
+    assert "usage: clef-jax" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["emebd"], "invalid choice: 'emebd'"),
+        (["embed", "x", "--weights", "w"], "required: --out"),
+        (["embed", "x", "--lead", " , "], "--lead: expected names separated by commas"),
+        (["embed", "x", "--fs", "0"], "--fs: expected a number above 0, got '0'"),
+        (["embed", "x", "--fs", "nan"], "--fs: expected a number above 0, got 'nan'"),
+        (["embed", "x", "--fs", "fast"], "--fs: expected a number above 0, got 'fast'"),
+        (["embed", "x", "--window", "inf"], "--window: expected a number above 0, got 'inf'"),
+        (["embed", "x", "--stride=-1"], "--stride: expected a number above 0, got '-1'"),
+        (["embed", "x", "--workers=-1"], "--workers: expected a whole number from 0, got '-1'"),
+        (["embed", "x", "--batch_size", "0"], "--batch_size: expected a whole number from 1"),
+        (["embed", "x", "--batch_size", "8.5"], "--batch_size: expected a whole number from 1"),
+    ],
+)
+def test_wrong_arguments(arguments, said, capsys):
     with pytest.raises(SystemExit) as exit_:
-        embed("x", "--weights", weights)
-    assert exit_.value.code == 2
+        cli.main(arguments)
+    assert exit_.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_places_where_nothing_can_be_read_or_written(weights, tmp_path, capsys):
+    """One line that names the place, exit code 1, no traceback, and nothing left behind."""
+    write_wfdb(tmp_path / "data", "a", seconds=10)
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "file").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    data, out = str(tmp_path / "data"), str(tmp_path / "e.parquet")
+    convert = ["convert", str(tmp_path / "file"), "--out", str(tmp_path / "new")]
+    for arguments, said in (
+        (["embed", data, "--weights", weights, "--out", out[:-8]], "ends with .parquet"),
+        (["embed", data, "--weights", weights, "--out", out, "--window", "0.1"], "at least 1 s"),
+        (["embed", data, "--weights", data, "--out", out], f"{data}: no checkpoint here"),
+        (["embed", data, "--weights", data + "x", "--out", out], f"{data}x: no checkpoint here"),
+        (["embed", data, "--weights", weights, "--out", str(tmp_path / "folder.parquet")],
+         f"{tmp_path / 'folder.parquet'}: is a folder"),
+        (["embed", data, "--weights", weights, "--out", str(tmp_path / "file/e.parquet")],
+         f"{tmp_path / 'file'}"),
+        (["info", data], f"{data}: no checkpoint here"),
+        (["info", str(tmp_path / "file")], "file: no checkpoint here"),
+        (convert, "file: not a zip-format PyTorch checkpoint"),
+        ([*convert[:1], data, *convert[2:]], f"{data}: is a folder; expected a PyTorch file"),
+        ([*convert[:1], str(tmp_path / "absent"), *convert[2:]], str(tmp_path / "absent")),
+        ([*convert, "--to_torch"], "file: no checkpoint here"),
+    ):  # fmt: skip
+        assert cli.main(arguments) == 1, arguments
+        printed = capsys.readouterr()
+        assert said in printed.err and printed.err.startswith(f"clef-jax {arguments[0]}: ")
+        assert printed.err.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == before, arguments
