@@ -121,13 +121,29 @@ def test_appending_with_other_weights_or_settings_is_refused(weights, tmp_path, 
     assert "no table of embeddings" in capsys.readouterr().err
 
 
+def hook_opening(folder, monkeypatch, *ends_and_actions):
+    """Makes processes that start from now on act when they open files of such names."""
+    lines = ["import os, sys", "def audit(event, arguments):", "    if event == 'open':"]
+    lines += ["        path = str(arguments[0])"]
+    for end, action in zip(ends_and_actions[::2], ends_and_actions[1::2], strict=True):
+        lines += [f"        if path.endswith({end!r}):", f"            {action}"]
+    (folder / "hook").mkdir()
+    (folder / "hook" / "sitecustomize.py").write_text(
+        "\n".join([*lines, "sys.addaudithook(audit)"])
+    )
+    path = os.pathsep.join([str(folder / "hook"), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+
+
 EMBED_IN_SMALL_PARTS = """
 import sys
 
 if __name__ == "__main__":
     from clef_jax import cli
+    from clef_jax.data import sources
     from clef_jax.embedding import table
 
+    sources._FILES_PER_TASK = 1
     table._SECONDS_PER_PART = 0.0
     sys.exit(cli.main(sys.argv[1:]))
 """
@@ -148,35 +164,39 @@ def embedded_in(folder):
     return {record for part in parts for record in pq.read_table(part)["record"].to_pylist()}
 
 
-def test_killed_runs_leave_no_process_and_are_gone_on_with(weights, tmp_path, capsys):
-    """Killed, then terminated, each time while two workers read; then finished."""
+def test_killed_runs_leave_no_process_and_are_gone_on_with(weights, tmp_path, monkeypatch, capsys):
+    """Killed, then terminated, while one worker reads and one waits; then finished."""
     data, out = tmp_path / "data", tmp_path / "e.parquet"
-    for i in range(40):
-        write_wfdb(data, f"r{i:02d}", seconds=50, seed=i)
+    hook_opening(tmp_path, monkeypatch, "stop.dat", "import time; time.sleep(600)")
+    write_wfdb(data, "stop", seconds=80)
     (tmp_path / "embed.py").write_text(EMBED_IN_SMALL_PARTS)
     command = [sys.executable, tmp_path / "embed.py", "embed", data, "--weights", weights]
     command += ["--out", out, "--workers", "2"]
     folder = tmp_path / "e.parquet.parts"
-    for how, parts in ((signal.SIGKILL, 2), (signal.SIGTERM, 5)):
+    for first, how in ((0, signal.SIGKILL), (10, signal.SIGTERM)):
+        for i in range(first, first + 10):
+            write_wfdb(data, f"r{i:02d}", seconds=80, seed=i)
         with running(command) as process:
             wait_for(
-                lambda n=parts: len(embedded_in(folder)) >= n,
+                lambda enough=first + 5: len(embedded_in(folder)) >= enough,
                 meanwhile=lambda p=process: p.poll() is None,
             )
             children = psutil.Process(process.pid).children(recursive=True)
-            assert len(children) >= 2
+            assert sum("spawn_main" in " ".join(child.cmdline()) for child in children) == 2
             process.send_signal(how)
             wait_for(lambda those=children: not alive(those), seconds=30)
-            process.communicate(timeout=30)
-        assert process.returncode == -how and not out.exists()
+            _, printed = process.communicate(timeout=30)
+        assert process.returncode == -how and b"Traceback" not in printed
+        assert not out.exists()
     done = embedded_in(folder)
-    assert 5 <= len(done) < 40
+    assert 15 <= len(done) <= 20
     assert embed(data, "--weights", weights, "--out", out) == 0
     assert f"{len(done)} skipped" in capsys.readouterr().out
     frame = pq.read_table(out).to_pandas()
-    assert frame.groupby("record").size().to_dict() == {f"r{i:02d}": 5 for i in range(40)}
-    expected = load_encoder(weights).embed_recording(data / "r39").embedding
-    actual = np.stack(frame[frame.record == "r39"].embedding)
+    names = ["stop", *(f"r{i:02d}" for i in range(20))]
+    assert frame.groupby("record").size().to_dict() == dict.fromkeys(names, 8)
+    expected = load_encoder(weights).embed_recording(data / "r19").embedding
+    actual = np.stack(frame[frame.record == "r19"].embedding)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
     assert not list(tmp_path.glob("e.parquet.*"))
 
@@ -266,19 +286,8 @@ def test_a_dying_reader_fails_its_file_only(weights, tmp_path, monkeypatch, caps
         header = (data / "r00.hea").read_text().replace("r00", f"r{i:02d}")
         (data / f"r{i:02d}.hea").write_text(header)
         shutil.copy(data / "r00.dat", data / f"r{i:02d}.dat")
-    hook = tmp_path / "hook"
-    hook.mkdir()
-    (hook / "sitecustomize.py").write_text(
-        "import os, sys\n"
-        "def audit(event, arguments):\n"
-        "    if event == 'open' and str(arguments[0]).endswith('.dat'):\n"
-        f"        with open({str(log)!r}, 'a') as stream:\n"
-        "            stream.write(f'{arguments[0]} {os.getpid()}\\n')\n"
-        "        if arguments[0].endswith('r20.dat'):\n"
-        "            os._exit(11)\n"
-        "sys.addaudithook(audit)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(hook) + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    write_down = f"open({str(log)!r}, 'a').write(f'{{path}} {{os.getpid()}}\\n')"
+    hook_opening(tmp_path, monkeypatch, ".dat", write_down, "r20.dat", "os._exit(11)")
     assert embed(data, "--weights", weights, "--out", out, workers="2") == 3
     assert "process that read it died (exit code 11)" in errors(out)["r20"]
     assert len(errors(out)) == 1
