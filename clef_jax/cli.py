@@ -6,10 +6,13 @@ Reading processes import this module when they start, so only the commands impor
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 import textwrap
 from collections.abc import Sequence
+
+import clef_jax
 
 SOME_FAILED = 3
 
@@ -21,10 +24,24 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
+def _count(text: str, least: int = 1) -> int:
+    value = int(text) if text.strip().isdecimal() else -1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {text!r}")
+    return value
+
+
+def _readers(text: str) -> int:
+    return _count(text, least=0)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value
 
 
@@ -32,8 +49,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="clef-jax", description="Embeddings of ECG recordings from CLEF weights."
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {clef_jax.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_embed(commands)
+    _add_info(commands)
+    _add_convert(commands)
+    return parser
 
+
+def _add_embed(commands) -> None:
     embed = commands.add_parser(
         "embed",
         help="embed recordings into a Parquet table",
@@ -58,11 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         help="lead to embed, or several in order of preference, or 'all' (default: I, or the only "
         "lead of a recording that does not name it)",
     )
-    embed.add_argument("--window", type=float, default=10.0, metavar="S", help="seconds")
-    embed.add_argument("--stride", type=float, metavar="S", help="seconds (default: --window)")
+    embed.add_argument("--window", type=_positive, default=10.0, metavar="S", help="seconds")
+    embed.add_argument("--stride", type=_positive, metavar="S", help="seconds (default: --window)")
     embed.add_argument("--pad", action="store_true", help="pad recordings shorter than a window")
     embed.add_argument(
-        "--fs", type=float, metavar="HZ", help="sampling rate of CSV, TSV, NPY, MAT files"
+        "--fs", type=_positive, metavar="HZ", help="sampling rate of CSV, TSV, NPY, MAT files"
     )
     embed.add_argument(
         "--lead_names", type=_names, metavar="I,II,...", help="leads of files that do not name them"
@@ -70,14 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument(
         "--units",
         choices=("mV", "uV", "V"),
-        help="of CSV, TSV, NPY files that name none (default: mV)",
+        help="of CSV, TSV, NPY, MAT files that name none (default: mV)",
     )
     embed.add_argument(
-        "--batch_size", type=_positive, metavar="N", help="default: 8 on a CPU, else 64"
+        "--batch_size", type=_count, metavar="N", help="default: 8 on a CPU, else 64"
     )
     embed.add_argument(
         "--workers",
-        type=int,
+        type=_readers,
         default=min(os.cpu_count() or 1, 16),
         metavar="N",
         help="reading processes; 0 reads in the main one (default: one for each core, at most 16)",
@@ -85,10 +109,14 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--overwrite", action="store_true", help="embed again what the table holds")
     embed.set_defaults(run=_embed)
 
+
+def _add_info(commands) -> None:
     info = commands.add_parser("info", help="describe a checkpoint and check its fingerprint")
     info.add_argument("folder", metavar="DIR")
     info.set_defaults(run=_info)
 
+
+def _add_convert(commands) -> None:
     convert = commands.add_parser("convert", help="convert weights from or to PyTorch")
     convert.add_argument(
         "input", metavar="FILE", help="clef_small.ckpt, ...; a DIR with --to_torch"
@@ -98,7 +126,6 @@ def _parser() -> argparse.ArgumentParser:
         "--to_torch", action="store_true", help="write a file that the original project loads"
     )
     convert.set_defaults(run=_convert)
-    return parser
 
 
 def _embed(arguments: argparse.Namespace) -> int:
@@ -133,7 +160,10 @@ def _embed(arguments: argparse.Namespace) -> int:
         f"{flags or 'none'}), {summary.skipped} skipped as embedded before, "
         f"{len(failed)} failed; {summary.seconds:.1f} s"
     )
-    print(f"{arguments.out}: {summary.rows_in_table} rows")
+    if summary.rows_in_table:
+        print(f"{arguments.out}: {summary.rows_in_table} rows")
+    else:
+        print(f"{arguments.out}: not written, as nothing is embedded")
     for failure in failed[:5]:
         print(f"failed: {failure.error}", file=sys.stderr)
     if tables := len(summary.failures) - len(failed):
@@ -186,6 +216,11 @@ def _convert(arguments: argparse.Namespace) -> int:
         config = export_to_torch(arguments.input, arguments.out)
         print(f"{arguments.out}: {config.name}, for the original project with strict=True")
         return 0
+    if os.path.isdir(arguments.input):
+        raise ValueError(
+            f"{arguments.input}: is a folder; expected a PyTorch file, or with --to_torch an "
+            "encoder's folder"
+        )
     config, report, meta = convert_to_folder(arguments.input, arguments.out)
     print("\n".join(report_lines(config, report, meta)))
     print(f"written: {arguments.out}")
@@ -193,8 +228,16 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0, 1 after an error, or 3 where some recordings failed."""
-    arguments = _parser().parse_args(argv)
+    """Runs the command; returns 0, 1 after an error, or 3 where some recordings failed.
+
+    Raises:
+        SystemExit: The arguments are wrong (2), or ask for help or the version (0).
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return 2
     try:
         return arguments.run(arguments)
     except (ValueError, OSError) as error:

@@ -34,6 +34,14 @@ def real_data() -> pathlib.Path:
     return folder.resolve()
 
 
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> str:
+    """Folder of an encoder of two stages, for tests of what is done with an encoder."""
+    from tests.embed_runs import save, tiny_encoder
+
+    return save(tiny_encoder(), tmp_path_factory.mktemp("weights") / "tiny")
+
+
 @pytest.fixture
 def x64():
     """Runs one test with float64 enabled."""

@@ -1,82 +1,35 @@
 """The command `clef-jax`: what it writes, skips, reports, survives, and its exit codes."""
 
-import csv
-import dataclasses
+import collections
+import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pydicom.data
 import pytest
-import torch
-import wfdb
 
+import clef_jax
 from clef_jax import checkpoint, cli
-from clef_jax.data import ingest, workers
-from clef_jax.data.shards import ShardSet
-from clef_jax.data.sources import Failure, Request, find_sources
+from clef_jax.data import ingest
+from clef_jax.data.shards import ShardSet, signed
 from clef_jax.data.spec import recipe
-from clef_jax.data.windows import WindowSettings
-from clef_jax.embedding import Encoder, encoder_meta, load_encoder
-from clef_jax.models import get_config
+from clef_jax.embedding import load_encoder
 from tests.convert.checkpoints import torch_model, write_lightning
+from tests.embed_runs import embed, errors, save, tiny_encoder, write_wfdb
 from tests.oracles.specs import SPEC_VERSION_1
-from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
+from tests.waiting import alive, wait_for
 
 DICOM = pydicom.data.get_testdata_file("waveform_ecg.dcm", download=False)
-TINY = dataclasses.replace(get_config("clef_small"), stage_widths=(32, 64), stage_blocks=(1, 1))
-
-
-def tiny_encoder(seed=0):
-    torch.manual_seed(seed)
-    return Encoder(TINY, jax_params(TorchResNeXt1D(TINY)))
-
-
-def save(encoder, folder):
-    checkpoint.save_encoder(folder, encoder.params, encoder_meta(TINY, encoder.params, {"n": 1}))
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return save(tiny_encoder(), tmp_path_factory.mktemp("weights") / "tiny")
-
-
-def write_wfdb(folder, name, seconds, leads=("I", "II"), fs=250, seed=0):
-    folder.mkdir(parents=True, exist_ok=True)
-    t = np.arange(seconds * fs) / fs
-    beats = np.exp(-0.5 * ((t % 0.8 - 0.4) / 0.012) ** 2) + 0.2 * np.sin(2 * np.pi * 0.3 * t + seed)
-    beats += np.random.default_rng(seed).normal(0, 0.01, t.size)
-    signal_mv = np.stack([beats * (1 + lead) for lead in range(len(leads))], axis=1)
-    n = len(leads)
-    wfdb.wrsamp(
-        name,
-        fs=fs,
-        units=["mV"] * n,
-        sig_name=list(leads),
-        p_signal=signal_mv,
-        fmt=["16"] * n,
-        adc_gain=[1000.0] * n,
-        baseline=[0] * n,
-        write_dir=str(folder),
-    )
-
-
-def embed(*arguments, workers="0"):
-    return cli.main(["embed", *map(str, arguments), "--workers", workers])
-
-
-def errors(out):
-    with open(pathlib.Path(out).with_suffix(".errors.csv"), newline="") as stream:
-        return {row["record"]: row["error"] for row in csv.DictReader(stream)}
 
 
 def test_table_of_a_folder_of_many_formats(weights, tmp_path, capsys):
@@ -171,40 +124,84 @@ def test_appending_with_other_weights_or_settings_is_refused(weights, tmp_path, 
     assert "no table of embeddings" in capsys.readouterr().err
 
 
-def test_killed_run_goes_on_where_it_stopped(weights, tmp_path):
-    data, out = tmp_path / "data", tmp_path / "e.parquet"
-    for i in range(40):
-        write_wfdb(data, f"r{i:02d}", seconds=200, seed=i)
-    script = (
-        "import sys\n"
-        "from clef_jax import cli\n"
-        "from clef_jax.embedding import table\n"
-        "table._SECONDS_PER_PART = 0.0\n"
-        "sys.exit(cli.main(sys.argv[1:]))\n"
+def hook_opening(folder, monkeypatch, *ends_and_actions):
+    """Makes processes that start from now on act when they open files of such names."""
+    lines = ["import os, sys", "def audit(event, arguments):", "    if event == 'open':"]
+    lines += ["        path = str(arguments[0])"]
+    for end, action in zip(ends_and_actions[::2], ends_and_actions[1::2], strict=True):
+        lines += [f"        if path.endswith({end!r}):", f"            {action}"]
+    (folder / "hook").mkdir()
+    (folder / "hook" / "sitecustomize.py").write_text(
+        "\n".join([*lines, "sys.addaudithook(audit)"])
     )
-    arguments = ["embed", str(data), "--weights", weights, "--out", str(out), "--workers", "0"]
-    process = subprocess.Popen([sys.executable, "-c", script, *arguments], stderr=subprocess.PIPE)
-    folder = tmp_path / "e.parquet.parts-1"
-    deadline = time.monotonic() + 120
-    while len(list(folder.glob("part-*.parquet"))) < 3 and time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not out.exists()
+    path = os.pathsep.join([str(folder / "hook"), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+
+
+EMBED_IN_SMALL_PARTS = """
+import sys
+
+if __name__ == "__main__":
+    from clef_jax import cli
+    from clef_jax.data import sources
+    from clef_jax.embedding import table
+
+    sources._FILES_PER_TASK = 1
+    table._SECONDS_PER_PART = 0.0
+    sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@contextlib.contextmanager
+def running(command):
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def embedded_in(folder):
     parts = sorted(folder.glob("part-*.parquet"))
-    done = [record for part in parts for record in pq.read_table(part)["record"].to_pylist()]
-    assert 0 < len(set(done)) < 40
-    summary = subprocess.run(
-        [sys.executable, "-m", "clef_jax.cli", *arguments], capture_output=True, text=True
-    )
-    assert summary.returncode == 0, summary.stderr
-    assert f"{len(set(done))} skipped" in summary.stdout
+    return {record for part in parts for record in pq.read_table(part)["record"].to_pylist()}
+
+
+def test_killed_runs_leave_no_process_and_are_gone_on_with(weights, tmp_path, monkeypatch, capsys):
+    """Killed, then terminated, while one worker reads and one waits; then finished."""
+    data, out = tmp_path / "data", tmp_path / "e.parquet"
+    hook_opening(tmp_path, monkeypatch, "stop.dat", "import time; time.sleep(600)")
+    write_wfdb(data, "stop", seconds=80)
+    (tmp_path / "embed.py").write_text(EMBED_IN_SMALL_PARTS)
+    command = [sys.executable, tmp_path / "embed.py", "embed", data, "--weights", weights]
+    command += ["--out", out, "--workers", "2"]
+    folder = tmp_path / "e.parquet.parts"
+    for first, how in ((0, signal.SIGKILL), (10, signal.SIGTERM)):
+        for i in range(first, first + 10):
+            write_wfdb(data, f"r{i:02d}", seconds=80, seed=i)
+        with running(command) as process:
+            wait_for(
+                lambda enough=first + 5: len(embedded_in(folder)) >= enough,
+                meanwhile=lambda p=process: p.poll() is None,
+            )
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert sum("spawn_main" in " ".join(child.cmdline()) for child in children) == 2
+            process.send_signal(how)
+            wait_for(lambda those=children: not alive(those), seconds=30)
+            _, printed = process.communicate(timeout=30)
+        assert process.returncode == -how and b"Traceback" not in printed
+        assert not out.exists()
+    done = embedded_in(folder)
+    assert 15 <= len(done) <= 20
+    assert embed(data, "--weights", weights, "--out", out) == 0
+    assert f"{len(done)} skipped" in capsys.readouterr().out
     frame = pq.read_table(out).to_pandas()
-    assert frame.groupby("record").size().to_dict() == {f"r{i:02d}": 20 for i in range(40)}
-    expected = load_encoder(weights).embed_recording(data / "r39").embedding
-    actual = np.stack(frame[frame.record == "r39"].embedding)
+    names = ["stop", *(f"r{i:02d}" for i in range(20))]
+    assert frame.groupby("record").size().to_dict() == dict.fromkeys(names, 8)
+    expected = load_encoder(weights).embed_recording(data / "r19").embedding
+    actual = np.stack(frame[frame.record == "r19"].embedding)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+    assert not list(tmp_path.glob("e.parquet.*"))
 
 
 def test_parts_that_were_merged_already_are_not_merged_again(weights, tmp_path):
@@ -212,7 +209,7 @@ def test_parts_that_were_merged_already_are_not_merged_again(weights, tmp_path):
     data, out = tmp_path / "data", tmp_path / "e.parquet"
     write_wfdb(data, "a", seconds=20)
     assert embed(data, "--weights", weights, "--out", out) == 0
-    stale = tmp_path / "e.parquet.parts-1"
+    stale = tmp_path / "e.parquet.parts"
     stale.mkdir()
     shutil.copy(out, stale / "part-00001.parquet")
     assert embed(data, "--weights", weights, "--out", out) == 0
@@ -259,7 +256,9 @@ def test_shards(weights, tmp_path, real_data):
     assert embed(shards, "--weights", weights, "--out", out, "--lead", "V2") == 0
     assert pq.read_metadata(out).num_rows == len(frame)
     manifest = shards / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"order": 5', '"order": 4'))
+    changed = json.loads(manifest.read_text())
+    changed["preprocessing"]["order"] = 4
+    manifest.write_text(json.dumps(signed(changed)))
     assert embed(shards, tmp_path / files[0].name, "--weights", weights, "--out", out) == 1
     out.unlink()
     assert embed(shards, tmp_path / files[0].name, "--weights", weights, "--out", out) == 3
@@ -278,9 +277,10 @@ def test_arrays_need_a_rate_and_take_names(weights, tmp_path, capsys):
     assert "sampling rate" in errors(out)["strip"]
     assert embed(*files, "--weights", weights, "--out", out, "--fs", 250) == 3
     assert "no lead I; the recording has signal 0, signal 1" in errors(out)["two"]
-    arguments = ["--weights", weights, "--out", out, "--fs", 250, "--lead_names", "I,II"]
-    assert embed(tmp_path / "t*.npy", *arguments) == 0
-    assert pq.read_table(out)["lead"].to_pylist() == ["ECG"] * 2 + ["I"] * 2
+    assert pq.read_table(out)["lead"].to_pylist() == ["ECG"] * 2
+    arguments = ["--weights", weights, "--out", tmp_path / "f.parquet", "--fs", 250]
+    assert embed(tmp_path / "t*.npy", *arguments, "--lead_names", "I,II") == 0
+    assert pq.read_table(tmp_path / "f.parquet")["lead"].to_pylist() == ["I"] * 2
 
 
 def test_tables_beside_recordings_are_no_failure(weights, tmp_path, capsys):
@@ -314,31 +314,33 @@ def test_units(weights, tmp_path, capsys):
     assert "invalid choice: 'kV'" in capsys.readouterr().err
 
 
-def test_a_dying_reader_fails_its_file_only(tmp_path, monkeypatch):
-    """A library that crashes on a file takes a worker down, not the run."""
-    for name in ("a", "b", "c"):
-        write_wfdb(tmp_path, name, seconds=10)
-    hook = tmp_path / "hook"
-    hook.mkdir()
-    (hook / "sitecustomize.py").write_text(
-        "import os, sys\n"
-        "def audit(event, arguments):\n"
-        "    if event == 'open' and str(arguments[0]).endswith('b.dat'):\n"
-        "        os._exit(11)\n"
-        "sys.addaudithook(audit)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(hook) + os.pathsep + os.environ.get("PYTHONPATH", ""))
-    sources, _ = find_sources([str(tmp_path)], arrays=False)
-    with workers.Readers(Request(WindowSettings()), 1) as readers:
-        results = list(readers.read(sources))
-    assert [result.source.record for result in results] == ["a", "b", "c"]
-    assert [isinstance(result, Failure) for result in results] == [False, True, False]
-    assert "process that read it died" in results[1].error
+def test_a_dying_reader_fails_its_file_only(weights, tmp_path, monkeypatch, capsys):
+    """A library that crashes on one of 40 files: 3 tasks, of which one is read again."""
+    data, out, log = tmp_path / "data", tmp_path / "e.parquet", tmp_path / "log"
+    write_wfdb(data, "r00", seconds=10)
+    for i in range(1, 40):
+        header = (data / "r00.hea").read_text().replace("r00", f"r{i:02d}")
+        (data / f"r{i:02d}.hea").write_text(header)
+        shutil.copy(data / "r00.dat", data / f"r{i:02d}.dat")
+    write_down = f"open({str(log)!r}, 'a').write(f'{{path}} {{os.getpid()}}\\n')"
+    hook_opening(tmp_path, monkeypatch, ".dat", write_down, "r20.dat", "os._exit(11)")
+    assert embed(data, "--weights", weights, "--out", out, workers="2") == 3
+    assert "process that read it died (exit code 11)" in errors(out)["r20"]
+    assert len(errors(out)) == 1
+    expected = [f"r{i:02d}" for i in range(40) if i != 20]
+    assert pq.read_table(out)["record"].to_pylist() == expected
+
+    reads = [line.split() for line in log.read_text().splitlines()]
+    times = collections.Counter(pathlib.Path(file).stem for file, _ in reads)
+    # Twice with its task of 16, r16 to r31, then by itself, which is tried twice as well.
+    before = dict.fromkeys((f"r{i:02d}" for i in range(16, 20)), 3)
+    assert times == dict.fromkeys(expected, 1) | before | {"r20": 4}
+    assert len({pid for _, pid in reads}) == 2 + 4
 
 
 def test_workers_do_not_import_jax():
     script = (
-        "import sys, clef_jax.cli, clef_jax.data.workers\n"
+        "import sys, clef_jax.cli, clef_jax.data.sources\n"
         "print([m for m in ('jax', 'flax', 'torch', 'pandas', 'pyarrow') if m in sys.modules])\n"
     )
     command = [sys.executable, "-c", script]
@@ -378,11 +380,116 @@ def test_info_and_convert(tmp_path, capsys):
     assert "the weights or their computation changed" in capsys.readouterr().err
 
 
-def test_bad_usage(weights, tmp_path, capsys):
-    assert embed("x", "--weights", weights, "--out", tmp_path / "e.csv") == 1
-    assert "ends with .parquet" in capsys.readouterr().err
-    assert embed("x", "--weights", weights, "--out", tmp_path / "e.parquet", "--window", 0.1) == 1
-    assert "at least 1 s" in capsys.readouterr().err
+def test_the_bar_and_the_summary_count_the_same(weights, tmp_path, capsys):
+    """Failures before the first window, after the last one, and paths that hold nothing."""
+    data, empty, out = tmp_path / "data", tmp_path / "empty", tmp_path / "e.parquet"
+    empty.mkdir()
+    write_wfdb(data, "a", seconds=5)
+    write_wfdb(data, "b", seconds=20)
+    for i in range(3):
+        write_wfdb(data, f"c{i}", seconds=5)
+    assert embed(data, data / "absent", empty, "--weights", weights, "--out", out) == 3
+    printed = capsys.readouterr()
+    assert "6 recordings found: 1 embedded (2 rows: 2 ok), 0 skipped" in printed.out
+    assert "6 failed" in printed.out and len(errors(out)) == 6
+    assert re.findall(r"(\d+) windows, (\d+) failed", printed.err)[-1] == ("2", "6")
+    assert "6/6 [" in printed.err
+
+
+def test_file_names_that_are_no_text_fail_alone(weights, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "e.parquet"
+    write_wfdb(data, "a", seconds=10)
+    try:
+        shutil.copytree(data, tmp_path / os.fsdecode(b"data/b\xff"))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert embed(data, "--weights", weights, "--out", out) == 3
+    assert pq.read_table(out)["record"].to_pylist() == ["a"]
+    ((record, error),) = errors(out).items()
+    assert record == "b\\udcff/a" and "its name is no UTF-8; rename it" in error
+
+
+def test_the_list_of_failures_is_no_recording(weights, tmp_path):
+    np.save(tmp_path / "short.npy", np.zeros(100))
+    np.save(tmp_path / "strip.npy", np.sin(np.arange(5000) / 20))
+    run = [tmp_path, "--weights", weights, "--out", tmp_path / "e.parquet", "--fs", 250]
+    for _ in range(2):
+        assert embed(*run) == 3
+        assert list(errors(tmp_path / "e.parquet")) == ["short"]
+
+
+def test_a_folder_of_arrays_alone_says_that_their_rate_is_needed(weights, tmp_path):
+    np.save(tmp_path / "strip.npy", np.zeros(5000))
+    assert embed(tmp_path, "--weights", weights, "--out", tmp_path / "e.parquet") == 3
+    assert (
+        "CSV, TSV, NPY and MATLAB files count if --fs gives their rate"
+        in errors(tmp_path / "e.parquet")[""]
+    )
+
+
+def test_version_and_help(capsys):
+    for arguments, said in (
+        (["--version"], f"clef-jax {clef_jax.__version__}\n"),
+        (["--help"], "embed recordings into a Parquet table"),
+        (["embed", "--help"], "sampling rate of CSV, TSV, NPY, MAT files"),
+        (["info", "--help"], "usage: clef-jax info"),
+        (["convert", "--help"], "usage: clef-jax convert"),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(arguments)
+        assert exit_.value.code == 0 and said in capsys.readouterr().out
+    assert cli.main([]) == 2
+    assert "usage: clef-jax" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["emebd"], "invalid choice: 'emebd'"),
+        (["embed", "x", "--weights", "w"], "required: --out"),
+        (["embed", "x", "--lead", " , "], "--lead: expected names separated by commas"),
+        (["embed", "x", "--fs", "0"], "--fs: expected a number above 0, got '0'"),
+        (["embed", "x", "--fs", "nan"], "--fs: expected a number above 0, got 'nan'"),
+        (["embed", "x", "--fs", "fast"], "--fs: expected a number above 0, got 'fast'"),
+        (["embed", "x", "--window", "inf"], "--window: expected a number above 0, got 'inf'"),
+        (["embed", "x", "--stride=-1"], "--stride: expected a number above 0, got '-1'"),
+        (["embed", "x", "--workers=-1"], "--workers: expected a whole number from 0, got '-1'"),
+        (["embed", "x", "--batch_size", "0"], "--batch_size: expected a whole number from 1"),
+        (["embed", "x", "--batch_size", "8.5"], "--batch_size: expected a whole number from 1"),
+    ],
+)
+def test_wrong_arguments(arguments, said, capsys):
     with pytest.raises(SystemExit) as exit_:
-        embed("x", "--weights", weights)
-    assert exit_.value.code == 2
+        cli.main(arguments)
+    assert exit_.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_places_where_nothing_can_be_read_or_written(weights, tmp_path, capsys):
+    """One line that names the place, exit code 1, no traceback, and nothing left behind."""
+    write_wfdb(tmp_path / "data", "a", seconds=10)
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "file").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    data, out = str(tmp_path / "data"), str(tmp_path / "e.parquet")
+    convert = ["convert", str(tmp_path / "file"), "--out", str(tmp_path / "new")]
+    for arguments, said in (
+        (["embed", data, "--weights", weights, "--out", out[:-8]], "ends with .parquet"),
+        (["embed", data, "--weights", weights, "--out", out, "--window", "0.1"], "at least 1 s"),
+        (["embed", data, "--weights", data, "--out", out], f"{data}: no checkpoint here"),
+        (["embed", data, "--weights", data + "x", "--out", out], f"{data}x: no checkpoint here"),
+        (["embed", data, "--weights", weights, "--out", str(tmp_path / "folder.parquet")],
+         f"{tmp_path / 'folder.parquet'}: is a folder"),
+        (["embed", data, "--weights", weights, "--out", str(tmp_path / "file/e.parquet")],
+         f"{tmp_path / 'file'}"),
+        (["info", data], f"{data}: no checkpoint here"),
+        (["info", str(tmp_path / "file")], "file: no checkpoint here"),
+        (convert, "file: not a zip-format PyTorch checkpoint"),
+        ([*convert[:1], data, *convert[2:]], f"{data}: is a folder; expected a PyTorch file"),
+        ([*convert[:1], str(tmp_path / "absent"), *convert[2:]], str(tmp_path / "absent")),
+        ([*convert, "--to_torch"], "file: no checkpoint here"),
+    ):  # fmt: skip
+        assert cli.main(arguments) == 1, arguments
+        printed = capsys.readouterr()
+        assert said in printed.err and printed.err.startswith(f"clef-jax {arguments[0]}: ")
+        assert printed.err.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == before, arguments

@@ -283,6 +283,14 @@ def test_apply_refuses_other_shapes(encoder):
         encoder.apply(np.zeros((2, 100, 3)))
 
 
+def test_names_are_found_and_shown(encoder):
+    assert {"__version__", "create_model", "list_models", "load_encoder"} <= set(dir(clef_jax))
+    for name in clef_jax.__all__:
+        assert getattr(clef_jax, name) is not None
+    count = sum(leaf.size for leaf in jax.tree.leaves(encoder.params))
+    assert repr(encoder) == f"<Encoder clef_small: {count:,} parameters, 64-d embedding>"
+
+
 @pytest.fixture
 def folder(encoder, tmp_path):
     meta = encoder_meta(encoder.config, encoder.params, {"source": {"file": "made here"}})

@@ -25,6 +25,11 @@ MATLAB_SUFFIX = ".mat"
 _WFDB_SUFFIXES = ("", ".hea", ".dat", MATLAB_SUFFIX)
 
 
+def is_array(path: str) -> bool:
+    """Tells, by the name, whether a file carries samples alone: its rate has to be given."""
+    return path.lower().endswith((*ARRAY_SUFFIXES, MATLAB_SUFFIX))
+
+
 def _open_wfdb(path: str) -> OpenRecording:
     header = readers.read_header(path)
     labels = [channel.label for channel in header.channels]

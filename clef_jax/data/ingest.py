@@ -8,7 +8,6 @@ end.
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from clef_jax.data import tables
+from clef_jax.data.locking import LockedError, locked
 from clef_jax.data.merge import merge_parts
-from clef_jax.data.parallel_tasks import WorkerDied, run_tasks
 from clef_jax.data.parts import (
     PARTS,
     ShardTask,
@@ -32,6 +31,7 @@ from clef_jax.data.plan import (
     fingerprint_of,
     plan_of,
 )
+from clef_jax.processes import WorkerDied, WorkersCannotStart, run_tasks
 
 __all__ = ["IngestError", "IngestOptions", "Summary", "is_validation_patient", "write_shards"]
 
@@ -166,7 +166,7 @@ def write_shards(
             workers = min(workers or os.cpu_count() or 1, max(len(todo), 1))
             try:
                 run_tasks(write_shard, tasks, workers, bar)
-            except WorkerDied as error:
+            except (WorkerDied, WorkersCannotStart) as error:
                 raise IngestError(
                     f"{out}: {error}; run the same command again, with fewer --workers: finished "
                     "shards are kept"
@@ -197,12 +197,13 @@ def write_shards(
 
 @contextlib.contextmanager
 def _only_writer(out: str) -> Iterator[None]:
-    with open(os.path.join(out, ".lock"), "w") as stream:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(locked(os.path.join(out, ".lock")))
+        except LockedError as holder:
             raise IngestError(
-                f"{out}: another write_shards is writing there; wait for it or use another --out"
+                f"{out}: another write_shards is writing there ({holder}); wait for it or use "
+                "another --out"
             ) from None
         yield
 

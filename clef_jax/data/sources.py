@@ -5,7 +5,8 @@ import functools
 import glob
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from clef_jax.data.windows import (
     read_windows,
     require_windows,
 )
+from clef_jax.processes import WorkerDied, Workers, in_order
 
 # Rows of windows handed over at once: 1.3 MB of ten-second windows.
 _ROWS_PER_BLOCK = 64
@@ -92,6 +94,12 @@ class Request:
     lead_names: tuple[str, ...] | None = None
     units: str | None = None
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options that change what files are read as, all but the settings, by name."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "settings"]
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -156,16 +164,17 @@ def find_sources(
         lead_names: Names given for the leads of such files.
 
     Returns:
-        The sources, without repetition; the paths under which nothing was found, and the files in
-        folders that may hold recordings or tables but are not read.
+        The sources, without repetition; and as failures the paths under which nothing was found,
+        the files in folders that may hold recordings or tables but are not read, and files whose
+        names are no text.
     """
     found: dict[tuple[str, str], Source] = {}
     failures: dict[str, Failure] = {}
     for path in paths:
         matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
         error = (
-            f"{path}: holds no recording; expected WFDB, EDF or DICOM files, or shards; with --fs "
-            "also CSV, TSV, NPY and MATLAB files"
+            f"{path}: holds no recording; expected WFDB, EDF or DICOM files, or shards; CSV, TSV, "
+            "NPY and MATLAB files count if --fs gives their rate"
         )
         below: list[Source | Failure] = []
         for match in matches or [path]:
@@ -173,12 +182,26 @@ def find_sources(
                 below += _sources_below(match, arrays, lead_names)
             except ValueError as fault:  # a ShardError, whose module would load pandas and Arrow
                 error = str(fault)
-        sources = [one for one in below if isinstance(one, Source)]
-        if not sources:
+        if not any(isinstance(one, Source) for one in below):
             failures[path] = Failure(Source(os.path.abspath(path), ""), error)
-        found.update(((source.file, source.record), source) for source in sources)
-        failures.update((one.source.file, one) for one in below if isinstance(one, Failure))
+        for one in below:
+            if isinstance(one, Failure):
+                failures[one.source.file] = one
+            elif _is_text(one.file) and _is_text(one.record):
+                found[one.file, one.record] = one
+            else:
+                fault = f"{one.file}: its name is no UTF-8; rename it"
+                failures[one.file] = Failure(one, fault)
     return list(found.values()), list(failures.values())
+
+
+def _is_text(name: str) -> bool:
+    """Tells whether a file's name can be written to a table."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def plan_tasks(sources: Sequence[Source]) -> Iterator[Task]:
@@ -248,7 +271,7 @@ def _read_file(source: Source, request: Request, starts: np.ndarray | None, shar
 
 def run_task(task: Task, request: Request) -> list[Block | Failure]:
     """Reads and preprocesses a task's sources; one that fails gives a `Failure`, no exception."""
-    if task.sources[0].position >= 0:
+    if _is_of_shards(task):
         try:
             return _read_shards(task, request.settings)
         except Exception as error:
@@ -265,3 +288,63 @@ def run_task(task: Task, request: Request) -> list[Block | Failure]:
 def _explain(error: Exception) -> str:
     """Returns the message; with the type where it is none of ours, which name file and remedy."""
     return str(error) if isinstance(error, RecordingError) else f"{type(error).__name__}: {error}"
+
+
+def read_sources(
+    sources: Sequence[Source], request: Request, workers: int
+) -> Iterator[Block | Failure]:
+    """Yields the sources' blocks in order, those of one source one after another.
+
+    A source whose reader dies, twice, fails; others are not disturbed.
+
+    Args:
+        sources: What to read.
+        request: How.
+        workers: Reading processes; 0 reads in this one. They are there until the generator is
+            closed or exhausted.
+
+    Raises:
+        WorkersCannotStart: No process can be started.
+    """
+    read = functools.partial(run_task, request=request)
+    if not workers:
+        yield from _read_here(plan_tasks(sources), read)
+        return
+    with Workers(workers, attempts=2) as pool:
+        for in_shards, tasks in itertools.groupby(plan_tasks(sources), key=_is_of_shards):
+            if in_shards:  # One batched read costs less than handing its result over.
+                yield from _read_here(tasks, read)
+            else:
+                yield from _read_in(pool, tasks, read)
+
+
+def _read_here(tasks: Iterable[Task], read: Callable) -> Iterator[Block | Failure]:
+    for task in tasks:
+        for result in read(task):
+            yield result
+            yield from _read_here(getattr(result, "rest", ()), read)
+
+
+def _read_in(pool: Workers, tasks: Iterable[Task], read: Callable) -> Iterator[Block | Failure]:
+    for task, results in in_order(pool, read, tasks, _split):
+        if isinstance(results, WorkerDied):
+            (source,) = task.sources
+            results = [Failure(source, _explain_death(source, results))]
+        for result in results:
+            yield result
+            yield from _read_in(pool, getattr(result, "rest", ()), read)
+
+
+def _split(task: Task) -> list[Task]:
+    return [dataclasses.replace(task, sources=(source,)) for source in task.sources]
+
+
+def _is_of_shards(task: Task) -> bool:
+    return task.sources[0].position >= 0
+
+
+def _explain_death(source: Source, death: WorkerDied) -> str:
+    return (
+        f"{source.file}: the process that read it died (exit code {death.exit_code}), and so did "
+        "the next one: out of memory, or by a fault of the format's library; try the file alone"
+    )

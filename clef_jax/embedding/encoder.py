@@ -1,7 +1,6 @@
 """The encoder's interface: arrays or files in, embeddings out."""
 
 import collections
-import dataclasses
 import functools
 import os
 import warnings
@@ -26,52 +25,13 @@ from clef_jax.data.windows import (
     read_windows,
     require_windows,
 )
+from clef_jax.embedding.embeddings import Embeddings, QualityWarning, without_unusable
 from clef_jax.embedding.fingerprint import fingerprint
 from clef_jax.embedding.forward import default_batch_size, forward, padded, split_batches
 from clef_jax.models import EncoderConfig, build_model
 
 # Windows read at once of a long recording: 1.3 MB of ten-second windows.
 _WINDOWS_PER_BLOCK = 64
-
-
-class QualityWarning(UserWarning):
-    """Some windows are no clean ECG; the message counts them by flag."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Embeddings:
-    """Embeddings of the windows of one recording, a row for each (window, lead).
-
-    Attributes:
-        embedding: float32 [rows, D]; NaN where the window held no usable signal.
-        lead: Lead of each row.
-        start_s: float64 [rows], where each window begins, seconds.
-        quality: "ok", "noise", "clipped", "saturated", "spikes", "padded" or, with NaN embeddings,
-            "flat" or "non-finite".
-        fs: The recording's own rate, Hz.
-        layers: Stage name -> float32 [rows, T_s, width] of the layers asked for.
-    """
-
-    embedding: np.ndarray
-    lead: list[str]
-    start_s: np.ndarray
-    quality: list[str]
-    fs: float
-    layers: dict[str, np.ndarray]
-
-    def mean(self) -> np.ndarray:
-        """Returns the record-level mean over usable windows, float32 [leads, D], NaN if none is."""
-        leads = list(dict.fromkeys(self.lead))
-        out = np.full((len(leads), self.embedding.shape[1]), np.nan, np.float32)
-        for i, lead in enumerate(leads):
-            rows = [
-                row
-                for row, (name, flag) in enumerate(zip(self.lead, self.quality, strict=True))
-                if name == lead and flag not in quality.UNUSABLE
-            ]
-            if rows:
-                out[i] = self.embedding[rows].mean(axis=0)
-        return out
 
 
 class Encoder:
@@ -101,6 +61,13 @@ class Encoder:
         self.meta = meta or {}
         self.classifier = classifier
         self.model = build_model(config, dtype=dtype)
+
+    def __repr__(self) -> str:
+        count = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        return (
+            f"<Encoder {self.config.name}: {count:,} parameters, "
+            f"{self.config.embedding_dim}-d embedding>"
+        )
 
     @functools.cached_property
     def fingerprint(self) -> list[float]:
@@ -309,9 +276,3 @@ class Encoder:
             fs=header.fs,
             layers=features,
         )
-
-
-def without_unusable(embedding: np.ndarray, flags: Sequence[str]) -> np.ndarray:
-    """Returns embeddings [rows, D] with NaN where a window held no usable signal."""
-    unusable = np.isin(flags, quality.UNUSABLE)
-    return np.where(unusable[:, None], np.float32(np.nan), embedding)

@@ -1,8 +1,10 @@
 """From paths to a table of embeddings: what `clef-jax embed` does."""
 
 import collections
+import contextlib
 import csv
 import dataclasses
+import json
 import os
 import pathlib
 import time
@@ -10,11 +12,12 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from clef_jax.data.sources import Failure, Request, Source, find_sources
-from clef_jax.data.workers import Readers
+from clef_jax.data.formats import is_array
+from clef_jax.data.replacing import replacing
+from clef_jax.data.sources import Failure, Request, Source, find_sources, read_sources
 from clef_jax.embedding.encoder import Encoder
 from clef_jax.embedding.forward import default_batch_size
-from clef_jax.embedding.stream import Timings, embed_blocks
+from clef_jax.embedding.stream import EmbeddedBlock, Timings, embed_blocks
 from clef_jax.embedding.table import EmbeddingTable
 
 
@@ -55,26 +58,76 @@ def _write_errors(out: str | os.PathLike, failures: Sequence[Failure]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with open(temporary, "w", newline="", encoding="utf-8") as stream:
+    with (
+        replacing(os.fspath(path)) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
+    ):
         rows = csv.writer(stream)
         rows.writerow(("file", "record", "error"))
         rows.writerows((f.source.file, f.source.record, f.error) for f in failures)
-    os.replace(temporary, path)
 
 
-def table_metadata(encoder: Encoder, request: Request) -> dict:
-    """Returns the record that makes a table's embeddings reproducible."""
-    settings = dataclasses.asdict(request.settings)
-    settings["leads"] = None if settings["leads"] is None else list(settings["leads"])
-    return {
+def table_metadata(encoder: Encoder, request: Request, sources: Sequence[Source]) -> dict:
+    """Returns the record that makes a table's embeddings reproducible, as JSON gives it back."""
+    needed = any(is_array(source.file) for source in sources)
+    record = {
         "model": encoder.config.name,
         "fingerprint": encoder.fingerprint,
         "preprocessing": encoder.preprocessing.to_dict(),
-        "settings": settings,
+        "settings": dataclasses.asdict(request.settings),
+        "reading": request.reading if needed else None,
         "provenance": encoder.meta.get("provenance", {}),
         "versions": encoder.meta.get("versions", {}),
     }
+    return json.loads(json.dumps(record))
+
+
+class _Collector:
+    """Takes the results of a run as they come: rows to the table, counts to summary and bar."""
+
+    def __init__(self, summary: Summary, table: EmbeddingTable, bar: tqdm):
+        self._summary = summary
+        self._table = table
+        self._bar = bar
+        self._shares: dict[Source, float] = {}
+        self._flags: dict[Source, collections.Counter] = {}
+        self._failed: set[Source] = set()
+        self._show_counts()
+
+    def take(self, result: EmbeddedBlock | Failure) -> None:
+        if isinstance(result, Failure):
+            self._fail(result)
+        elif result.block.source not in self._failed:
+            self._add(result)
+        self._show_counts()
+
+    def _fail(self, failure: Failure) -> None:
+        source = failure.source
+        if source in self._failed:
+            return
+        self._failed.add(source)
+        self._flags.pop(source, None)
+        self._summary.failures.append(failure)
+        self._table.drop(source)
+        self._bar.update(1.0 - self._shares.pop(source, 0.0))
+
+    def _add(self, result: EmbeddedBlock) -> None:
+        source, share = result.block.source, result.block.share
+        self._shares[source] = self._shares.get(source, 0.0) + share
+        flags = self._flags.setdefault(source, collections.Counter())
+        flags.update(result.block.windows.quality)
+        complete = self._shares[source] > 1.0 - 1e-6
+        self._table.add(result, last=complete)
+        self._bar.update(share)
+        if complete:
+            del self._shares[source]
+            self._summary.embedded += 1
+            self._summary.flags += self._flags.pop(source)
+            self._summary.rows = self._summary.flags.total()
+
+    def _show_counts(self) -> None:
+        failed = len(self._summary.failures)
+        self._bar.set_postfix_str(f"{self._summary.rows} windows, {failed} failed", refresh=False)
 
 
 def embed_to_table(
@@ -90,11 +143,14 @@ def embed_to_table(
 ) -> Summary:
     """Embeds every recording under `paths` into a Parquet table; see the README for its columns.
 
+    Where no recording can be embedded, no table is begun.
+
     Args:
         encoder: The encoder.
         paths: Files, folders, shards folders or glob patterns.
         out: The table. If it exists, its recordings are skipped and the others appended.
-        request: Which windows of which leads.
+        request: Which windows of which leads, and how arrays are read. With arrays in the table and
+            among the recordings both, it must be the same for all.
         batch_size: The largest batch; what suits the backend when None.
         workers: Reading processes; 0 reads in this one.
         overwrite: Whether recordings that the table holds are embedded again.
@@ -104,55 +160,40 @@ def embed_to_table(
         Counts and failures; the failures are in E.errors.csv, too.
 
     Raises:
-        TableError: The table cannot be appended to.
+        TableError: The table cannot be appended to, or another process does it now.
+        WorkersCannotStart: No reading process can be started.
     """
     begin = time.perf_counter()
     summary = Summary()
-    table = EmbeddingTable(out, encoder.config.embedding_dim, table_metadata(encoder, request))
-    sources, summary.failures = find_sources(
+    sources, failures = find_sources(
         paths, arrays=request.fs is not None, lead_names=request.lead_names
     )
+    # The list of an earlier run's failures is a CSV file, but no recording.
+    earlier = os.path.abspath(errors_path(out))
+    sources = [source for source in sources if source.file != earlier]
+    summary.failures = [failure for failure in failures if failure.source.file != earlier]
     summary.found = len(sources)
-    if not overwrite:
-        sources = [s for s in sources if (s.file, s.record) not in table.embedded]
-    summary.skipped = summary.found - len(sources)
-    shares: dict[Source, float] = {}
-    flags: dict[Source, collections.Counter] = collections.defaultdict(collections.Counter)
-    failed: set[Source] = set()
-    bar = tqdm(
-        total=len(sources),
-        unit="rec",
-        disable=not progress,
-        bar_format="{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
-    )
-    with bar, Readers(request, workers) as readers:
-        blocks = readers.read(sources)
-        for result in embed_blocks(
-            encoder, blocks, batch_size=batch_size or default_batch_size(), timings=summary.timings
-        ):
-            source = result.source if isinstance(result, Failure) else result.block.source
-            if source in failed:
-                continue
-            if isinstance(result, Failure):
-                failed.add(source)
-                summary.failures.append(result)
-                bar.update(1.0 - shares.pop(source, 0.0))
-                table.drop(source)
-                continue
-            shares[source] = shares.get(source, 0.0) + result.block.share
-            flags[source].update(result.block.windows.quality)
-            complete = shares[source] > 1.0 - 1e-6
-            table.add(result, last=complete)
-            bar.update(result.block.share)
-            if complete:
-                del shares[source]
-                summary.embedded += 1
-                summary.flags += flags.pop(source)
-                summary.rows = summary.flags.total()
-            bar.set_postfix_str(
-                f"{summary.rows} windows, {len(summary.failures)} failed", refresh=False
-            )
-    summary.rows_in_table = table.close()
-    _write_errors(out, summary.failures)
+    about = table_metadata(encoder, request, sources)
+    with EmbeddingTable(out, encoder.config.embedding_dim, about) as table:
+        if not overwrite:
+            sources = [s for s in sources if (s.file, s.record) not in table.embedded]
+        summary.skipped = summary.found - len(sources)
+        bar = tqdm(
+            total=len(sources),
+            unit="rec",
+            disable=not progress,
+            bar_format="{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
+        )
+        with bar, contextlib.closing(read_sources(sources, request, workers)) as blocks:
+            collector = _Collector(summary, table, bar)
+            for result in embed_blocks(
+                encoder,
+                blocks,
+                batch_size=batch_size or default_batch_size(),
+                timings=summary.timings,
+            ):
+                collector.take(result)
+        summary.rows_in_table = table.finish()
+        _write_errors(out, summary.failures)
     summary.seconds = time.perf_counter() - begin
     return summary

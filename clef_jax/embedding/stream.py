@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from clef_jax.data.sources import Block, Failure
-from clef_jax.embedding.encoder import Encoder, without_unusable
+from clef_jax.embedding.embeddings import without_unusable
+from clef_jax.embedding.encoder import Encoder
 from clef_jax.embedding.forward import forward, padded, split_batches
 
 # Batches computing while the next is gathered.

@@ -1,49 +1,249 @@
 """The Parquet table of embeddings: written in parts, merged at the end, appended to on re-runs."""
 
+import contextlib
 import json
 import os
 import pathlib
-import shutil
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clef_jax.data.locking import LockedError, locked
+from clef_jax.data.replacing import write_json
 from clef_jax.data.sources import Source
 from clef_jax.embedding.fingerprint import fingerprints_agree
+from clef_jax.embedding.stored import (
+    DROPPED_SUFFIX,
+    ROWS_PER_GROUP,
+    Key,
+    StoredEmbeddings,
+    TableError,
+    embedding_schema,
+)
 from clef_jax.embedding.stream import EmbeddedBlock
 
-METADATA_KEY = b"clef_jax"
-_ROWS_PER_GROUP = 4096
 _ROWS_PER_PART = 65_536
 _SECONDS_PER_PART = 30.0
-# Beside a part: the recordings in it that failed halfway.
-_DROPPED_SUFFIX = ".dropped"
 _TEXT_COLUMNS = ["file", "record", "lead", "quality"]
+_PART = re.compile(r"part-(\d{5,})\.parquet")
+# Left by a killed run: what was not yet a part, a part's companion without it, a merge.
+_UNFINISHED = re.compile(r"(part-\d{5,}|merged)\.tmp|part-\d{5,}\.dropped\.\d+\.tmp")
 
 
-class TableError(ValueError):
-    """An existing table that cannot be appended to; the message says what to do."""
+class EmbeddingTable:
+    """A table that grows by whole recordings and survives interruption. A context manager.
 
+    Rows go to part files in a folder beside the table; a part appears under its name only when it
+    ends with a whole recording. `finish` merges the table and the parts into a new file that
+    replaces the table. The number of the merge is kept in the parts and in the table, so that
+    parts already merged are recognised. Nothing else in the folder is touched.
 
-def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """Returns what a table says about its embeddings: model, fingerprint, preprocessing, settings.
+    A lock file, `.<name>.lock`, keeps other processes out as long as the table is open.
 
-    Raises:
-        TableError: The file is no such table.
+    Attributes:
+        embedded: {(file, record)} of all recordings that the table and its parts hold.
     """
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-        return json.loads(metadata[METADATA_KEY])
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise TableError(
-            f"{path}: exists, but is no table of embeddings ({type(error).__name__}: {error}); "
-            "choose another --out"
-        ) from error
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        dimension: int,
+        metadata: Mapping[str, Any],
+    ):
+        """Opens a table, or starts one where there is none.
+
+        Args:
+            path: The Parquet file.
+            dimension: Length D of the embeddings.
+            metadata: JSON record with at least fingerprint, preprocessing, settings, and reading:
+                how arrays are to be read, or None where there are none among the recordings.
+
+        Raises:
+            TableError: Another process has the table open; the file, or a part, holds other things,
+                or embeddings made in another way.
+            OSError: Nothing can be written there.
+        """
+        self.path = pathlib.Path(path)
+        self._folder = self.path.with_name(f"{self.path.name}.parts")
+        self._writer: pq.ParquetWriter | None = None
+        self._buffer: list[pa.Table] = []
+        if self.path.is_dir():
+            raise TableError(f"{self.path}: is a folder; expected the name of a file for --out")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._only_writer())
+            self._table = self._open_table(metadata)
+            self._parts = self._open_parts(metadata)
+            self.embedded = {key for stored in self._stored() for key in stored.keys}
+            self._metadata = self._about_all(metadata)
+            self._schema = embedding_schema(dimension, self._metadata)
+            self._lock = stack.pop_all()
+
+    def __enter__(self) -> "EmbeddingTable":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._unfinished.unlink()
+            self._remove_folder()
+
+    def add(self, block: EmbeddedBlock, *, last: bool) -> None:
+        """Adds a block of a recording's windows; `last` tells that the recording is complete."""
+        if self._writer is None:
+            self._start_part()
+        rows = _rows(block, self._schema)
+        self._buffer.append(rows)
+        self._rows_in_part += rows.num_rows
+        if sum(table.num_rows for table in self._buffer) >= ROWS_PER_GROUP:
+            self._flush()
+        old = time.monotonic() - self._part_began > _SECONDS_PER_PART
+        if last and (old or self._rows_in_part >= _ROWS_PER_PART):
+            self._publish()
+
+    def drop(self, source: Source) -> None:
+        """Takes back the blocks added of a recording that failed halfway."""
+        if self._writer is not None:
+            self._dropped.append([source.file, source.record])
+
+    def finish(self) -> int:
+        """Merges the parts into the table, unless no row is new; returns its number of rows."""
+        self._publish()
+        if any(part.keys for part in self._parts):
+            merged = self._folder / "merged.tmp"
+            with self._open(merged) as writer:
+                for table in self._merged():
+                    writer.write_table(table)
+            _move_into_place(merged, self.path)
+        for part in self._parts:
+            _remove_part(part.path)
+        self._parts = []
+        return pq.read_metadata(self.path).num_rows if self.path.exists() else 0
+
+    @contextlib.contextmanager
+    def _only_writer(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path.with_name(f".{self.path.name}.lock")))
+            except LockedError as holder:
+                raise TableError(
+                    f"{self.path}: another process is embedding into it ({holder}); wait for it or "
+                    "choose another --out"
+                ) from None
+            yield
+
+    def _open_table(self, metadata: Mapping[str, Any]) -> StoredEmbeddings | None:
+        if not self.path.exists():
+            return None
+        table = StoredEmbeddings(self.path, "choose another --out, or remove it")
+        self._require_same(table, metadata)
+        return table
+
+    def _open_parts(self, metadata: Mapping[str, Any]) -> list[StoredEmbeddings]:
+        """Returns the parts that wait to be merged, and removes what killed runs left besides."""
+        self._folder.mkdir(exist_ok=True)
+        merged = self._table.metadata["generation"] if self._table else 0
+        parts = []
+        for path in sorted(self._folder.iterdir(), key=lambda path: (len(path.name), path.name)):
+            whole = path.with_suffix(".parquet")
+            orphaned = path.suffix == DROPPED_SUFFIX and _PART.fullmatch(whole.name)
+            if _UNFINISHED.fullmatch(path.name) or (orphaned and not whole.exists()):
+                path.unlink()
+            elif _PART.fullmatch(path.name):
+                remedy = "remove it, and what it held is embedded again"
+                part = StoredEmbeddings(path, remedy)
+                if part.metadata.get("generation", 0) <= merged or not part.keys:
+                    _remove_part(path)
+                    continue
+                self._require_same(part, metadata)
+                parts.append(part)
+        return parts
+
+    def _require_same(self, stored: StoredEmbeddings, wanted: Mapping[str, Any]) -> None:
+        """Raises `TableError` if its embeddings were made in another way, and if it has any."""
+        found = stored.metadata
+        if not stored.keys:
+            return
+        names = ["preprocessing", "settings"]
+        if stored.holds_arrays and wanted["reading"] is not None:
+            names.append("reading")
+        differing = _differences(*({name: d.get(name) for name in names} for d in (found, wanted)))
+        if not fingerprints_agree(found.get("fingerprint", []), wanted["fingerprint"]):
+            differing.append(
+                f"fingerprint of the weights: {found.get('fingerprint')} there, "
+                f"{wanted['fingerprint']} now"
+            )
+        if differing:
+            raise TableError(
+                f"{stored.path}: its embeddings were made in another way ({'; '.join(differing)}); "
+                f"choose another --out, or remove {self.path} and {self._folder}"
+            )
+
+    def _about_all(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the record for parts and table: its merge, and how all its arrays were read."""
+        reading = [s.metadata.get("reading") for s in self._stored() if s.holds_arrays]
+        merges = [self._table.metadata["generation"] + 1] if self._table else [1]
+        merges += [part.metadata["generation"] for part in self._parts]
+        return dict(metadata) | {
+            "generation": max(merges),
+            "reading": reading[0] if reading else metadata["reading"],
+        }
+
+    def _stored(self) -> list[StoredEmbeddings]:
+        return ([self._table] if self._table else []) + self._parts
+
+    def _open(self, path: pathlib.Path) -> pq.ParquetWriter:
+        return pq.ParquetWriter(path, self._schema, use_dictionary=_TEXT_COLUMNS)
+
+    def _start_part(self) -> None:
+        last = int(_PART.fullmatch(self._parts[-1].path.name)[1]) if self._parts else 0
+        self._unfinished = self._folder / f"part-{last + 1:05d}.tmp"
+        self._writer = self._open(self._unfinished)
+        self._rows_in_part, self._part_began = 0, time.monotonic()
+        self._dropped: list[list[str]] = []
+
+    def _flush(self) -> None:
+        if self._buffer:
+            self._writer.write_table(pa.concat_tables(self._buffer))
+            self._buffer.clear()
+
+    def _publish(self) -> None:
+        if self._writer is None:
+            return
+        self._flush()
+        self._writer.close()
+        self._writer = None
+        part = self._unfinished.with_suffix(".parquet")
+        if self._dropped:
+            write_json(os.fspath(part.with_suffix(DROPPED_SUFFIX)), self._dropped)
+        _move_into_place(self._unfinished, part)
+        self._parts.append(StoredEmbeddings(part, "remove it, and run the same command again"))
+
+    def _merged(self) -> Iterator[pa.Table]:
+        """Yields the rows of table and parts in groups; a recording's newest rows replace older."""
+        newest: dict[Key, StoredEmbeddings] = {}
+        for stored in self._stored():
+            newest.update(dict.fromkeys(stored.keys, stored))
+        waiting: list[pa.RecordBatch] = []
+        for stored in self._stored():
+            replaced = frozenset(key for key in stored.keys if newest[key] is not stored)
+            for batch in stored.batches(without=replaced):
+                waiting.append(batch)
+                if sum(b.num_rows for b in waiting) >= ROWS_PER_GROUP:
+                    yield pa.Table.from_batches(waiting).cast(self._schema)
+                    waiting = []
+        if waiting:
+            yield pa.Table.from_batches(waiting).cast(self._schema)
+
+    def _remove_folder(self) -> None:
+        with contextlib.suppress(OSError):  # It holds parts still, or files of somebody else.
+            self._folder.rmdir()
 
 
 def _rows(block: EmbeddedBlock, schema: pa.Schema) -> pa.Table:
@@ -62,175 +262,24 @@ def _rows(block: EmbeddedBlock, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-class EmbeddingTable:
-    """A table that grows by whole recordings and survives interruption.
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Returns what two JSON records differ in, entry by entry."""
+    lines = []
+    for key in sorted(found.keys() | wanted.keys()):
+        there, now = found.get(key), wanted.get(key)
+        if isinstance(there, Mapping) and isinstance(now, Mapping):
+            lines += _differences(there, now)
+        elif there != now:
+            lines.append(f"{key}: {json.dumps(there)} there, {json.dumps(now)} now")
+    return lines
 
-    Rows go to part files in a folder beside the table; a part appears under its name only when it
-    ends with a whole recording. `close` merges the table and the parts into a new file that
-    replaces the table. The number of the merge is kept in the folder's name and in the table, so
-    that parts already merged are recognised.
 
-    Attributes:
-        embedded: {(file, record)} of all recordings that the table and its parts hold.
-    """
+def _move_into_place(temporary: pathlib.Path, path: pathlib.Path) -> None:
+    with open(temporary, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
 
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        dimension: int,
-        metadata: Mapping[str, Any],
-    ):
-        """Opens a table, or starts one where there is none.
 
-        Args:
-            path: The Parquet file.
-            dimension: Length D of the embeddings.
-            metadata: JSON record with at least fingerprint, preprocessing and settings.
-
-        Raises:
-            TableError: The file holds other things, or embeddings made in another way.
-        """
-        self.path = pathlib.Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        generation = 1
-        if self.path.exists():
-            found = read_metadata(self.path)
-            self._require_same(found, metadata)
-            generation = found["generation"] + 1
-        self._metadata = dict(metadata) | {"generation": generation}
-        self._schema = pa.schema(
-            [
-                ("file", pa.string()),
-                ("record", pa.string()),
-                ("lead", pa.string()),
-                ("start_s", pa.float64()),
-                ("fs", pa.float64()),
-                ("quality", pa.string()),
-                pa.field("embedding", pa.list_(pa.field("element", pa.float32()), dimension)),
-            ],
-            metadata={METADATA_KEY: json.dumps(self._metadata).encode()},
-        )
-        self._folder = self.path.with_name(f"{self.path.name}.parts-{generation}")
-        for stale in self.path.parent.glob(f"{self.path.name}.parts-*"):
-            if stale != self._folder:
-                shutil.rmtree(stale)
-        self._folder.mkdir(exist_ok=True)
-        for unfinished in self._folder.glob("*.tmp"):
-            unfinished.unlink()
-        for part in self._parts():
-            self._require_same(read_metadata(part), metadata)
-        self.embedded = {key for file in self._files() for key in self._keys(file)}
-        self._writer: pq.ParquetWriter | None = None
-        self._buffer: list[pa.Table] = []
-        self._rows_in_part = 0
-        self._part_began = 0.0
-        self._dropped: list[list[str]] = []
-
-    def add(self, block: EmbeddedBlock, *, last: bool) -> None:
-        """Adds a block of a recording's windows; `last` tells that the recording is complete."""
-        if self._writer is None:
-            number = 1 + max((int(p.stem.split("-")[1]) for p in self._parts()), default=0)
-            self._part = self._folder / f"part-{number:05d}.parquet"
-            self._writer = self._open(self._part.with_suffix(".tmp"))
-            self._rows_in_part, self._part_began = 0, time.monotonic()
-            self._dropped = []
-        rows = _rows(block, self._schema)
-        self._buffer.append(rows)
-        self._rows_in_part += rows.num_rows
-        if sum(table.num_rows for table in self._buffer) >= _ROWS_PER_GROUP:
-            self._flush()
-        old = time.monotonic() - self._part_began > _SECONDS_PER_PART
-        if last and (old or self._rows_in_part >= _ROWS_PER_PART):
-            self._publish()
-
-    def drop(self, source: Source) -> None:
-        """Takes back the blocks added of a recording that failed halfway."""
-        self._dropped.append([source.file, source.record])
-
-    def close(self) -> int:
-        """Merges the parts into the table and returns its number of rows."""
-        self._publish()
-        parts = self._parts()
-        if parts or not self.path.exists():
-            temporary = self.path.with_name(f"{self.path.name}.tmp-{os.getpid()}")
-            try:
-                with self._open(temporary) as writer:
-                    for table in self._merged(parts):
-                        writer.write_table(table)
-                os.replace(temporary, self.path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        shutil.rmtree(self._folder)
-        return pq.read_metadata(self.path).num_rows
-
-    def _require_same(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-        differing = [k for k in ("preprocessing", "settings") if found.get(k) != wanted[k]]
-        if not fingerprints_agree(found.get("fingerprint", []), wanted["fingerprint"]):
-            differing.append("fingerprint of the weights")
-        if differing:
-            details = "; ".join(
-                f"{k}: {found.get(k)} there, {wanted.get(k)} now" for k in differing
-            )
-            raise TableError(
-                f"{self.path}: its embeddings were made in another way ({details}); choose another "
-                "--out, or remove it and its .parts folder"
-            )
-
-    def _open(self, path: pathlib.Path) -> pq.ParquetWriter:
-        return pq.ParquetWriter(path, self._schema, use_dictionary=_TEXT_COLUMNS)
-
-    def _parts(self) -> list[pathlib.Path]:
-        return sorted(self._folder.glob("part-*.parquet"))
-
-    def _files(self) -> list[pathlib.Path]:
-        return ([self.path] if self.path.exists() else []) + self._parts()
-
-    @staticmethod
-    def _dropped_in(file: pathlib.Path) -> set[tuple[str, str]]:
-        dropped = file.with_suffix(_DROPPED_SUFFIX)
-        return (
-            {tuple(key) for key in json.loads(dropped.read_text())} if dropped.exists() else set()
-        )
-
-    def _keys(self, file: pathlib.Path) -> set[tuple[str, str]]:
-        columns = pq.read_table(file, columns=["file", "record"])
-        pairs = columns.group_by(["file", "record"]).aggregate([])
-        keys = zip(pairs["file"].to_pylist(), pairs["record"].to_pylist(), strict=True)
-        return set(keys) - self._dropped_in(file)
-
-    def _flush(self) -> None:
-        if self._buffer:
-            self._writer.write_table(pa.concat_tables(self._buffer))
-            self._buffer.clear()
-
-    def _publish(self) -> None:
-        if self._writer is None:
-            return
-        self._flush()
-        self._writer.close()
-        self._writer = None
-        if self._dropped:
-            self._part.with_suffix(_DROPPED_SUFFIX).write_text(json.dumps(self._dropped))
-        os.replace(self._part.with_suffix(".tmp"), self._part)
-
-    def _merged(self, parts: list[pathlib.Path]) -> Iterator[pa.Table]:
-        """Yields the rows of table and parts in groups; a recording's newest rows replace older."""
-        newest: dict[tuple[str, str], pathlib.Path] = {}
-        for file in self._files():
-            newest.update((key, file) for key in self._keys(file))
-        waiting: list[pa.RecordBatch] = []
-        for file in self._files():
-            replaced = {key for key in self._keys(file) if newest[key] != file}
-            gone = [f"{name}\0{record}" for name, record in replaced | self._dropped_in(file)]
-            with pq.ParquetFile(file) as stored:
-                for batch in stored.iter_batches(_ROWS_PER_GROUP):
-                    if gone:
-                        key = pc.binary_join_element_wise(batch["file"], batch["record"], "\0")
-                        keep = pc.invert(pc.is_in(key, pa.array(gone)))
-                        batch = batch.filter(keep)
-                    waiting.append(batch)
-                    if sum(b.num_rows for b in waiting) >= _ROWS_PER_GROUP:
-                        yield pa.Table.from_batches(waiting).cast(self._schema)
-                        waiting = []
-        if waiting:
-            yield pa.Table.from_batches(waiting).cast(self._schema)
+def _remove_part(path: pathlib.Path) -> None:
+    path.unlink()
+    path.with_suffix(DROPPED_SUFFIX).unlink(missing_ok=True)

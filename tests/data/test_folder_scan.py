@@ -65,7 +65,7 @@ def test_what_cannot_be_read_is_reported_with_the_remedy(tmp_path):
     assert sources == []
     found = {failure.source.record: failure.error for failure in failures}
     assert "without a .hea beside it" in found["sub/d"] and "(--fs)" in found["sub/d"]
-    assert "holds no recording" in found[""] and "with --fs also CSV" in found[""]
+    assert "holds no recording" in found[""] and "MATLAB files count if --fs" in found[""]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""Parquet files of embeddings on disk: a table, or a part of one that is being written."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clef_jax.data.formats import is_array
+
+METADATA_KEY = b"clef_jax"
+# Beside a part: the recordings in it that failed halfway.
+DROPPED_SUFFIX = ".dropped"
+ROWS_PER_GROUP = 4096
+
+# A recording by its file and its name.
+Key = tuple[str, str]
+
+
+class TableError(ValueError):
+    """An existing file that cannot be read or appended to; the message says what to do."""
+
+
+def embedding_schema(dimension: int, metadata: Mapping[str, Any]) -> pa.Schema:
+    """Returns the schema of embeddings of length `dimension`, with a JSON record about them."""
+    return pa.schema(
+        [
+            ("file", pa.string()),
+            ("record", pa.string()),
+            ("lead", pa.string()),
+            ("start_s", pa.float64()),
+            ("fs", pa.float64()),
+            ("quality", pa.string()),
+            pa.field("embedding", pa.list_(pa.field("element", pa.float32()), dimension)),
+        ],
+        metadata={METADATA_KEY: json.dumps(metadata).encode()},
+    )
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns what a table says of its embeddings: model, fingerprint, preprocessing, settings, ….
+
+    Raises:
+        TableError: The file is no such table.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return json.loads(metadata[METADATA_KEY])
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        raise TableError(
+            f"{path}: exists, but is no table of embeddings ({type(error).__name__}: {error})"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredEmbeddings:
+    """A table, or a part, as it is on disk.
+
+    Attributes:
+        path: The file.
+        remedy: What to do if it is damaged, for the error's message.
+    """
+
+    path: pathlib.Path
+    remedy: str
+
+    @functools.cached_property
+    def metadata(self) -> dict[str, Any]:
+        """What it says of its embeddings."""
+        try:
+            return read_metadata(self.path)
+        except TableError as error:
+            raise TableError(f"{error}; {self.remedy}") from error
+
+    @functools.cached_property
+    def dropped(self) -> frozenset[Key]:
+        """The recordings in it that failed halfway: their rows do not count."""
+        file = self.path.with_suffix(DROPPED_SUFFIX)
+        return frozenset(map(tuple, json.loads(file.read_text()))) if file.exists() else frozenset()
+
+    @functools.cached_property
+    def keys(self) -> frozenset[Key]:
+        """Its recordings."""
+        with self._explaining():
+            columns = pq.read_table(self.path, columns=["file", "record"])
+        pairs = columns.group_by(["file", "record"]).aggregate([])
+        found = zip(pairs["file"].to_pylist(), pairs["record"].to_pylist(), strict=True)
+        return frozenset(found) - self.dropped
+
+    @property
+    def holds_arrays(self) -> bool:
+        """Whether some of its recordings needed to be told how to read them, such as their rate."""
+        return any(is_array(file) for file, _ in self.keys)
+
+    def batches(self, without: frozenset[Key]) -> Iterator[pa.RecordBatch]:
+        """Yields its rows but for those of some recordings and of those dropped."""
+        gone = pa.array([f"{file}\0{record}" for file, record in without | self.dropped])
+        with self._explaining(), pq.ParquetFile(self.path) as stored:
+            for batch in stored.iter_batches(ROWS_PER_GROUP):
+                if len(gone):
+                    key = pc.binary_join_element_wise(batch["file"], batch["record"], "\0")
+                    batch = batch.filter(pc.invert(pc.is_in(key, gone)))
+                yield batch
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            raise TableError(
+                f"{self.path}: cannot be read ({type(error).__name__}: {error}); {self.remedy}"
+            ) from error
