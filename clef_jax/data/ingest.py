@@ -8,7 +8,6 @@ end.
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from clef_jax.data import tables
+from clef_jax.data.locking import LockedError, locked
 from clef_jax.data.merge import merge_parts
 from clef_jax.data.parallel_tasks import WorkerDied, run_tasks
 from clef_jax.data.parts import (
@@ -190,12 +190,13 @@ def write_shards(
 
 @contextlib.contextmanager
 def _only_writer(out: str) -> Iterator[None]:
-    with open(os.path.join(out, ".lock"), "w") as stream:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(locked(os.path.join(out, ".lock")))
+        except LockedError as holder:
             raise IngestError(
-                f"{out}: another write_shards is writing there; wait for it or use another --out"
+                f"{out}: another write_shards is writing there ({holder}); wait for it or use "
+                "another --out"
             ) from None
         yield
 

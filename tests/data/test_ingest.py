@@ -581,7 +581,10 @@ def test_other_input_is_refused_and_nothing_lost(mimic, tmp_path):
 def test_only_one_writer_at_a_time(mimic, tmp_path):
     out = tmp_path / "out"
     (out / "parts").mkdir(parents=True)
-    with ingest._only_writer(str(out)), pytest.raises(IngestError, match="another write_shards"):
+    with (
+        ingest._only_writer(str(out)),
+        pytest.raises(IngestError, match="another write_shards is writing there .process"),
+    ):
         write(mimic, out, record_list=str(mimic / "record_list.csv"))
 
 
