@@ -70,13 +70,20 @@ def _start_worker(done: Any) -> None:
     _steps_done = done
     # Ctrl-C reaches the whole process group; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
 
 
-def _leave_with_parent() -> None:
-    # A killed parent cannot stop its workers, and one that waits for tasks would wait for ever.
-    wait_for_process([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+def leave_with_parent() -> None:
+    """Ends this worker process once its parent is dead.
+
+    A killed parent cannot stop its workers, and one that waits for tasks would wait for ever.
+    """
+
+    def wait_and_leave() -> None:
+        wait_for_process([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait_and_leave, daemon=True).start()
 
 
 def _advance() -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 import grain
 import numpy as np
 
+from clef_jax.data.parallel_tasks import leave_with_parent
 from clef_jax.data.shards import ShardSet
 
 
@@ -171,6 +172,10 @@ class ReadRows:
         }
 
 
+def _start_worker(worker: int, workers: int) -> None:
+    leave_with_parent()
+
+
 def make_batches(
     shards: ShardSet,
     plans: BatchPlans,
@@ -210,5 +215,7 @@ def make_batches(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     )
     if num_workers:
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=num_workers), _start_worker
+        )
     return batches
