@@ -40,7 +40,8 @@ class BatchPlans:
     """The endless sequence of plans of a training run, by step. Picklable and thread-safe.
 
     Every epoch deals the patients (or, with "all", the records) anew. An epoch has whole batches
-    only; which patients are left over changes from epoch to epoch.
+    only; which patients are left over changes from epoch to epoch. In validation none is, except
+    with "all": patients of the first batch fill up the last.
 
     Args:
         shards: The shard set.
@@ -69,6 +70,7 @@ class BatchPlans:
                 f"records_per_patient is {records_per_patient!r}; choose first, random or all"
             )
         self._batch_size, self._seed, self._mode = batch_size, seed, records_per_patient
+        self._validation = validation
         self._n_leads = shards.n_leads
         records = np.flatnonzero(shards.is_validation == validation)
         patient = shards.patient_code[records]
@@ -93,7 +95,8 @@ class BatchPlans:
     def steps_per_epoch(self) -> int:
         """Number of whole batches in an epoch."""
         if self._mode != "all":
-            return self.patients // self._batch_size
+            batches, left = divmod(self.patients, self._batch_size)
+            return batches + (self._validation and left > 0)
         # A patient shows at most one record a batch, so those of many records bound the batches.
         steps, previous = self._records.size // self._batch_size, None
         while steps != previous:
@@ -123,7 +126,8 @@ class BatchPlans:
         """Returns the records of one epoch `[steps_per_epoch, B]`."""
         rng, batches = self._rng(_ORDER, epoch), self.steps_per_epoch
         if self._mode != "all":
-            patient = rng.permutation(self.patients)[: batches * self._batch_size]
+            # Cut short in training; in validation it begins again from its start.
+            patient = np.resize(rng.permutation(self.patients), batches * self._batch_size)
             nth = np.zeros(patient.size, np.int64)
             if self._mode == "random":
                 draw = self._rng(_CHOICE, epoch).random(patient.size)
