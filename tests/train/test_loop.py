@@ -193,6 +193,7 @@ def test_sigterm_saves_and_exits_0_and_the_run_goes_on(finished, shards_folder, 
     assert rates_until(workdir, summary["step"]) == rates
 
 
+@pytest.mark.slow
 def test_sigterm_at_an_evaluation_saves_and_the_next_run_makes_it_up(shards_folder, tmp_path):
     values = {"eval_steps": 1, "steps": 6}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
