@@ -1,12 +1,27 @@
 """The C library's allocator, set up for steps that run on the CPU."""
 
 import ctypes
+import importlib.metadata
+import importlib.util
 import os
+import sys
 
 # Parameters of glibc's mallopt and of Linux's madvise, from their headers.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _MADV_HUGEPAGE = 14
 _HUGE_PAGE = 2 << 20
+
+
+def steps_run_on_cpu() -> bool:
+    """Returns whether JAX will compute on the CPU, told without starting or importing it.
+
+    That is what the environment chooses, and else what JAX finds a plugin for comes before the CPU.
+    """
+    chosen = os.environ.get("JAX_PLATFORMS") or os.environ.get("JAX_PLATFORM_NAME")
+    if chosen:
+        return chosen.split(",")[0].strip().lower() == "cpu"
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    return not plugins and not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu")))
 
 
 def keep_freed_memory() -> bool:
@@ -20,6 +35,8 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the C library took the settings; one other than glibc has none.
     """
+    if sys.platform != "linux":
+        return False
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         return False

@@ -180,7 +180,7 @@ def _serve(connection: Connection) -> None:
     """Runs in the worker: answers tasks until the parent leaves."""
     # Ctrl-C reaches the whole process group; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
     # An end of file, or nobody to send to: the parent is gone.
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         connection.send((_READY, None))
@@ -198,10 +198,17 @@ def _answer(message: bytes, connection: Connection) -> bytes:
         return pickle.dumps((_ERROR, error))
 
 
-def _leave_with_parent() -> None:
-    # A killed parent cannot stop its workers, and one that waits for tasks would wait for ever.
-    wait_for_process([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+def leave_with_parent() -> None:
+    """Ends this worker process once its parent is dead.
+
+    A killed parent cannot stop its workers, and one that waits for tasks would wait for ever.
+    """
+
+    def wait_and_leave() -> None:
+        wait_for_process([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait_and_leave, daemon=True).start()
 
 
 def run_tasks(

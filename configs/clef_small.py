@@ -12,14 +12,14 @@ from ml_collections import ConfigDict, config_dict
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
-    config.model = "clef_small"
+    config.model = "clef_small"  # Or clef_medium, clef_large.
     config.dtype = "float32"  # Of the encoder's products, all 24 bits; or bfloat16 for speed.
     config.remat = False  # Recompute blocks in the backward pass to save memory.
     config.init = ""  # Encoder folder to start from instead of random weights.
-    config.seed = 42
+    config.seed = 42  # Of weights, order of the records, augmentation.
 
     config.batch_size = 64  # Records in the global batch; two views each.
-    config.epochs = 100
+    config.epochs = 100  # Times that every patient (or record, with `all`) is seen.
     config.steps = 0  # If set, ends the run there instead of after `epochs`.
     config.records_per_patient = "first"  # Or random (one each epoch), or all.
     config.noise = ""  # NSTDB folder or DATA_noises_real.mat; empty simulates noise.
@@ -29,20 +29,20 @@ def get_config() -> ConfigDict:
     config.objective = ConfigDict()
     config.objective.name = "clef"  # Or simclr.
     config.objective.preset = "released"  # Or paper.
-    config.objective.temperature = 0.07
-    config.objective.floor = 0.2
+    config.objective.temperature = 0.07  # Divides the cosine similarities.
+    config.objective.floor = 0.2  # Dissimilarity of patients of equal risk.
 
-    config.learning_rate = 1e-4
-    config.weight_decay = 5e-4
+    config.learning_rate = 1e-4  # At its greatest; of AdamW.
+    config.weight_decay = 5e-4  # Of AdamW.
     config.schedule = "warm_restarts"  # Or warmup_cosine.
     config.warmup_steps = 1000  # Of warmup_cosine.
-    config.clip_norm = config_dict.placeholder(float)
-    config.ema_decay = config_dict.placeholder(float)
+    config.clip_norm = config_dict.placeholder(float)  # Greatest gradient norm; unset, any.
+    config.ema_decay = config_dict.placeholder(float)  # Of a moving average of the weights.
 
-    config.log_steps = 50
-    config.eval_steps = 1000
-    config.checkpoint_steps = 1000
+    config.log_steps = 50  # Steps from one row of metrics.jsonl to the next.
+    config.eval_steps = 1000  # Steps from one validation to the next.
+    config.checkpoint_steps = 1000  # Steps from one checkpoint to the next.
     config.keep_checkpoints = 3  # The latest; the best is kept besides.
     config.patience = 0  # Evaluations without a better loss before the run ends; 0 never.
-    config.tensorboard = False
+    config.tensorboard = False  # Write event files too.
     return config

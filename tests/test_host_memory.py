@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from clef_jax import host_memory
+
 COUNT_FAULTS = """
 import json, resource, sys
 import numpy as np
@@ -34,3 +36,35 @@ def count(what):
 def test_memory_used_again_is_not_faulted_in_again():
     assert min(count("leave")) > 100
     assert max(count("keep")) < 100
+
+
+@pytest.mark.parametrize(
+    ("environment", "plugin", "expected"),
+    [
+        ({}, None, True),
+        ({}, "jax_plugins/some_gpu/__init__.py", False),
+        ({}, "libtpu/__init__.py", False),
+        ({}, "some_gpu-1.dist-info/entry_points.txt", False),
+        ({"JAX_PLATFORMS": "cpu"}, "libtpu/__init__.py", True),
+        ({"JAX_PLATFORMS": "cuda,cpu"}, None, False),
+        ({"JAX_PLATFORM_NAME": "gpu"}, None, False),
+    ],
+)
+def test_where_steps_run_is_told_from_environment_and_plugins(
+    environment, plugin, expected, tmp_path, monkeypatch
+):
+    for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if plugin:
+        (tmp_path / plugin).parent.mkdir(parents=True)
+        content = "[jax_plugins]\nsome_gpu = some_gpu\n" if plugin.endswith(".txt") else ""
+        (tmp_path / plugin).write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert host_memory.steps_run_on_cpu() is expected
+
+
+def test_other_systems_keep_their_allocator(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert host_memory.keep_freed_memory() is False

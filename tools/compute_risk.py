@@ -3,10 +3,9 @@
 python tools/compute_risk.py --metadata cohort/metadata.csv --out risk.parquet --region high
 """
 
-import sys
+from absl import flags
 
-from absl import app, flags
-
+from clef_jax import command_line
 from clef_jax.risk import REGIONS
 from clef_jax.risk.columns import SEX_CODINGS, SYNONYMS
 from clef_jax.risk.table import (
@@ -51,26 +50,23 @@ COLUMNS = {
 }
 
 
-def main(_):
+def main():
     """Reads, computes, writes, and prints the counts."""
-    try:
-        risks = compute_risk_table(
-            read_table(METADATA.value),
-            region=REGION.value,
-            columns={name: flag.value for name, flag in COLUMNS.items() if flag.value},
-            keys=KEYS.value,
-            chol_units=CHOL.value,
-            hba1c_units=HBA1C.value,
-            sex_coding=SEX_CODING.value,
-            assume_no_diabetes=NO_DIABETES.value,
-            source=METADATA.value,
-        )
-        write_table(risks, OUT.value)
-    except TableError as error:
-        sys.exit(f"compute_risk: {error}")
+    risks = compute_risk_table(
+        read_table(METADATA.value),
+        region=REGION.value,
+        columns={name: flag.value for name, flag in COLUMNS.items() if flag.value},
+        keys=KEYS.value,
+        chol_units=CHOL.value,
+        hba1c_units=HBA1C.value,
+        sex_coding=SEX_CODING.value,
+        assume_no_diabetes=NO_DIABETES.value,
+        source=METADATA.value,
+    )
+    write_table(risks, OUT.value)
     print(summary(risks))
     print(f"Region {REGION.value}. Written to {OUT.value}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, expected=(TableError, OSError))

@@ -4,8 +4,9 @@ python tools/convert_weights.py --input clef_small.ckpt --out weights/clef_small
 python tools/convert_weights.py --to_torch --input weights/clef_small --out clef_small.ckpt
 """
 
-from absl import app, flags, logging
+from absl import flags, logging
 
+from clef_jax import command_line
 from clef_jax.convert import convert_to_folder, export_to_torch, report_lines
 
 _INPUT = flags.DEFINE_string(
@@ -16,10 +17,8 @@ _TO_TORCH = flags.DEFINE_bool("to_torch", False, "Write a file that the original
 flags.mark_flags_as_required(["input", "out"])
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Converts in the direction asked for and prints the report."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
     if _TO_TORCH.value:
         config = export_to_torch(_INPUT.value, _OUT.value)
@@ -31,4 +30,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, expected=(ValueError, OSError))

@@ -5,9 +5,10 @@ python tools/draw_preprocessing.py --recording cpsc2021/data_84_1 --lead II \
 """
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from matplotlib.figure import Figure
 
+from clef_jax import command_line
 from clef_jax.data import formats, signals
 from clef_jax.data.signals import PREPROCESSING
 
@@ -32,10 +33,8 @@ def _stages(x: np.ndarray, fs: float) -> list[tuple[str, str, float, np.ndarray]
     ]
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Draws ten seconds on the left and the samples of less than one on the right."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
     recording = formats.read(_RECORDING.value, leads=[_LEAD.value])
     stages = _stages(recording.signal_mv[0], recording.fs)
     figure = Figure(figsize=(10, 8), layout="constrained")
@@ -59,4 +58,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, expected=(ValueError, OSError))

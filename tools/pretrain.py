@@ -5,12 +5,13 @@ import pathlib
 import sys
 
 # Configurations import each other as `configs.…`, from the root of the clone.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(_ROOT))
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
-from clef_jax import host_memory, parallel
+from clef_jax import command_line, host_memory
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
 _SHARDS = flags.DEFINE_string("shards", None, "Folder written by tools/write_shards.py.")
@@ -20,13 +21,20 @@ _PROCESSES = flags.DEFINE_integer("processes", 1, "Number of processes.")
 _PROCESS = flags.DEFINE_integer("process", 0, "Number of this process.")
 
 
-def main(_):
-    """Runs or continues the run, and prints its summary."""
-    host_memory.keep_freed_memory()
-    parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+class _Expected(Exception):
+    """An error that a user can mend."""
 
+
+def main():
+    """Runs or continues the run, and prints its summary."""
+    if host_memory.steps_run_on_cpu():
+        host_memory.keep_freed_memory()
+    # Imported only now: reading processes import this file too, and do without jax; and jax must
+    # not start its devices before the processes have joined.
+    from clef_jax import parallel
+
+    parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as info.
-    # Imported only now: jax must not start its devices before the processes have joined.
     import jax
 
     from clef_jax.train.loop import EXPECTED_ERRORS, pretrain
@@ -34,11 +42,13 @@ def main(_):
     try:
         summary = pretrain(_CONFIG.value, _SHARDS.value, _WORKDIR.value)
     except EXPECTED_ERRORS as error:
-        sys.exit(f"pretrain: {error}")
+        raise _Expected(error) from None
     if jax.process_index() == 0:
         print(json.dumps(summary, indent=2))
 
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "shards", "workdir"])
-    app.run(main)
+    command_line.run(
+        main, expected=(_Expected, OSError), example_config=str(_ROOT / "configs" / "clef_small.py")
+    )

@@ -7,9 +7,16 @@ import importlib.util
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import flags, logging
 
+from clef_jax import command_line
+from clef_jax.checkpoint import CheckpointError
 from clef_jax.data.leads import STANDARD_LEADS
+from clef_jax.data.noise import NoiseBankError, load_noise_bank
+from clef_jax.data.shards import ShardError, ShardSet
+from clef_jax.embedding.loading import load_encoder
+from clef_jax.evaluate.recordings import ReportError, choose_recordings
+from clef_jax.train.metrics import write_json
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "A run's folder, or an encoder's as `clef-jax convert` writes it."
@@ -28,35 +35,24 @@ _NOISE = flags.DEFINE_string(
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.")
 
 
-def main(_):
+def main():
     """Measures, prints a sentence for each figure, and writes learned.json and its picture."""
     if importlib.util.find_spec("sklearn") is None:
         sys.exit("report_learned: the probes need scikit-learn: pip install '.[eval]' in the clone")
-    from clef_jax.checkpoint import CheckpointError
-    from clef_jax.data.noise import NoiseBankError, load_noise_bank
-    from clef_jax.data.shards import ShardError, ShardSet
-    from clef_jax.embedding.loading import load_encoder
     from clef_jax.evaluate.learned import to_json, what_was_learned
-    from clef_jax.evaluate.recordings import ReportError, choose_recordings
     from clef_jax.evaluate.report import plot_learned, sentences
-    from clef_jax.train.metrics import write_json
 
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every load as info.
     out = pathlib.Path(_OUT.value or _WORKDIR.value)
-    try:
-        encoder = load_encoder(_WORKDIR.value)
-        recordings = choose_recordings(
-            ShardSet(_SHARDS.value),
-            lead=_LEAD.value,
-            max_patients=_MAX_PATIENTS.value,
-            seed=_SEED.value,
-        )
-        noise = _NOISE.value or encoder.meta.get("config", {}).get("noise") or None
-        found = what_was_learned(
-            encoder, recordings, load_noise_bank(noise).signal, seed=_SEED.value
-        )
-    except (CheckpointError, ShardError, NoiseBankError, ReportError) as error:
-        sys.exit(f"report_learned: {error}")
+    encoder = load_encoder(_WORKDIR.value)
+    recordings = choose_recordings(
+        ShardSet(_SHARDS.value),
+        lead=_LEAD.value,
+        max_patients=_MAX_PATIENTS.value,
+        seed=_SEED.value,
+    )
+    noise = _NOISE.value or encoder.meta.get("config", {}).get("noise") or None
+    found = what_was_learned(encoder, recordings, load_noise_bank(noise).signal, seed=_SEED.value)
     print(*sentences(found), sep="\n")
     write_json(out / "learned.json", to_json(found))
     plot_learned(found, out / "plots" / "learned.png")
@@ -65,4 +61,4 @@ def main(_):
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["workdir", "shards"])
-    app.run(main)
+    command_line.run(main, expected=(CheckpointError, ShardError, NoiseBankError, ReportError))

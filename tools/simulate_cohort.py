@@ -5,10 +5,9 @@ Example:
     python tools/simulate_cohort.py --out cohort --recordings ptb-xl/records500
 """
 
-import sys
+from absl import flags
 
-from absl import app, flags
-
+from clef_jax import command_line
 from clef_jax.data.cohort import CohortError, write_cohort_of_recordings, write_simulated_cohort
 
 OUT = flags.DEFINE_string("out", None, "Folder to write.", required=True)
@@ -22,15 +21,12 @@ RECORDINGS = flags.DEFINE_string(
 )
 
 
-def main(_):
+def main():
     """Writes the cohort and prints what it is."""
-    try:
-        if RECORDINGS.value:
-            records, metadata = write_cohort_of_recordings(RECORDINGS.value, OUT.value, SEED.value)
-        else:
-            records, metadata = write_simulated_cohort(OUT.value, PATIENTS.value, SEED.value)
-    except CohortError as error:
-        sys.exit(f"simulate_cohort: {error}")
+    if RECORDINGS.value:
+        records, metadata = write_cohort_of_recordings(RECORDINGS.value, OUT.value, SEED.value)
+    else:
+        records, metadata = write_simulated_cohort(OUT.value, PATIENTS.value, SEED.value)
     kind = f"real recordings of {RECORDINGS.value}" if RECORDINGS.value else "simulated recordings"
     print(f"{OUT.value}: {len(records):,} {kind}, {len(metadata):,} patients")
     print(
@@ -42,4 +38,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, expected=(CohortError, OSError))

@@ -7,8 +7,9 @@ python tools/write_shards.py --out shards --verify
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
+from clef_jax import command_line
 from clef_jax.data import ingest, shards, tables
 from clef_jax.risk.columns import SEX_CODINGS, TableError
 
@@ -41,39 +42,36 @@ WORKERS = flags.DEFINE_integer("workers", None, "Processes; default: one a CPU."
 VERIFY = flags.DEFINE_bool("verify", False, "Only check the finished --out by its checksums.")
 
 
-def main(_):
+def main():
     """Writes or verifies, and prints the summary."""
-    try:
-        if VERIFY.value:
-            faults = shards.shard_faults(OUT.value, checksums=True, progress=True)
-            sys.exit("\n".join(faults) or print(f"{OUT.value}: every checksum agrees"))
-        if RECORDS.value is None:
-            raise app.UsageError("--records is needed, except with --verify")
-        metadata = METADATA.value and tables.MetadataTable(
-            METADATA.value, KEY.value, PATIENT.value, AGE.value, SEX.value, SEX_CODING.value
-        )
-        risk = RISK.value and tables.RiskTable(
-            RISK.value, RISK_KEY.value, RISK_COLUMN.value, COMPLETENESS.value
-        )
-        options = ingest.IngestOptions(
-            min_leads=MIN_LEADS.value,
-            validation_fraction=VALIDATION.value,
-            records_per_shard=PER_SHARD.value,
-            adu_per_mv=ADU_PER_MV.value,
-        )
-        summary = ingest.write_shards(
-            RECORDS.value,
-            OUT.value,
-            record_list=RECORD_LIST.value,
-            metadata=metadata,
-            risk=risk,
-            options=options,
-            workers=WORKERS.value,
-        )
-    except (TableError, ingest.IngestError, shards.ShardError, OSError) as error:
-        sys.exit(f"write_shards: {error}")
+    if VERIFY.value:
+        faults = shards.shard_faults(OUT.value, checksums=True, progress=True)
+        sys.exit("\n".join(faults) or print(f"{OUT.value}: every checksum agrees"))
+    if RECORDS.value is None:
+        raise command_line.UsageError("--records is needed, except with --verify")
+    metadata = METADATA.value and tables.MetadataTable(
+        METADATA.value, KEY.value, PATIENT.value, AGE.value, SEX.value, SEX_CODING.value
+    )
+    risk = RISK.value and tables.RiskTable(
+        RISK.value, RISK_KEY.value, RISK_COLUMN.value, COMPLETENESS.value
+    )
+    options = ingest.IngestOptions(
+        min_leads=MIN_LEADS.value,
+        validation_fraction=VALIDATION.value,
+        records_per_shard=PER_SHARD.value,
+        adu_per_mv=ADU_PER_MV.value,
+    )
+    summary = ingest.write_shards(
+        RECORDS.value,
+        OUT.value,
+        record_list=RECORD_LIST.value,
+        metadata=metadata,
+        risk=risk,
+        options=options,
+        workers=WORKERS.value,
+    )
     print(summary)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, expected=(TableError, ingest.IngestError, shards.ShardError, OSError))

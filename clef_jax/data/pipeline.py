@@ -13,6 +13,7 @@ import grain
 import numpy as np
 
 from clef_jax.data.shards import ShardSet
+from clef_jax.processes import leave_with_parent
 
 
 class PlanError(ValueError):
@@ -39,7 +40,8 @@ class BatchPlans:
     """The endless sequence of plans of a training run, by step. Picklable and thread-safe.
 
     Every epoch deals the patients (or, with "all", the records) anew. An epoch has whole batches
-    only; which patients are left over changes from epoch to epoch.
+    only; which patients are left over changes from epoch to epoch. In validation none is, except
+    with "all": patients of the first batch fill up the last.
 
     Args:
         shards: The shard set.
@@ -68,6 +70,7 @@ class BatchPlans:
                 f"records_per_patient is {records_per_patient!r}; choose first, random or all"
             )
         self._batch_size, self._seed, self._mode = batch_size, seed, records_per_patient
+        self._validation = validation
         self._n_leads = shards.n_leads
         records = np.flatnonzero(shards.is_validation == validation)
         patient = shards.patient_code[records]
@@ -92,7 +95,8 @@ class BatchPlans:
     def steps_per_epoch(self) -> int:
         """Number of whole batches in an epoch."""
         if self._mode != "all":
-            return self.patients // self._batch_size
+            batches, left = divmod(self.patients, self._batch_size)
+            return batches + (self._validation and left > 0)
         # A patient shows at most one record a batch, so those of many records bound the batches.
         steps, previous = self._records.size // self._batch_size, None
         while steps != previous:
@@ -122,7 +126,8 @@ class BatchPlans:
         """Returns the records of one epoch `[steps_per_epoch, B]`."""
         rng, batches = self._rng(_ORDER, epoch), self.steps_per_epoch
         if self._mode != "all":
-            patient = rng.permutation(self.patients)[: batches * self._batch_size]
+            # Cut short in training; in validation it begins again from its start.
+            patient = np.resize(rng.permutation(self.patients), batches * self._batch_size)
             nth = np.zeros(patient.size, np.int64)
             if self._mode == "random":
                 draw = self._rng(_CHOICE, epoch).random(patient.size)
@@ -171,6 +176,10 @@ class ReadRows:
         }
 
 
+def _start_worker(worker: int, workers: int) -> None:
+    leave_with_parent()
+
+
 def make_batches(
     shards: ShardSet,
     plans: BatchPlans,
@@ -210,5 +219,7 @@ def make_batches(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     )
     if num_workers:
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=num_workers), _start_worker
+        )
     return batches

@@ -82,9 +82,14 @@ def make_pairs(z: jax.Array, axis_name: str | None) -> Pairs:
 
 
 def map_blocks(function: Callable[[Block], Any], pairs: Pairs) -> Any:
-    """Returns `function` of every block of this device's rows, stacked along a new first axis."""
+    """Returns `function` of every block of this device's rows, stacked along a new first axis.
+
+    Blocks are as few as fit; the last has fewer rows where the others leave fewer.
+    """
     own = pairs.subjects.size
-    size = max(d for d in range(1, own + 1) if own % d == 0 and _fits(d, pairs.count))
+    fitting = max(_PAIRS_PER_BLOCK // pairs.count, 1)
+    size = -(-own // -(-own // fitting))
+    equal = own // size
 
     def of_block(block):
         rows, subjects = block
@@ -103,12 +108,16 @@ def map_blocks(function: Callable[[Block], Any], pairs: Pairs) -> Any:
             )
         )
 
-    rows = pairs.rows.reshape(2, -1, size, pairs.rows.shape[2]).swapaxes(0, 1)
-    return lax.map(jax.checkpoint(of_block), (rows, pairs.subjects.reshape(-1, size)))
+    def mapped(part: slice, count: int) -> Any:
+        rows, subjects = pairs.rows[:, part], pairs.subjects[part]
+        rows = rows.reshape(2, count, -1, rows.shape[2]).swapaxes(0, 1)
+        return lax.map(jax.checkpoint(of_block), (rows, subjects.reshape(count, -1)))
 
-
-def _fits(rows: int, columns: int) -> bool:
-    return rows == 1 or rows * columns <= _PAIRS_PER_BLOCK
+    found = mapped(slice(equal * size), equal)
+    if equal * size == own:
+        return found
+    rest = mapped(slice(equal * size, own), 1)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), found, rest)
 
 
 def total(blocks: Any, pairs: Pairs) -> Any:

@@ -1,9 +1,8 @@
-"""A pretraining run, from configuration to summary. The only module that sees the configuration."""
+"""A pretraining run, from configuration to summary."""
 
 import dataclasses
 import functools
 import importlib.metadata
-import importlib.util
 import json
 import math
 import pathlib
@@ -17,29 +16,27 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import clef_jax
-from clef_jax import checkpoint, flops, models, objectives, parallel
-from clef_jax.data.noise import NoiseBankError, load_noise_bank
-from clef_jax.data.pipeline import BatchPlans, PlanError
+from clef_jax import checkpoint, flops, models, parallel
+from clef_jax.data.noise import NoiseBankError
+from clef_jax.data.pipeline import PlanError
 from clef_jax.data.shards import ShardError, ShardSet
 from clef_jax.data.spec import PREPROCESSING, spec_conflict
-from clef_jax.train import embed, metrics, optim, plots
+from clef_jax.train import embed, metrics, plots
 from clef_jax.train.feed import device_batches
+from clef_jax.train.parts import ConfigError, Parts, check, make_parts
 from clef_jax.train.recorder import NonFiniteLoss, Recorder
 from clef_jax.train.same_run import run_differences
 from clef_jax.train.state import TrainState, create_state
-from clef_jax.train.step import make_eval_step, make_train_step
 from clef_jax.train.stopping import StopSignal, note_validation
+from clef_jax.train.workdir import Unvalidated, WorkdirInUse, only_run
 
 _LEAD_ON_MAP, _RECORDS_ON_MAP = "II", 4096
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message names the key, its value and the choices."""
 
 
 # What a user can cause and mend; anything else deserves its traceback.
 EXPECTED_ERRORS = (
     ConfigError,
+    WorkdirInUse,
     PlanError,
     ShardError,
     NoiseBankError,
@@ -62,111 +59,106 @@ def pretrain(config: ConfigDict, shards_folder: str, workdir: str) -> dict[str, 
     Raises:
         ConfigError: A value of the configuration is impossible, by itself or with these devices, or
             the workdir holds a run of another configuration or other shards.
+        WorkdirInUse: Another process runs in this workdir.
         PlanError: The shards hold too few patients for a batch.
         ShardError: The shards cannot be read.
         NoiseBankError: The noise recordings cannot be read.
         CheckpointError: A checkpoint is missing or does not fit.
         NonFiniteLoss: Training has diverged.
     """
-    _check(config)
+    check(config)
     if "://" in str(workdir):
         raise ConfigError(f"workdir {workdir} is a URL; use a folder that every host has mounted")
-    stop = StopSignal()
-    folder, reports = pathlib.Path(workdir).absolute(), jax.process_index() == 0
+    folder = pathlib.Path(workdir).absolute()
+    with StopSignal() as stop:
+        parts = make_parts(config, shards_folder)
+        with only_run(folder):
+            outcome = _train(config, parts, folder, stop)
+            return _report(config, parts, folder, outcome)
 
-    # -- Data -------------------------------------------------------------------------------------
-    mesh = parallel.data_mesh()
-    if config.batch_size % mesh.size:
-        lower = max(config.batch_size // mesh.size, 1) * mesh.size
-        raise ConfigError(
-            f"config.batch_size {config.batch_size} does not divide by {mesh.size} devices; use "
-            f"{lower} or {lower + mesh.size}"
-        )
-    shards = ShardSet(shards_folder)
-    plans = BatchPlans(
-        shards,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        records_per_patient=config.records_per_patient,
-    )
-    total_steps = config.steps or config.epochs * plans.steps_per_epoch
-    bank = load_noise_bank(config.noise or None)
-    noise = parallel.replicate(bank.signal, mesh)
 
-    # -- Model and step ---------------------------------------------------------------------------
-    model = models.create_model(config.model, dtype=jnp.dtype(config.dtype), remat=config.remat)
-    objective = _make_objective(config.objective)
-    schedule = _make_schedule(config, plans.steps_per_epoch, total_steps)
-    optimizer = optim.make_optimizer(
-        schedule, weight_decay=config.weight_decay, clip_norm=config.clip_norm
-    )
-    train_step = make_train_step(
-        model, objective, optimizer, mesh, seed=config.seed, ema_decay=config.ema_decay
-    )
-    validate = _make_validation(config, model, objective, shards, noise, mesh)
+@dataclasses.dataclass(frozen=True)
+class _Outcome:
+    """How a run ended."""
 
-    # -- State: this run's checkpoint, else an encoder to start from, else new --------------------
-    meta = _meta(config, shards, bank.fingerprint())
+    status: str
+    state: TrainState
+    progress: dict[str, Any]
+
+
+def _train(config: ConfigDict, parts: Parts, folder: pathlib.Path, stop: StopSignal) -> _Outcome:
+    """Takes the steps that are left, from the newest state on."""
+    validation, total_steps = parts.validation, parts.total_steps
     checkpoints = checkpoint.Checkpoints(folder, keep=config.keep_checkpoints)
-    initial = functools.partial(_initial_state, model, optimizer, config)
-    if checkpoints.latest_step() is not None:
-        found = checkpoints.meta()
-        _require_same_run(folder, found, meta)
-        meta |= {key: found[key] for key in ("progress", "init") if key in found}
-        state = checkpoints.restore(jax.eval_shape(initial), mesh)
-    else:
-        state = jax.jit(initial, out_shardings=parallel.replicated(mesh))()
-        if config.init:
-            state = _start_from(config.init, state, meta, mesh)
+    unvalidated = Unvalidated(folder)
+    state, meta, waiting = _newest_state(config, parts, folder, checkpoints, unvalidated)
     first = step = int(state.step)
 
-    # -- Loop -------------------------------------------------------------------------------------
     log = None
-    if reports:
+    if jax.process_index() == 0:
         metrics.write_json(folder / "config.json", config.to_dict())
-        log = metrics.MetricsLog(folder, step=step, tensorboard=config.tensorboard)
+        # A row that waits for its validation loss is written anew, with it.
+        kept = step if waiting is None else step - 1
+        log = metrics.MetricsLog(folder, step=kept, tensorboard=config.tensorboard)
     recorder = Recorder(
-        log, folder, lambda number: shards.record[plans[number - 1].record].tolist()
+        log, folder, lambda number: parts.shards.record[parts.plans[number - 1].record].tolist()
     )
-    clock = metrics.Clock(config.batch_size, _peak_records_per_s(config, mesh))
-    bar = metrics.progress_bar(total_steps, step, enabled=reports)
+    clock = metrics.Clock(config.batch_size, _peak_records_per_s(config, parts.mesh))
+    bar = metrics.progress_bar(total_steps, step, enabled=log is not None)
     batches = device_batches(
-        shards,
-        plans,
-        mesh,
+        parts.shards,
+        parts.plans,
+        parts.mesh,
         first_step=step,
         num_threads=config.num_threads,
         num_workers=config.num_workers,
     )
+
+    def validate(row: dict[str, float]) -> float | None:
+        """Adds the loss to a step's row and to the progress, unless a signal ends it before."""
+        with clock.paused():
+            loss = validation.loss(state.params if state.ema is None else state.ema, stop.is_set)
+        if loss is not None:
+            row["validation/loss"] = loss
+            meta["progress"] = note_validation(meta["progress"], step, loss)
+        return loss
+
     status = _status(config, meta["progress"])
     try:
+        if waiting is not None:
+            loss = validate(waiting)
+            recorder.write(step, waiting)
+            if loss is None:
+                status = "interrupted"
+            else:
+                status = _status(config, meta["progress"])
+                checkpoints.save(state, meta, _finite(loss))
+                checkpoints.wait()
+                unvalidated.remove()
         while step < total_steps and status == "finished":
-            state, values = train_step(state, clock.next_batch(batches), noise)
+            state, values = parts.train_step(state, clock.next_batch(batches), parts.noise)
             step += 1
             recorder.add(step, values)
             if step == first + 1:
                 with clock.paused():
                     recorder.settle()  # Compilation ends here.
 
-            if stop.requested(checkpoints, step) and step < total_steps:
-                status = "interrupted"
             evaluates = step % config.eval_steps == 0 or step == total_steps
-            row, validation_loss = {}, None
+            row, loss = {}, None
             if evaluates or step % config.log_steps == 0:
-                row = recorder.settle() | {"train/learning_rate": float(schedule(step - 1))}
+                row = recorder.settle() | {"train/learning_rate": float(parts.schedule(step - 1))}
                 row |= clock.rates()
-            if evaluates and validate is not None:
-                # Even when interrupted: skipped now, this evaluation would be missing for ever.
-                with clock.paused():
-                    validation_loss = validate(state.params if state.ema is None else state.ema)
-                row["validation/loss"] = validation_loss
-                meta["progress"] = note_validation(meta["progress"], step, validation_loss)
-                if status == "finished":
-                    status = _status(config, meta["progress"])
+            if stop.requested(checkpoints, step):
+                status = "interrupted"
+            elif evaluates and validation is not None:
+                loss = validate(row)
+                status = "interrupted" if loss is None else _status(config, meta["progress"])
             if row:
                 recorder.write(step, row)
                 bar.set_postfix_str(recorder.line(), refresh=False)
-            if (
+            if evaluates and validation is not None and loss is None:
+                unvalidated.save(state, meta, row)
+            elif (
                 status != "finished"
                 or step == total_steps
                 or step % config.checkpoint_steps == 0
@@ -174,8 +166,7 @@ def pretrain(config: ConfigDict, shards_folder: str, workdir: str) -> dict[str, 
             ):
                 with clock.paused():
                     recorder.settle()  # Never save a diverged state.
-                    finite = validation_loss is not None and math.isfinite(validation_loss)
-                    checkpoints.save(state, meta, validation_loss if finite else None)
+                    checkpoints.save(state, meta, _finite(loss))
             bar.update()
     except NonFiniteLoss as error:
         checkpoints.wait()
@@ -186,54 +177,83 @@ def pretrain(config: ConfigDict, shards_folder: str, workdir: str) -> dict[str, 
         bar.close()
         batches.close()
         checkpoints.close()
-        stop.restore()
         if log is not None:
             log.close()
+    return _Outcome(status, state, meta["progress"])
 
-    # -- Results ----------------------------------------------------------------------------------
+
+def _newest_state(
+    config: ConfigDict,
+    parts: Parts,
+    folder: pathlib.Path,
+    checkpoints: checkpoint.Checkpoints,
+    unvalidated: Unvalidated,
+) -> tuple[TrainState, dict[str, Any], dict[str, float] | None]:
+    """Returns this run's saved state, else an encoder to start from, else a new one.
+
+    With it come its meta record and, if it was saved before it was validated, the row of
+    `metrics.jsonl` that waits for the loss.
+    """
+    meta = _meta(config, parts.shards, parts.bank.fingerprint())
+    meta["validation"] = parts.validation and parts.validation.record
+    initial = functools.partial(_initial_state, parts.model, parts.optimizer, config)
+    newer = unvalidated.newer_than(checkpoints.latest_step())
+    saved = checkpoints if newer is None else newer
+    if newer is None:
+        unvalidated.remove()
+    if saved.latest_step() is None:
+        state = jax.jit(initial, out_shardings=parallel.replicated(parts.mesh))()
+        if config.init:
+            state = _start_from(config.init, state, meta, parts.mesh)
+        return state, meta, None
+    found = saved.meta()
+    _require_same_run(folder, found, meta)
+    if found.get("validation") != meta["validation"]:
+        logging.warning(
+            "validation losses up to step %d are of batches of another size than those to come, "
+            "and do not compare with them",
+            saved.latest_step(),
+        )
+    meta |= {key: found[key] for key in ("progress", "init") if key in found}
+    state = saved.restore(jax.eval_shape(initial), parts.mesh)
+    if newer is not None:
+        newer.close()
+    return state, meta, found.get("row")
+
+
+def _report(
+    config: ConfigDict, parts: Parts, folder: pathlib.Path, outcome: _Outcome
+) -> dict[str, Any]:
+    """Writes plots and summary, and returns the summary."""
+    reports = jax.process_index() == 0
     rows = metrics.read_metrics(folder / metrics.METRICS) if reports else []
     rates = [row["perf/records_per_s"] for row in rows if "perf/records_per_s" in row]
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    step = int(outcome.state.step)
     summary = {
-        "status": status,
+        "status": outcome.status,
         "step": step,
-        "steps": total_steps,
-        "epochs": round(step / plans.steps_per_epoch, 3),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "training_patients": plans.patients,
+        "steps": parts.total_steps,
+        "epochs": round(step / parts.plans.steps_per_epoch, 3),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(outcome.state.params)),
+        "training_patients": parts.plans.patients,
+        "validation_patients": parts.validation.record["patients"] if parts.validation else 0,
         "first_train_loss": losses[0] if losses else None,
         "last_train_loss": losses[-1] if losses else None,
-        "best_validation_loss": meta["progress"]["best_loss"],
-        "best_step": meta["progress"]["best_step"],
+        "best_validation_loss": outcome.progress["best_loss"],
+        "best_step": outcome.progress["best_step"],
         "records_per_s": round(float(np.median(rates)), 1) if rates else None,
-        "noise": bank.source,
-        "devices": f"{mesh.size} x {jax.devices()[0].device_kind}",
+        "noise": parts.bank.source,
+        "devices": f"{parts.mesh.size} x {jax.devices()[0].device_kind}",
     }
     if reports:
         plots.plot_losses(rows, folder / "plots" / "loss.png")
-        if status != "interrupted":
-            _plot_map(model, state, shards, folder / "plots" / "embedding_map.png")
+        if outcome.status != "interrupted":
+            _plot_map(
+                parts.model, outcome.state, parts.shards, folder / "plots" / "embedding_map.png"
+            )
         metrics.write_json(folder / "summary.json", summary)
     return summary
-
-
-def _check(config: ConfigDict) -> None:
-    """Raises ConfigError for a value that no data or device could make possible."""
-    for key in ("batch_size", "epochs", "log_steps", "eval_steps", "checkpoint_steps"):
-        if config[key] < 1:
-            raise ConfigError(f"config.{key} is {config[key]}; it must be at least 1")
-    for key in ("seed", "steps", "patience", "num_workers"):
-        if config[key] < 0:
-            raise ConfigError(f"config.{key} is {config[key]}; it cannot be negative")
-    if config.keep_checkpoints < 1:
-        raise ConfigError("config.keep_checkpoints is 0; without one no run can be resumed")
-    if config.model not in models.list_models():
-        known = ", ".join(models.list_models())
-        raise ConfigError(f"config.model is {config.model!r}; choose one of {known}")
-    if config.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise ConfigError("config.tensorboard needs: pip install 'clef-jax[tensorboard]'")
-    if config.dtype not in ("float32", "bfloat16"):
-        raise ConfigError(f"config.dtype is {config.dtype!r}; choose float32 or bfloat16")
 
 
 def _status(config: ConfigDict, progress: dict[str, Any]) -> str:
@@ -242,73 +262,8 @@ def _status(config: ConfigDict, progress: dict[str, Any]) -> str:
     return "stopped early" if exhausted else "finished"
 
 
-def _make_objective(config: ConfigDict):
-    if config.name == "simclr":
-
-        def objective(z, risk, completeness, *, axis_name):
-            return objectives.simclr_loss(z, temperature=config.temperature, axis_name=axis_name)
-
-        return objective
-    if config.name != "clef":
-        raise ConfigError(f"config.objective.name is {config.name!r}; choose clef or simclr")
-    if config.preset not in objectives.PRESETS:
-        known = ", ".join(objectives.PRESETS)
-        raise ConfigError(f"config.objective.preset is {config.preset!r}; choose one of {known}")
-    return functools.partial(
-        objectives.clef_loss,
-        temperature=config.temperature,
-        floor=config.floor,
-        **objectives.PRESETS[config.preset],
-    )
-
-
-def _make_schedule(config: ConfigDict, steps_per_epoch: int, total_steps: int):
-    if config.schedule == "warm_restarts":
-        return optim.warm_restarts(config.learning_rate, steps_per_epoch)
-    if config.schedule == "warmup_cosine":
-        return optim.warmup_cosine(
-            config.learning_rate, total_steps, warmup_steps=config.warmup_steps
-        )
-    raise ConfigError(
-        f"config.schedule is {config.schedule!r}; choose warm_restarts or warmup_cosine"
-    )
-
-
-def _make_validation(config: ConfigDict, model, objective, shards: ShardSet, noise, mesh: Mesh):
-    """Returns the function params -> mean loss of the held-out patients, or None if too few.
-
-    Every batch holds as many patients, so that its loss is comparable; of the sizes up to the
-    training batch's, the one that leaves out the fewest patients is taken.
-    """
-    patients = np.unique(shards.patient_code[shards.is_validation]).size
-    sizes = range(mesh.size, min(config.batch_size, patients) + 1, mesh.size)
-    size = max(sizes, key=lambda size: (patients - patients % size, size), default=0)
-    if size < 2:
-        if config.patience:
-            raise ConfigError(
-                f"config.patience is {config.patience}, but {patients} validation patients are too "
-                "few to validate on; set it to 0 or hold out more patients in write_shards"
-            )
-        logging.warning("%d validation patients are too few; not validating", patients)
-        return None
-    plans = BatchPlans(
-        shards, batch_size=size, seed=config.seed, records_per_patient="first", validation=True
-    )
-    eval_step = make_eval_step(model, objective, mesh, seed=config.seed)
-
-    def validate(params) -> float:
-        # Always the first epoch of the plans, so that losses differ by the weights alone.
-        batches = device_batches(shards, plans, mesh, num_threads=config.num_threads)
-        try:
-            losses = [
-                eval_step(params, jnp.int32(number), next(batches), noise)["loss"]
-                for number in range(plans.steps_per_epoch)
-            ]
-            return float(np.mean(jax.device_get(losses)))
-        finally:
-            batches.close()
-
-    return validate
+def _finite(loss: float | None) -> float | None:
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def _initial_state(model, optimizer, config: ConfigDict) -> TrainState:

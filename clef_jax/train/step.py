@@ -22,6 +22,25 @@ Metrics = dict[str, jax.Array]
 Objective = Callable[..., tuple[jax.Array, Metrics]]
 
 
+def make_embed_views(
+    model: nn.Module, *, seed: int
+) -> Callable[[Any, jax.Array, Batch, jax.Array], jax.Array]:
+    """Returns the embeddings of one device's rows, to be called inside `shard_map`.
+
+    Returns:
+        A function of (params, step, this device's batch `[b]`, noise bank) to embeddings `[2b, D]`,
+        of which rows 2i and 2i + 1 are the augmented views of row i.
+    """
+
+    def embed_views(params, step, batch, noise):
+        count = batch["risk"].shape[0]
+        rows = lax.axis_index(parallel.DATA_AXIS) * count + jnp.arange(count)
+        x = augment.augment_batch(seed, step, rows, batch, noise)
+        return model.apply({"params": params}, x)
+
+    return embed_views
+
+
 def make_loss(
     model: nn.Module, objective: Objective, *, seed: int
 ) -> Callable[[Any, jax.Array, Batch, jax.Array], tuple[jax.Array, Metrics]]:
@@ -31,12 +50,10 @@ def make_loss(
         A function of (params, step, this device's batch, noise bank) to the loss of the *global*
         batch and its parts, which are the same on every device.
     """
+    embed_views = make_embed_views(model, seed=seed)
 
     def loss(params, step, batch, noise):
-        count = batch["risk"].shape[0]
-        rows = lax.axis_index(parallel.DATA_AXIS) * count + jnp.arange(count)
-        x = augment.augment_batch(seed, step, rows, batch, noise)
-        z = model.apply({"params": params}, x)
+        z = embed_views(params, step, batch, noise)
         value, parts = objective(
             z, batch["risk"], batch["completeness"], axis_name=parallel.DATA_AXIS
         )
@@ -91,22 +108,3 @@ def make_train_step(
         return state, {"loss": loss, **parts, "grad_norm": optax.tree.norm(grads)}
 
     return jax.jit(step, donate_argnums=0)
-
-
-def make_eval_step(
-    model: nn.Module, objective: Objective, mesh: Mesh, *, seed: int
-) -> Callable[[Any, jax.Array, Batch, jax.Array], Metrics]:
-    """Returns the jitted function (params, step, batch, noise) -> loss and parts, no gradient."""
-    sharded = jax.shard_map(
-        make_loss(model, objective, seed=seed),
-        mesh=mesh,
-        in_specs=(P(), P(), P(parallel.DATA_AXIS), P()),
-        out_specs=(P(), P()),
-    )
-
-    def step(params: Any, step: jax.Array, batch: Batch, noise: jax.Array) -> Metrics:
-        with multiply_as(model.dtype):
-            loss, parts = sharded(params, step, batch, noise)
-        return {"loss": loss, **parts}
-
-    return jax.jit(step)

@@ -9,15 +9,24 @@ from clef_jax.checkpoint import Checkpoints
 
 
 class StopSignal:
-    """Turns SIGTERM and SIGINT into a request to save and leave; a second one acts at once."""
+    """Turns SIGTERM and SIGINT into a request to save and leave; a second one acts at once.
+
+    A context manager, after which signals act as they did before.
+    """
 
     def __init__(self):
         self._requested = False
         self._previous = {}
+
+    def __enter__(self) -> "StopSignal":
         # Several hosts must stop after the same step, on which the coordination service agrees.
         if jax.process_count() == 1:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._restore()
 
     def requested(self, checkpoints: Checkpoints, step: int) -> bool:
         """Returns whether the run should save after this step and end."""
@@ -25,14 +34,17 @@ class StopSignal:
             self._requested = True
         return self._requested
 
-    def restore(self) -> None:
-        """Puts the previous handlers back."""
+    def is_set(self) -> bool:
+        """Returns whether a request is known already, without asking other hosts."""
+        return self._requested
+
+    def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame) -> None:
         self._requested = True
-        self.restore()
+        self._restore()
 
 
 def note_validation(progress: dict, step: int, loss: float) -> dict:

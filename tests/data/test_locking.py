@@ -1,6 +1,7 @@
 """A lock between processes: who holds it, and that nobody does once its holder is dead."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -28,8 +29,8 @@ def holder(tmp_path):
     process.orphan = int(process.stdout.readline())
     yield process
     process.kill()
+    os.kill(process.orphan, signal.SIGKILL)
     process.communicate()
-    os.kill(process.orphan, 9)
 
 
 def test_a_second_process_is_refused_and_told_of_the_first(holder, tmp_path):

@@ -1,5 +1,10 @@
 """The stream of batches: what it holds, and that only seed and step decide it."""
 
+import os
+import pathlib
+import subprocess
+import sys
+import time
 import types
 
 import numpy as np
@@ -151,3 +156,40 @@ def test_impossible_batches_are_refused(shards):
         plans_of(shards, mode="some")
     with pytest.raises(ValueError, match="batch size 8 does not divide by 3 processes"):
         make_batches(shards, plans_of(shards), process_count=3)
+
+
+READ_FOR_EVER = """
+import sys
+from clef_jax.data.pipeline import BatchPlans, make_batches
+from clef_jax.data.shards import ShardSet
+
+if __name__ == "__main__":
+    from absl import flags
+
+    flags.FLAGS.mark_as_parsed()
+    shards = ShardSet(sys.argv[1])
+    plans = BatchPlans(shards, batch_size=8, seed=3, records_per_patient="random")
+    batches = iter(make_batches(shards, plans, num_workers=2))
+    next(batches), next(batches)
+    print("read", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds workers through /proc")
+def test_reading_processes_leave_with_their_killed_parent(shards_folder, tmp_path):
+    script = tmp_path / "read.py"
+    script.write_text(READ_FOR_EVER)
+    process = subprocess.Popen(
+        [sys.executable, script, shards_folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"read\n"
+    tasks = pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")
+    workers = [child for task in tasks for child in task.read_text().split()]
+    assert len(workers) >= 2
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while any(os.path.exists(f"/proc/{worker}/fd/0") for worker in workers):
+        assert time.monotonic() < deadline, "a reading process outlived its killed parent"
+        time.sleep(0.01)

@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from clef_jax import checkpoint
+from clef_jax.data.locking import locked
 from clef_jax.train.loop import pretrain
 from clef_jax.train.metrics import read_metrics
 from clef_jax.train.recorder import NonFiniteLoss
@@ -89,6 +90,19 @@ def kill_9(process):
     process.communicate()
 
 
+def children_of(process):
+    """Numbers of the processes that it started; none are found where there is no /proc."""
+    tasks = pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [child for task in tasks for child in task.read_text().split()]
+
+
+def wait_until_gone(processes, seconds=60):
+    deadline = time.monotonic() + seconds
+    while any(os.path.exists(f"/proc/{process}/fd/0") for process in processes):
+        assert time.monotonic() < deadline, "a reading process outlived its killed parent"
+        time.sleep(0.01)
+
+
 def rows_without_rates(workdir):
     rows = read_metrics(workdir / "metrics.jsonl")
     return [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in rows]
@@ -144,13 +158,15 @@ def test_a_run_leaves_what_it_should(finished):
 
 def test_kill_9_at_any_moment_then_the_same_result(finished, shards_folder, tmp_path):
     workdir = tmp_path / "killed"
-    process = start(shards_folder, workdir)
+    process = start(shards_folder, workdir, num_workers=2)
     # While compiling or just beyond; then in the middle of the steps, once one is saved.
     wait_for(lambda: (workdir / "config.json").exists(), process)
     kill_9(process)
-    process = start(shards_folder, workdir)
+    process = start(shards_folder, workdir, num_workers=2)
     wait_for(lambda: (workdir / "checkpoints" / "4").exists(), process)
+    workers = children_of(process)
     kill_9(process)
+    wait_until_gone(workers)
     rates = rates_until(workdir, 4)
     result = run(shards_folder, workdir)
     assert result.returncode == 0, result.stderr[-3000:]
@@ -168,12 +184,56 @@ def test_sigterm_saves_and_exits_0_and_the_run_goes_on(finished, shards_folder, 
     assert process.returncode == 0, output[-3000:]
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["status"] == "interrupted"
-    assert (workdir / "checkpoints" / str(summary["step"])).is_dir()
+    step = summary["step"]
+    evaluates = step % SETTINGS["eval_steps"] == 0
+    saved = workdir / "unvalidated" if evaluates else workdir
+    assert (saved / "checkpoints" / str(step)).is_dir()
     rates = rates_until(workdir, summary["step"])
     result = run(shards_folder, workdir)
     assert result.returncode == 0, result.stderr[-3000:]
     assert_same_result(workdir, finished)
     assert rates_until(workdir, summary["step"]) == rates
+
+
+@pytest.mark.slow
+def test_sigterm_at_an_evaluation_saves_and_the_next_run_makes_it_up(shards_folder, tmp_path):
+    values = {"eval_steps": 1, "steps": 6}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    expected = pretrain(config_of(**values), shards_folder, whole)
+    process = start(shards_folder, stopped, devices=4, **values)
+    metrics = stopped / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output[-3000:]
+    step = json.loads((stopped / "summary.json").read_text())["step"]
+    assert (stopped / "unvalidated" / "checkpoints" / str(step)).is_dir()
+    assert not (stopped / "checkpoints" / str(step)).exists()
+    last = read_metrics(metrics)[-1]
+    assert last["step"] == step and "validation/loss" not in last
+
+    summary = pretrain(config_of(**values), shards_folder, stopped)
+    assert_same_result(stopped, whole, step=6)
+    assert summary | {"records_per_s": 0} == expected | {"records_per_s": 0}
+    assert not (stopped / "unvalidated").exists()
+    assert (stopped / "checkpoints" / str(expected["best_step"])).is_dir()
+
+
+def test_a_second_run_in_a_workdir_is_refused_and_names_the_first(finished, shards_folder):
+    before = (finished / "summary.json").read_bytes()
+    with locked(finished / ".lock"):
+        result = run(shards_folder, finished)
+    assert result.returncode == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("pretrain: ")]
+    assert f"{finished}: another pretraining runs there (process {os.getpid()} on " in line
+    assert (finished / "summary.json").read_bytes() == before
+
+
+def test_validation_does_not_depend_on_the_devices_and_is_recorded(finished):
+    """Fifteen patients are held out, and batches of eight compare them."""
+    expected = {"patients": 15, "batch_size": 8, "batches": 2, "seen_twice": 1}
+    _, meta = checkpoint.load_params(finished)
+    assert meta["validation"] == expected
 
 
 def start_two_processes(shards, workdir, **values):

@@ -16,7 +16,8 @@ from clef_jax.ops import choice
 from clef_jax.train import optim
 from clef_jax.train.embed import make_embed_records
 from clef_jax.train.state import create_state
-from clef_jax.train.step import make_eval_step, make_train_step
+from clef_jax.train.step import make_train_step
+from clef_jax.train.validation import make_eval_step
 
 SAMPLES, ROWS = 600, 32
 TINY = EncoderConfig(
@@ -49,7 +50,7 @@ def lower_step(dtype, make=make_train_step):
     noise = placed(jnp.zeros((4, 15, SAMPLES)), parallel.replicated(mesh))
     params = placed(shapes, parallel.replicated(mesh))
     if make is make_eval_step:
-        step = make_eval_step(model, objectives.clef_loss, mesh, seed=0)
+        step = make_eval_step(model, objectives.clef_loss, mesh, seed=0, size=ROWS)
         return step.lower(params, jnp.int32(0), batch, noise)
     state = jax.eval_shape(lambda p: create_state(p, optimizer, with_ema=False), shapes)
     step = make_train_step(model, objectives.clef_loss, optimizer, mesh, seed=0)

@@ -13,7 +13,8 @@ from clef_jax import objectives, parallel
 from clef_jax.models import ResNeXt1D
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
-from clef_jax.train.step import make_eval_step, make_train_step
+from clef_jax.train.step import make_train_step
+from clef_jax.train.validation import make_eval_step
 
 SAMPLES, ROWS = 600, 8
 # All kinds of block, few of each: it compiles in seconds.
@@ -145,7 +146,7 @@ def test_evaluation_changes_nothing_and_equals_the_training_loss(one_device):
     mesh = parallel.data_mesh(jax.devices()[:2])
     params = MODEL.init(jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]
     noise = np.random.default_rng(1).normal(size=(4, 15, 2000)).astype(np.float32)
-    evaluate = make_eval_step(MODEL, PAPER, mesh, seed=0)
+    evaluate = make_eval_step(MODEL, PAPER, mesh, seed=0, size=ROWS)
     values = evaluate(
         parallel.replicate(params, mesh),
         jnp.int32(0),

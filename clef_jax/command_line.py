@@ -1,0 +1,138 @@
+"""What the tools' command lines share: a line for each mistake, and help that is complete."""
+
+import difflib
+import os
+import pathlib
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from absl import app, flags
+
+_SETTING = re.compile(r"^--?(?:no)?config\.([\w.]+)(?:=.*)?$", re.DOTALL)
+_COMMENTED = re.compile(r"^ *config\.([\w.]+) = .*?# (.*)$", re.MULTILINE)
+_HELP = {"--help", "-help", "-h", "--helpshort"}
+
+
+class UsageError(ValueError):
+    """The command line asks for something that there is not; the message says what there is."""
+
+
+def run(
+    main: Callable[[], None],
+    *,
+    expected: tuple[type[Exception], ...],
+    example_config: str | None = None,
+) -> NoReturn:
+    """Runs a tool's `main` and exits: 0; 1 after an expected error; 2 for a wrong command line.
+
+    Args:
+        main: Reads its flags from the module that defines them.
+        expected: What a user can cause and mend: told in a line, without traceback.
+        example_config: For a tool with the flag --config, the file whose settings its help shows
+            where none is given.
+    """
+    tool = pathlib.Path(sys.argv[0]).stem
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            return _parse(argv, example_config)
+        except (UsageError, flags.Error) as error:
+            _leave(tool, error, 2)
+
+    def run_main(_) -> None:
+        try:
+            main()
+        except UsageError as error:
+            _leave(tool, error, 2)
+        except expected as error:
+            _leave(tool, error, 1)
+
+    app.run(run_main, flags_parser=parse)
+
+
+def _leave(tool: str, error: Exception, code: int) -> NoReturn:
+    print(f"{tool}: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _parse(argv: list[str], example_config: str | None) -> list[str]:
+    asks_for_help = not _HELP.isdisjoint(argv[1:])
+    if example_config is not None:
+        path = _config_path(argv) or (example_config if asks_for_help else None)
+        config = path and _load(path)
+        if config and not asks_for_help:
+            _require_known(argv, config)
+    if asks_for_help:
+        print(sys.modules["__main__"].__doc__ or "")
+        print(flags.FLAGS.main_module_help())
+        if example_config is not None:
+            print(f"\nsettings, as in {path}:\n" + "\n".join(_settings(path, config)))
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.Error as error:
+        raise UsageError("; ".join(line.strip() for line in str(error).splitlines())) from None
+    if len(rest) > 1:
+        raise UsageError(f"{rest[1]!r} belongs to no flag; write --flag=value")
+    return rest
+
+
+def _config_path(argv: list[str]) -> str | None:
+    """Returns the value of --config, as absl would take it."""
+    found = None
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+        name, given, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            found = value if given else following
+    return found
+
+
+def _load(path: str) -> dict[str, Any]:
+    """Returns the settings of a configuration file, flat: {"objective.name": "clef", …}."""
+    if not os.path.isfile(path):
+        raise UsageError(f"--config={path}: no such file")
+    module = runpy.run_path(path)
+    if "get_config" not in module:
+        raise UsageError(f"--config={path}: has no function get_config()")
+    return _flat(module["get_config"]().to_dict())
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in settings.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
+
+
+def _require_known(argv: list[str], config: dict[str, Any]) -> None:
+    for match in filter(None, map(_SETTING.match, argv)):
+        key = match[1]
+        if key in config:
+            continue
+        if inside := [known for known in config if known.startswith(f"{key}.")]:
+            choices = ", ".join(f"--config.{known}" for known in inside)
+            raise UsageError(f"--config.{key} holds several settings: {choices}")
+        near = difflib.get_close_matches(key, config, n=1, cutoff=0)
+        raise UsageError(
+            f"--config.{key}: there is no such setting; the nearest is --config.{near[0]} "
+            "(--help lists them all)"
+        )
+
+
+def _settings(path: str, config: dict[str, Any]) -> list[str]:
+    """Returns a line for each setting: its default, and its comment in the file it is set in."""
+    parents = [
+        module.__file__ for name, module in sys.modules.items() if name.startswith("configs.")
+    ]
+    comments = {}
+    for file in (*parents, path):
+        comments |= dict(_COMMENTED.findall(pathlib.Path(file).read_text(encoding="utf-8")))
+    return [
+        f"  --config.{key}={'' if value is None else value}\n      {comments.get(key, '')}".rstrip()
+        for key, value in config.items()
+    ]

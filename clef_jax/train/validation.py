@@ -1,0 +1,146 @@
+"""The loss of the held-out patients, comparable between steps, runs and machines.
+
+A contrastive loss depends on the number of subjects it compares, so all batches hold as many: the
+training batch's, or all patients where they are fewer. That follows from the data and the
+configuration alone. On devices that do not divide it, some encode rows that do not count.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from clef_jax import parallel
+from clef_jax.data.pipeline import BatchPlans, Plan
+from clef_jax.data.shards import ShardSet
+from clef_jax.ops.precision import multiply_as
+from clef_jax.train.feed import device_batches
+from clef_jax.train.step import Batch, Metrics, Objective, make_embed_views
+
+
+class TooFewPatients(ValueError):
+    """There are fewer than the two patients that a contrastive loss compares."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FilledPlans:
+    """Plans whose rows are repeated until they divide by `devices`. Picklable."""
+
+    plans: BatchPlans
+    devices: int
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def __getitem__(self, step: int) -> Plan:
+        plan = self.plans[step]
+        size = plan.record.size
+        rows = np.resize(np.arange(size), size + -size % self.devices)
+        return Plan(record=plan.record[rows], slot=plan.slot[rows])
+
+
+class Validation:
+    """Computes the mean loss over the held-out patients, each of them in at least one batch.
+
+    Args:
+        model: The encoder.
+        objective: The run's loss.
+        shards: Their validation patients are taken, the first record of each.
+        noise: Noise bank, on every device.
+        mesh: The run's mesh.
+        batch_size: The training batch's.
+        seed: Seed of the order, the leads and the augmentation, the same at every step.
+        num_threads: Batches read at once.
+
+    Attributes:
+        record: What a loss was computed over, for the checkpoint: `patients`, `batch_size`,
+            `batches`, and how many patients are `seen_twice` because they fill the last batch.
+
+    Raises:
+        TooFewPatients: There are fewer than two validation patients.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        shards: ShardSet,
+        noise: jax.Array,
+        mesh: Mesh,
+        *,
+        batch_size: int,
+        seed: int,
+        num_threads: int,
+    ):
+        patients = np.unique(shards.patient_code[shards.is_validation]).size
+        if patients < 2:
+            raise TooFewPatients(f"{patients} validation patients are too few to validate on")
+        size = min(batch_size, patients)
+        self._plans = BatchPlans(
+            shards, batch_size=size, seed=seed, records_per_patient="first", validation=True
+        )
+        self._shards, self._noise, self._mesh = shards, noise, mesh
+        self._num_threads = num_threads
+        self._eval_step = make_eval_step(model, objective, mesh, seed=seed, size=size)
+        batches = self._plans.steps_per_epoch
+        self.record = {
+            "patients": patients,
+            "batch_size": size,
+            "batches": batches,
+            "seen_twice": batches * size - patients,
+        }
+
+    def loss(self, params: Any, stopped: Callable[[], bool]) -> float | None:
+        """Returns the mean over the batches, or None if `stopped` says so before the last."""
+        # Always the first epoch of the plans, so that losses differ by the weights alone.
+        plans = FilledPlans(self._plans, self._mesh.size)
+        batches = device_batches(self._shards, plans, self._mesh, num_threads=self._num_threads)
+        losses = []
+        try:
+            for number in range(self.record["batches"]):
+                if stopped():
+                    return None
+                values = self._eval_step(params, jnp.int32(number), next(batches), self._noise)
+                losses.append(float(values["loss"]))
+        finally:
+            batches.close()
+        return float(np.mean(losses))
+
+
+def make_eval_step(
+    model: nn.Module, objective: Objective, mesh: Mesh, *, seed: int, size: int
+) -> Callable[[Any, jax.Array, Batch, jax.Array], Metrics]:
+    """Returns the jitted function (params, step, batch, noise) -> loss and parts, no gradient.
+
+    The devices share the rows to encode; then each compares all of the first `size` with another.
+    """
+    embed_views = jax.shard_map(
+        make_embed_views(model, seed=seed),
+        mesh=mesh,
+        in_specs=(P(), P(), P(parallel.DATA_AXIS), P()),
+        out_specs=P(parallel.DATA_AXIS),
+    )
+
+    def step(params: Any, step: jax.Array, batch: Batch, noise: jax.Array) -> Metrics:
+        with multiply_as(model.dtype):
+            z = embed_views(params, step, batch, noise)
+        found = {
+            "z": z,
+            "risk": batch["risk"],
+            "completeness": batch["completeness"],
+        }
+        found = lax.with_sharding_constraint(found, parallel.replicated(mesh))
+        risk = found["risk"][:size]
+        loss, parts = objective(
+            found["z"][: 2 * size], risk, found["completeness"][:size], axis_name=None
+        )
+        return {"loss": loss, **parts, "known_risk": jnp.mean(jnp.isfinite(risk))}
+
+    return jax.jit(step, out_shardings=parallel.replicated(mesh))

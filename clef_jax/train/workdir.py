@@ -1,0 +1,77 @@
+"""The folder of a run: one run at a time, and the state that a signal left unvalidated."""
+
+import contextlib
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from clef_jax.checkpoint import Checkpoints
+from clef_jax.data.locking import LockedError, locked
+from clef_jax.train.state import TrainState
+
+
+class WorkdirInUse(RuntimeError):
+    """Another run writes to the workdir; the message names its process."""
+
+
+@contextlib.contextmanager
+def only_run(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes the workdir and keeps every other run out of it, by a lock that process 0 holds.
+
+    Raises:
+        WorkdirInUse: A run is there already. Raised on every process.
+    """
+    holder = None
+    with contextlib.ExitStack() as held:
+        if jax.process_index() == 0:
+            workdir.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(locked(workdir / ".lock"))
+            except LockedError as error:
+                holder = str(error)
+        # The others must neither wait for process 0 in vain nor read what another run writes.
+        if multihost_utils.broadcast_one_to_all(np.array(holder is not None)):
+            raise WorkdirInUse(
+                f"{workdir}: another pretraining runs there ({holder or 'process 0 says which'}); "
+                "wait for its end or choose another workdir"
+            )
+        yield
+
+
+class Unvalidated:
+    """A state saved by a run that had to end before it could validate it.
+
+    It is kept apart from the checkpoints, as those are ranked by their validation loss and never
+    changed: the resumed run validates it first, and then saves it among them.
+
+    Args:
+        workdir: The run's folder.
+    """
+
+    def __init__(self, workdir: pathlib.Path):
+        self._folder = workdir / "unvalidated"
+
+    def newer_than(self, step: int | None) -> Checkpoints | None:
+        """Returns where the state is, if there is one later than `step`; close it when done."""
+        if not self._folder.exists():
+            return None
+        found = Checkpoints(self._folder, keep=1)
+        if (found.latest_step() or 0) > (step or 0):
+            return found
+        found.close()
+        return None
+
+    def save(self, state: TrainState, meta: Mapping[str, Any], row: Mapping[str, float]) -> None:
+        """Writes the state, with the row of `metrics.jsonl` that lacks its validation loss."""
+        with contextlib.closing(Checkpoints(self._folder, keep=1)) as checkpoints:
+            checkpoints.save(state, {**meta, "row": dict(row)}, None)
+
+    def remove(self) -> None:
+        """Removes the state; it must be among the checkpoints by then."""
+        if jax.process_index() == 0:
+            shutil.rmtree(self._folder, ignore_errors=True)

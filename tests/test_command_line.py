@@ -1,0 +1,76 @@
+"""The tools' command lines: mistakes cost a line and exit code 2, and help names every setting."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "configs" / "demo.py"
+
+
+def run(tool, *arguments):
+    command = [sys.executable, ROOT / "tools" / f"{tool}.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "message"),
+    [
+        ("pretrain", ["--config.batchsize=32"], "config.batchsize: there is no such setting; the "
+         "nearest is --config.batch_size"),
+        ("pretrain", ["--noconfig.remats"], "the nearest is --config.remat "),
+        ("pretrain", ["--config.objective.nam", "clef"], "nearest is --config.objective.name"),
+        ("pretrain", ["--config.objective=clef"], "several settings: --config.objective.floor, "),
+        ("pretrain", ["--config.batch_size=many"], "--config.batch_size=many: invalid literal for"),
+        ("pretrain", ["--config=absent.py"], "--config=absent.py: no such file"),
+        ("pretrain", [f"--config={__file__}"], "test_command_line.py: has no function get_config"),
+        ("pretrain", ["--shard=x"], "Unknown command line flag 'shard'. Did you mean: shards"),
+        ("pretrain", ["extra"], "'extra' belongs to no flag"),
+        ("write_shards", ["--out=o", "--records=r", "--min_leads=two"], "--min_leads=two: "),
+        ("write_shards", ["--out=o"], "--records is needed, except with --verify"),
+        ("simulate_cohort", ["--patients=3"], "--out must have a value"),
+        ("compute_risk", ["--metadata=m.csv", "--out=r.csv", "--verbose_", "1"], "'verbose_'"),
+        ("convert_weights", ["--input=a", "--out=b", "--to_torch", "no"], "'no' belongs to no"),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_line_costs_a_line_and_exit_code_2(tool, arguments, message, tmp_path):
+    if tool == "pretrain":
+        run_ = [f"--config={CONFIG}", f"--shards={tmp_path}", f"--workdir={tmp_path / 'run'}"]
+        arguments = run_ + arguments
+    result = run(tool, *arguments)
+    assert result.returncode == 2 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"{tool}: ") and message in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("write_shards", ["--records=absent", "--out={out}"]),
+        ("compute_risk", ["--metadata=absent.csv", "--out={out}"]),
+        ("simulate_cohort", ["--recordings=absent", "--out={out}"]),
+        ("convert_weights", ["--input=absent.ckpt", "--out={out}"]),
+        ("draw_preprocessing", ["--recording=absent", "--out={out}"]),
+    ],
+)
+def test_an_absent_file_is_named_with_exit_code_1(tool, arguments, tmp_path):
+    result = run(tool, *(argument.format(out=tmp_path / "out") for argument in arguments))
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"{tool}: ") and "absent" in last
+
+
+def test_help_shows_every_setting_with_its_default_and_what_it_means():
+    result = run("pretrain", "--help")
+    assert result.returncode == 0
+    base = (ROOT / "configs" / "clef_small.py").read_text()
+    names = set(re.findall(r"^    config\.([\w.]+) = (?!ConfigDict)", base, re.MULTILINE))
+    shown = dict(re.findall(r"--config\.([\w.]+)=.*\n      (.+)", result.stdout))
+    assert shown.keys() == names and len(names) >= 25
+    assert "--config.batch_size=64\n      Records in the global batch" in result.stdout
+    of_demo = run("pretrain", "--help", "--config", CONFIG).stdout
+    assert "--config.batch_size=32\n      Records in the global batch" in of_demo

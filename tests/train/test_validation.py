@@ -1,0 +1,115 @@
+"""The validation loss: over every patient, in batches that no machine changes."""
+
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from clef_jax import objectives, parallel
+from clef_jax.data.pipeline import BatchPlans
+from clef_jax.data.shards import ShardSet
+from clef_jax.models import ResNeXt1D
+from clef_jax.train.validation import FilledPlans, TooFewPatients, Validation
+
+MODEL = ResNeXt1D(stem_width=8, ratio=0.5, stage_widths=(8, 16), stage_blocks=(1, 1), group_width=4)
+RELEASED = functools.partial(objectives.clef_loss, **objectives.PRESETS["released"])
+
+
+def cohort(patients, training=0):
+    """An index of that many validation patients, every other one with two records."""
+    held_out = np.repeat(np.arange(patients), np.arange(patients) % 2 + 1)
+    code = np.r_[held_out, patients + np.arange(training)]
+    return types.SimpleNamespace(
+        folder="index",
+        patient_code=code,
+        is_validation=np.arange(code.size) < held_out.size,
+        n_leads=np.full(code.size, 12),
+    )
+
+
+def validation_of(shards, devices, batch_size=64, noise=None):
+    mesh = parallel.data_mesh(jax.devices()[:devices])
+    noise = None if noise is None else parallel.replicate(noise, mesh)
+    return Validation(
+        MODEL, RELEASED, shards, noise, mesh, batch_size=batch_size, seed=3, num_threads=1
+    )
+
+
+def initial_params():
+    return jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 5000, 1)))["params"]
+
+
+@pytest.mark.parametrize("batch_size", [2, 8, 32, 64, 100, 4096])
+def test_every_patient_is_seen_in_batches_that_depend_on_patients_and_batch_size_alone(batch_size):
+    for patients in [*range(2, 70), 109, 911]:
+        index = cohort(patients)
+        found = validation_of(index, devices=1, batch_size=batch_size)
+        record = found.record
+        assert record == validation_of(index, devices=3, batch_size=batch_size).record
+        assert record["patients"] == patients
+        assert record["batch_size"] == min(batch_size, patients)
+        plans = BatchPlans(
+            index,
+            batch_size=record["batch_size"],
+            seed=3,
+            records_per_patient="first",
+            validation=True,
+        )
+        assert plans.steps_per_epoch == record["batches"]
+        codes = np.stack([plans[step].record for step in range(record["batches"])])
+        codes = index.patient_code[codes]
+        assert all(np.unique(batch).size == batch.size for batch in codes)
+        times = np.bincount(codes.ravel(), minlength=patients)
+        assert times.min() == 1 and times.max() <= 2
+        assert np.count_nonzero(times == 2) == record["seen_twice"] < record["batch_size"]
+
+
+def test_rows_are_repeated_until_every_device_has_as_many():
+    for patients in (2, 5, 9, 64):
+        plans = BatchPlans(
+            cohort(patients),
+            batch_size=patients,
+            seed=0,
+            records_per_patient="first",
+            validation=True,
+        )
+        for devices in (1, 2, 3, 4, 8, 100):
+            plan, filled = plans[1], FilledPlans(plans, devices)[1]
+            rows = np.arange(patients + -patients % devices) % patients
+            assert filled.record.size % devices == 0
+            assert filled.record.size - patients < devices
+            np.testing.assert_array_equal(filled.record, plan.record[rows])
+            np.testing.assert_array_equal(filled.slot, plan.slot[rows])
+
+
+@pytest.mark.parametrize("patients", [0, 1])
+def test_one_patient_cannot_be_compared(patients):
+    with pytest.raises(TooFewPatients, match=f"{patients} validation patients are too few"):
+        validation_of(cohort(patients, training=5), devices=1)
+
+
+@pytest.mark.parametrize("batch_size", [4, 64])  # Of 15 patients; neither divides by 3 and 4.
+def test_the_loss_is_the_same_on_one_three_and_four_devices(shards_folder, batch_size):
+    shards = ShardSet(shards_folder)
+    params = initial_params()
+    noise = np.random.default_rng(1).normal(size=(4, 15, 6000)).astype(np.float32)
+    losses = {}
+    for devices in (1, 3, 4):
+        validation = validation_of(shards, devices, batch_size, noise)
+        mesh = parallel.data_mesh(jax.devices()[:devices])
+        losses[devices] = validation.loss(parallel.replicate(params, mesh), lambda: False)
+    assert np.isfinite(losses[1])
+    assert losses[3] == pytest.approx(losses[1], rel=1e-6)
+    assert losses[4] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_a_signal_ends_it_between_two_batches(shards_folder):
+    params = initial_params()
+    noise = np.zeros((4, 15, 6000), np.float32)
+    validation = validation_of(ShardSet(shards_folder), 1, 2, noise)
+    asked = []
+    assert validation.loss(params, lambda: asked.append(1) or len(asked) > 2) is None
+    assert len(asked) == 3 < validation.record["batches"]
