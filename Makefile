@@ -35,12 +35,15 @@ demo: $(VENV)/demo
 	$(BIN)/python tools/pretrain.py --config configs/demo.py --shards $(DEMO)/shards --workdir $(DEMO)/run
 	$(BIN)/python tools/report_learned.py --workdir $(DEMO)/run --shards $(DEMO)/shards
 
+# Two processes, each test file in one of them: half of the time goes to waiting for others.
+PYTEST := $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
+
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 # The proofs that take minutes, too.
 test-all: $(VENV)/dev
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -12,11 +12,13 @@ from clef_jax.data import cohort, ingest, tables
 from clef_jax.risk.table import compute_risk_table, read_table, write_table
 
 jax.config.update("jax_num_cpu_devices", 4)
-# Tests compile the same steps again and again, in this process and in those they start.
-_CACHE = tempfile.TemporaryDirectory(prefix="clef_jax_tests_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+# Tests compile the same steps again and again, in this process, in its fellows of a run in parallel
+# and in those they start.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="clef_jax_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Grain's worker processes read absl flags, which nobody parses under pytest.

@@ -188,11 +188,14 @@ def test_ludb_table(real_data):
         ({"path": ["a"], "rsk": [1]}, "no column for the risk in percent"),
         ({"path": ["x/y"], "risk": [1]}, "path (such as 'x/y'). The first record: path 'files/"),
         ({"subject_id": ["7"], "risk": [1]}, "study 40000000, patient 10000000"),
-        ({"subject_id": ["10000000"], "risk": [101]}, "holds 101 in row 1; expected a percentage"),
+        (
+            {"subject_id": ["10000000"], "risk": [101]},
+            "holds '101' in row 1; expected a percentage",
+        ),
         ({"subject_id": ["10000000"] * 2, "risk": [1, 2]}, "'10000000' has rows that differ"),
         (
             {"path": ["a"], "risk": [1], "completeness": [80]},
-            "column 'completeness' holds 80 in row 1; expected a share from 0 to 1",
+            "column 'completeness' holds '80' in row 1; expected a share from 0 to 1",
         ),
     ],
 )
