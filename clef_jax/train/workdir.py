@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
 
-from clef_jax.checkpoint import Checkpoints
+from clef_jax.checkpoint import CheckpointError, Checkpoints
 from clef_jax.data.locking import LockedError, locked
 from clef_jax.train.state import TrainState
 
@@ -57,10 +58,23 @@ class Unvalidated:
         self._folder = workdir / "unvalidated"
 
     def newer_than(self, step: int | None) -> Checkpoints | None:
-        """Returns where the state is, if there is one later than `step`; close it when done."""
+        """Returns where the state is, if there is one later than `step`; close it when done.
+
+        A damaged one is set aside, as damaged checkpoints are, where there is a `step` to go on
+        from. To be called by every process of the run.
+
+        Raises:
+            CheckpointError: It is damaged, and there is nothing else to go on from.
+        """
         if not self._folder.exists():
             return None
-        found = Checkpoints(self._folder, keep=1)
+        try:
+            found = Checkpoints(self._folder, keep=1)
+        except CheckpointError as error:
+            if step is None:
+                raise
+            self._set_aside(error, step)
+            return None
         if (found.latest_step() or 0) > (step or 0):
             return found
         found.close()
@@ -70,6 +84,17 @@ class Unvalidated:
         """Writes the state, with the row of `metrics.jsonl` that lacks its validation loss."""
         with contextlib.closing(Checkpoints(self._folder, keep=1)) as checkpoints:
             checkpoints.save(state, {**meta, "row": dict(row)}, None)
+
+    def _set_aside(self, error: CheckpointError, step: int) -> None:
+        aside = self._folder.with_name(f"{self._folder.name}.damaged")
+        logging.warning(
+            "%s\nIt is set aside as %s, and the run goes on from step %d", error, aside, step
+        )
+        # Every process comes to the same; none may still be reading when one of them renames.
+        multihost_utils.sync_global_devices("unvalidated state compared")
+        if jax.process_index() == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            self._folder.rename(aside)
 
     def remove(self) -> None:
         """Removes the state; it must be among the checkpoints by then."""
