@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
+from clef_jax.nested import flatten
+
 _SETTING = re.compile(r"^--?(?:no)?config\.([\w.]+)(?:=.*)?$", re.DOTALL)
 _COMMENTED = re.compile(r"^ *config\.([\w.]+) = .*?# (.*)$", re.MULTILINE)
 _HELP = {"--help", "-help", "-h", "--helpshort"}
@@ -97,16 +99,7 @@ def _load(path: str) -> dict[str, Any]:
     module = runpy.run_path(path)
     if "get_config" not in module:
         raise UsageError(f"--config={path}: has no function get_config()")
-    return _flat(module["get_config"]().to_dict())
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in settings.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
+    return flatten(module["get_config"]().to_dict())
 
 
 def _require_known(argv: list[str], config: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.quality import QUALITY, QualityLimits
 from clef_jax.data.replacing import write_json
 from clef_jax.data.signals import PREPROCESSING
+from clef_jax.nested import flatten
 
 PLAN = "plan.json"
 
@@ -104,7 +105,7 @@ def agree_on_plan(out: str, plan: dict[str, Any]) -> None:
     except FileNotFoundError:
         write_json(path, plan)
         return
-    flat, earlier_flat = _flat(plan), _flat(earlier)
+    flat, earlier_flat = flatten(plan), flatten(earlier)
     differing = sorted(k for k in flat | earlier_flat if flat.get(k) != earlier_flat.get(k))
     if differing:
         raise IngestError(
@@ -129,13 +130,3 @@ def _records_per_shard(n: int, options: IngestOptions) -> int:
         return options.records_per_shard
     share = -(-n // _SHARDS_OF_A_SMALL_SET)
     return min(max(share, _MIN_RECORDS_PER_SHARD), _MAX_RECORDS_PER_SHARD)
-
-
-def _flat(plan: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in plan.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -7,6 +7,7 @@ from absl import logging
 
 import clef_jax
 from clef_jax import checkpoint
+from clef_jax.nested import flatten
 
 # These may change: they do not alter what a step computes.
 _FREE = frozenset(
@@ -32,21 +33,12 @@ def run_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list
     Raises:
         CheckpointError: `config.init` has moved, and there is no checkpoint where it is now.
     """
-    differing = _config_differences(_flat(found["config"]), _flat(wanted["config"]))
+    differing = _config_differences(flatten(found["config"]), flatten(wanted["config"]))
     if _starts_elsewhere(found.get("init"), wanted["config"]["init"]):
         differing.append("config.init holds other initial weights")
     sources = {"shards": "shard set", "noise": "noise bank", "preprocessing": "preprocessing"}
     differing += [f"another {name}" for key, name in sources.items() if found[key] != wanted[key]]
     return differing
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the entries of nested dicts by their keys joined with dots."""
-    flat = {}
-    for key, value in config.items():
-        inner = isinstance(value, Mapping)
-        flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return flat
 
 
 def _config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

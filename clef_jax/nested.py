@@ -1,0 +1,13 @@
+"""Settings in nested dicts, to be compared and named one by one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the entries by their keys joined with dots: {"objective.name": "clef", …}."""
+    flat = {}
+    for key, value in nested.items():
+        inner = isinstance(value, Mapping)
+        flat |= flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat
