@@ -4,13 +4,18 @@ import dataclasses
 import functools
 import math
 import os
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from clef_jax.data.channels import MV_PER_UNIT, why_no_ecg
-from clef_jax.data.columns import Column, check_times, parse_title
+from clef_jax.data.columns import (
+    Column,
+    check_times,
+    is_line_of_units,
+    is_number,
+    parse_title,
+)
 from clef_jax.data.leads import STANDARD_LEADS, name_leads
 from clef_jax.data.opened import OpenRecording, ecg_positions, make_header
 from clef_jax.data.readers import RecordingError
@@ -44,9 +49,9 @@ def _read_table(path: str) -> Samples:
     try:
         with open(path, encoding="utf-8-sig") as stream:
             titles, below = (_cells(stream.readline(), separator) for _ in range(2))
-        named = not all(re.fullmatch(r"[-+.\deE]*|nan", cell, re.I) for cell in titles)
+        named = not all(map(is_number, titles))
         # PhysioNet's tools write 'Elapsed time','MLII' and below it 'hh:mm:ss.mmm','mV'.
-        units = below if any(cell.lower() in MV_PER_UNIT for cell in below) else None
+        units = below if is_line_of_units(below) else None
         table = pd.read_csv(
             path,
             sep=separator,
@@ -59,9 +64,7 @@ def _read_table(path: str) -> Samples:
         columns = [parse_title(str(title)) for title in table.columns]
         if units:
             columns = [
-                dataclasses.replace(column, unit=unit)
-                if column.kind == "lead" and unit.lower() in MV_PER_UNIT
-                else column
+                dataclasses.replace(column, unit=unit) if column.kind == "lead" and unit else column
                 for column, unit in zip(columns, units, strict=True)
             ]
         leads = [i for i, column in enumerate(columns) if column.kind == "lead"]
@@ -109,7 +112,7 @@ def _units_of_leads(path: str, array: Samples, units: str | None) -> list[str | 
         titled = [column.unit for column in array.columns]
     given = mv_per_unit(units) if units else None
     for unit in titled:
-        if unit and given and mv_per_unit(unit) != given:
+        if unit and given and MV_PER_UNIT.get(unit.lower(), given) != given:
             raise RecordingError(
                 f"{path}: its columns are in {unit} by their titles, but {units} was given "
                 "(--units); correct the one that is wrong"

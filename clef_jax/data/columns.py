@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -58,6 +59,20 @@ def parse_title(title: str) -> Column:
     if unit and unit.lower() in MV_PER_UNIT:
         return Column(name, unit, "lead")
     return Column(title, None, "lead")
+
+
+def is_number(cell: str) -> bool:
+    """Tells whether a cell can be a sample: a number, or nothing where one is missing."""
+    try:
+        float(cell or "nan")
+    except ValueError:
+        return False
+    return True
+
+
+def is_line_of_units(cells: Iterable[str]) -> bool:
+    """Tells whether the line below the titles names units, as PhysioNet's tools write it."""
+    return any(cell.strip("'\"").lower() in MV_PER_UNIT for cell in cells)
 
 
 def check_times(path: str, column: Column, times: np.ndarray, fs: float) -> None:

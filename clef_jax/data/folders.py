@@ -6,8 +6,7 @@ import os
 from collections.abc import Sequence
 
 from clef_jax.data import readers
-from clef_jax.data.channels import MV_PER_UNIT
-from clef_jax.data.columns import parse_title
+from clef_jax.data.columns import is_line_of_units, is_number, parse_title
 from clef_jax.data.dicom import is_dicom
 from clef_jax.data.formats import ARRAY_SUFFIXES, DICOM_SUFFIXES, EDF_SUFFIXES, MATLAB_SUFFIX
 from clef_jax.data.leads import is_ecg, is_unnamed
@@ -44,14 +43,6 @@ class PassedOver:
     is_table: bool = False
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell or "nan")
-    except ValueError:
-        return False
-    return True
-
-
 def _could_be_lead(name: str) -> bool:
     key = name.strip().lower()
     return (is_ecg(key) or is_unnamed(key)) and not key.endswith("id")
@@ -78,14 +69,13 @@ def why_table(path: str) -> str | None:
     ]
     if not rows:
         return None
-    named = not all(map(_is_number, rows[0]))
+    named = not all(map(is_number, rows[0]))
     titles = [parse_title(cell) for cell in rows[0]]
     columns = [i for i, title in enumerate(titles) if not named or title.kind == "lead"]
-    # A line of units may follow the titles.
-    units = named and any(c.strip("'\"").lower() in MV_PER_UNIT for row in rows[1:2] for c in row)
+    units = named and any(map(is_line_of_units, rows[1:2]))
     for row in rows[named + units :]:
         for i in columns:
-            if i < len(row) and not _is_number(row[i]):
+            if i < len(row) and not is_number(row[i]):
                 return f"it holds {row[i][:40]!r}, which is no sample"
     names = [titles[i].name for i in columns]
     if named and not any(map(_could_be_lead, names)):

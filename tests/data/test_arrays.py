@@ -222,6 +222,27 @@ def test_physionets_tables(tmp_path):
     np.testing.assert_allclose(recording.signal_mv, x, atol=1e-3)
 
 
+@pytest.mark.parametrize("unit", ["mmHg", "NU", "%", "kPa"])
+@pytest.mark.parametrize("given", [None, "mV"])
+def test_a_column_that_the_line_of_units_puts_in_no_volts_is_no_ecg(tmp_path, unit, given):
+    x = ecg(leads=2)
+    rows = [f"{a:.4f},{70 + b:.4f}" for a, b in x.T]
+    (tmp_path / "a.csv").write_text("\n".join(["'II','PAWP'", f"'mV','{unit}'", *rows]) + "\n")
+    recording = formats.open_recording(tmp_path / "a.csv", fs=FS, units=given)
+    assert recording.header.leads == ("II",)
+    assert recording.left_out == (f"PAWP: unit '{unit}', expected mV, uV, µV, nV or V",)
+    np.testing.assert_allclose(recording.read().signal_mv, x[:1], atol=1e-4)
+
+
+@pytest.mark.parametrize("title", ["E", "-", "e"])
+def test_a_title_that_looks_a_little_like_a_number_is_a_title(tmp_path, title):
+    x = ecg()
+    path = write_csv(tmp_path / "a.csv", x, [title])
+    recording = formats.read(path, fs=FS)
+    assert recording.leads == (title,)
+    np.testing.assert_allclose(recording.signal_mv, x, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("title", "expected"),
     [
