@@ -94,8 +94,11 @@ def _read_npy(path: str) -> np.ndarray:
             f"{path}: array {array.shape} of {array.dtype}; expected numbers, [samples] or "
             "[leads, samples]"
         )
-    array = array[None] if array.ndim == 1 else array
-    # No ECG has more leads than samples, so the longer axis is time.
+    return leads_first(array[None] if array.ndim == 1 else array)
+
+
+def leads_first(array: np.ndarray) -> np.ndarray:
+    """Returns a recording as [leads, samples]: no ECG has more leads than samples."""
     return array if array.shape[0] <= array.shape[1] else array.T
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.arrays import Samples, open_samples
+from clef_jax.data.arrays import Samples, leads_first, open_samples
 from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.opened import OpenRecording
 from clef_jax.data.patient import parse_age, parse_sex
@@ -59,8 +59,7 @@ def _read_mat(path: str, modified_ns: int) -> tuple[np.ndarray, dict]:
             "[leads, samples], in a variable val or in the only one; save it so, or restore "
             "the .hea that belongs to it"
         )
-    # No ECG has more leads than samples, so the longer axis is time.
-    return (signal if signal.shape[0] <= signal.shape[1] else signal.T), about
+    return leads_first(signal), about
 
 
 def _has(fields: dict[str, np.ndarray], name: str) -> bool:
