@@ -137,7 +137,7 @@ def at_one_rate(
     fs = max(rates)
 
     def fetch_resampled(positions, rate, start, stop):
-        ratio = (Fraction(fs) / Fraction(rate)).limit_denominator(10_000)
+        ratio = Fraction(*signals.up_down(rate, fs))
         margin = math.ceil(_MARGIN_S * rate)
         # Every `ratio.denominator`-th native sample falls on a sample of the highest rate.
         first = max(math.floor(start / ratio) - margin, 0)

@@ -79,7 +79,12 @@ def bandpass(
     return dsp.filtfilt(b, a, np.asarray(x, np.float64), axis=-1)
 
 
-def _up_down(fs_in: float, fs_out: float) -> tuple[int, int]:
+def up_down(fs_in: float, fs_out: float) -> tuple[int, int]:
+    """Returns the fraction up / down by which `resample` changes a rate, in lowest terms.
+
+    Raises:
+        ValueError: A rate is not positive.
+    """
     if not (0 < fs_in < math.inf and 0 < fs_out < math.inf):
         raise ValueError(f"sampling rates must be positive, got {fs_in} Hz and {fs_out} Hz")
     # A rate such as 499.97 Hz has no small fraction; at this bound ten seconds end half a
@@ -114,7 +119,7 @@ def resample(x: ArrayLike, fs_in: float, fs_out: float) -> np.ndarray:
         ValueError: A rate is not positive.
     """
     x = np.asarray(x, np.float64)
-    up, down = _up_down(fs_in, fs_out)
+    up, down = up_down(fs_in, fs_out)
     if up == down:
         return x
     return dsp.resample_poly(
@@ -131,7 +136,7 @@ def zscore(x: ArrayLike) -> np.ndarray:
 
 def native_samples(fs: float, spec: PreprocessingSpec = PREPROCESSING) -> int:
     """Returns of how many samples at `fs` (Hz) a window is made: the fewest that are enough."""
-    up, down = _up_down(fs, spec.fs)
+    up, down = up_down(fs, spec.fs)
     return (spec.samples - 1) * down // up + 1
 
 
