@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from clef_jax.data.quality import QUALITY
+
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessingSpec:
@@ -37,8 +39,8 @@ class PreprocessingSpec:
     samples: int = 5000
     max_denominator: int = 10_000
     window: str = "(samples - 1) * down // up + 1"
-    spike_mv: float = 15.0
-    spike_share: float = 0.01
+    spike_mv: float = QUALITY.saturation_mv
+    spike_share: float = QUALITY.saturation_share
     gaps: str = "linear"
     resampling: str = "polyphase"
     kaiser_beta: float = 5.0
