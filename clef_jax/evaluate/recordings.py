@@ -19,7 +19,7 @@ class Recordings:
 
     Attributes:
         shards: The shard set.
-        lead: Index into `STANDARD_LEADS` of the lead looked at.
+        lead: The standard lead looked at.
         first: int64 [patients], each one's first recording that has the lead.
         other: int64 [patients], the next one, of another visit; -1 where there is none.
         held_out: bool [patients], whether the patient is one of validation.
