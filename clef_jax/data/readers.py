@@ -7,8 +7,7 @@ import numpy as np
 from absl import logging
 
 from clef_jax.data.channels import MV_PER_UNIT
-from clef_jax.data.leads import find_lead
-from clef_jax.data.opened import at_one_rate
+from clef_jax.data.opened import OpenRecording, at_one_rate
 from clef_jax.data.patient import parse_age, parse_sex
 from clef_jax.data.recording import (
     Channel,
@@ -179,32 +178,11 @@ def read_signal(
     adu_per_mv: float | None = None,
 ) -> Recording:
     """Reads the samples that a header describes; arguments and errors as of `read_recording`."""
-    file = header.path + ".hea"
-    stop = header.samples if stop is None else min(stop, header.samples)
-    if not 0 <= start < stop:
-        raise RecordingError(
-            f"{file}: samples {start} to {stop} asked for, but the record has {header.samples}; "
-            "ask for a range within it"
-        )
-    positions = list(range(len(header.leads)))
-    if leads is not None:
-        found = {name: find_lead(name, header.leads) for name in leads}
-        if absent := [name for name, position in found.items() if position is None]:
-            raise RecordingError(
-                f"{file}: lead {', '.join(absent)} not found; the record has "
-                f"{', '.join(header.leads)}; ask for one of these"
-            )
-        positions = [found[name] for name in leads]
-    return Recording(
-        path=header.path,
-        signal_mv=read_positions(header, positions, start, stop, adu_per_mv),
-        fs=header.fs,
-        leads=tuple(header.leads[i] for i in positions),
-        patient=header.patient,
-        age=header.age,
-        sex=header.sex,
-        comments=header.comments,
-    )
+
+    def fetch(positions: Sequence[int], start: int, stop: int) -> np.ndarray:
+        return read_positions(header, positions, start, stop, adu_per_mv)
+
+    return OpenRecording(header, fetch).read(leads=leads, start=start, stop=stop)
 
 
 def read_recording(

@@ -182,7 +182,7 @@ def test_leads_are_chosen_by_name(tmp_path):
     found = read_recording(tmp_path / "r", leads=["aVL", "ecg lead v3", "avf"])
     assert found.leads == ("aVL", "V3", "aVF")
     np.testing.assert_allclose(found.signal_mv, x[[5, 8, 4]] / 1000)
-    with pytest.raises(RecordingError, match=r"r\.hea: lead V9 not found; the record has I, II"):
+    with pytest.raises(RecordingError, match=r"/r: lead V9 not found; the recording has I, II"):
         read_recording(tmp_path / "r", leads=["V9"])
 
 
