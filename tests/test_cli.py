@@ -13,7 +13,6 @@ import sys
 import textwrap
 
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 import pydicom.data
 import pytest
@@ -27,7 +26,7 @@ from clef_jax.embedding import load_encoder
 from tests.convert.checkpoints import torch_model, write_lightning
 from tests.embed_runs import embed, errors, save, tiny_encoder, write_wfdb
 from tests.oracles.specs import SPEC_VERSION_1
-from tests.waiting import alive, wait_for
+from tests.waiting import alive, children_of, wait_for
 
 DICOM = pydicom.data.get_testdata_file("waveform_ecg.dcm", download=False)
 
@@ -184,7 +183,7 @@ def test_killed_runs_leave_no_process_and_are_gone_on_with(weights, tmp_path, mo
                 lambda enough=first + 5: len(embedded_in(folder)) >= enough,
                 meanwhile=lambda p=process: p.poll() is None,
             )
-            children = psutil.Process(process.pid).children(recursive=True)
+            children = children_of(process)
             assert sum("spawn_main" in " ".join(child.cmdline()) for child in children) == 2
             process.send_signal(how)
             wait_for(lambda those=children: not alive(those), seconds=30)

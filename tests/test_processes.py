@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from clef_jax.processes import WorkerDied, Workers, WorkersCannotStart, in_order, run_tasks
-from tests.waiting import alive, wait_for
+from tests.waiting import alive, children_of, wait_for
 from tests.worker_tasks import count, wait_and_answer, work, work_all
 
 PARENT = """
@@ -43,7 +43,7 @@ def test_workers_leave_with_their_parent(tmp_path, how):
     command = [sys.executable, tmp_path / "parent.py", log]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(lines(log)) == 2)
-    children = psutil.Process(process.pid).children(recursive=True)
+    children = children_of(process)
     assert {int(line.split()[1]) for line in lines(log)} <= {child.pid for child in children}
     process.send_signal(how)
     wait_for(lambda: not alive(children), seconds=5)

@@ -12,5 +12,14 @@ def wait_for(condition, seconds=300, meanwhile=lambda: True):
         time.sleep(0.01)
 
 
+def children_of(process):
+    """Returns the processes that one started, and those that these did."""
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def wait_until_gone(processes, seconds=60):
+    wait_for(lambda: not alive(processes), seconds)
+
+
 def alive(processes):
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

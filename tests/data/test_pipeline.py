@@ -1,10 +1,7 @@
 """The stream of batches: what it holds, and that only seed and step decide it."""
 
-import os
-import pathlib
 import subprocess
 import sys
-import time
 import types
 
 import numpy as np
@@ -12,6 +9,7 @@ import pytest
 
 from clef_jax.data.pipeline import BatchPlans, make_batches
 from clef_jax.data.shards import ShardSet
+from tests.waiting import children_of, wait_until_gone
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +174,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds workers through /proc")
 def test_reading_processes_leave_with_their_killed_parent(shards_folder, tmp_path):
     script = tmp_path / "read.py"
     script.write_text(READ_FOR_EVER)
@@ -184,12 +181,8 @@ def test_reading_processes_leave_with_their_killed_parent(shards_folder, tmp_pat
         [sys.executable, script, shards_folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdout.readline() == b"read\n"
-    tasks = pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")
-    workers = [child for task in tasks for child in task.read_text().split()]
+    workers = children_of(process)
     assert len(workers) >= 2
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 30
-    while any(os.path.exists(f"/proc/{worker}/fd/0") for worker in workers):
-        assert time.monotonic() < deadline, "a reading process outlived its killed parent"
-        time.sleep(0.01)
+    wait_until_gone(workers)

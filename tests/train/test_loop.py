@@ -23,6 +23,7 @@ from clef_jax.train.metrics import read_metrics
 from clef_jax.train.recorder import NonFiniteLoss
 from configs import demo
 from tests.oracles.specs import SPEC_VERSION_1
+from tests.waiting import children_of, wait_until_gone
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 12
@@ -88,19 +89,6 @@ def wait_for(condition, process, seconds=180):
 def kill_9(process):
     process.kill()
     process.communicate()
-
-
-def children_of(process):
-    """Numbers of the processes that it started; none are found where there is no /proc."""
-    tasks = pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")
-    return [child for task in tasks for child in task.read_text().split()]
-
-
-def wait_until_gone(processes, seconds=60):
-    deadline = time.monotonic() + seconds
-    while any(os.path.exists(f"/proc/{process}/fd/0") for process in processes):
-        assert time.monotonic() < deadline, "a reading process outlived its killed parent"
-        time.sleep(0.01)
 
 
 def rows_without_rates(workdir):
