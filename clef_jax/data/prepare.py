@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from clef_jax.data.channels import MV_PER_UNIT
 from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.quality import QUALITY, QualityLimits, filtered_fault, lead_faults
 from clef_jax.data.rates import rate_fault
@@ -49,6 +50,13 @@ def _refuse_escape(header: Header, folder: str) -> None:
     for file in files_of(header, native_samples(header.fs)):
         if os.path.commonpath([root, os.path.realpath(file)]) != root:
             raise Rejection(f"outside the records folder: {file} is a link to elsewhere; refused")
+
+
+def _known_leads(header: Header) -> list[str]:
+    """Returns its leads in the order of `NOISE_LEADS`; X, Y and Z may be an accelerometer's."""
+    units = {lead: c.units.lower() for lead, c in zip(header.leads, header.channels, strict=True)}
+    known = [lead for lead in NOISE_LEADS if lead in units]
+    return [lead for lead in known if lead in STANDARD_LEADS or units[lead] in MV_PER_UNIT]
 
 
 def _usable_leads(faults: dict[str, str | None], min_leads: int) -> list[str]:
@@ -101,7 +109,7 @@ def prepare_record(
             f"too short: {header.samples} samples at {header.fs:g} Hz, needs "
             f"{PREPROCESSING.seconds:g} s"
         )
-    present = [lead for lead in NOISE_LEADS if lead in header.leads]
+    present = _known_leads(header)
     if not present:
         raise Rejection(f"missing leads: none of the 12, only {', '.join(header.leads)}")
     signal_mv = read_signal(header, leads=present, stop=needed, adu_per_mv=adu_per_mv).signal_mv

@@ -5,6 +5,7 @@ import pytest
 
 from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.prepare import Rejection, prepare_record
+from clef_jax.data.recording import RecordingError
 from clef_jax.data.signals import preprocess
 
 LIMB = STANDARD_LEADS[:6]
@@ -20,9 +21,10 @@ def steps():
     return np.rint(1000 * (beats + rng.normal(0, 0.02, beats.shape))).astype("<i2")
 
 
-def write_record(folder, steps, labels):
+def write_record(folder, steps, labels, unit_of=None):
     lines = [f"r {len(labels)} 500 {steps.shape[1]}"]
-    lines += [f"r.dat 16 1000/mV 16 0 0 0 0 {label}" for label in labels]
+    units = {label: "mV" for label in labels} | (unit_of or {})
+    lines += [f"r.dat 16 1000/{units[label]} 16 0 0 0 0 {label}" for label in labels]
     (folder / "r.hea").write_text("\n".join(lines) + "\n")
     steps[: len(labels)].T.tofile(folder / "r.dat")
     return str(folder / "r")
@@ -36,6 +38,20 @@ def test_of_copies_the_first_is_the_lead(tmp_path, steps):
     expected = preprocess(steps[rows] / 1000.0, 500.0)
     actual = prepared.steps * prepared.scale_mv[:, None]
     np.testing.assert_allclose(actual, expected, rtol=0, atol=prepared.scale_mv.max())
+
+
+@pytest.mark.parametrize("adu_per_mv", [None, 1000])
+def test_the_axes_of_an_accelerometer_are_no_frank_leads(tmp_path, steps, adu_per_mv):
+    labels = [*STANDARD_LEADS, "X", "Y", "Z"]
+    path = write_record(tmp_path, steps, labels, unit_of={"X": "g", "Y": "m/s2"})
+    prepared = prepare_record(path, adu_per_mv=adu_per_mv)
+    assert prepared.leads == (*STANDARD_LEADS, "Z")
+
+
+def test_a_standard_lead_in_another_unit_is_an_error(tmp_path, steps):
+    path = write_record(tmp_path, steps, STANDARD_LEADS, unit_of={"II": "mmHg"})
+    with pytest.raises(RecordingError, match="unit 'mmHg' of lead 'II'; expected mV"):
+        prepare_record(path)
 
 
 @pytest.mark.parametrize(
