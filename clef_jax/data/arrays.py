@@ -1,5 +1,6 @@
 """Recordings as plain arrays: CSV, TSV and NPY files, and arrays in memory."""
 
+import csv
 import dataclasses
 import functools
 import math
@@ -15,6 +16,8 @@ from clef_jax.data.columns import (
     is_line_of_units,
     is_number,
     parse_title,
+    separator_of,
+    split_cells,
 )
 from clef_jax.data.leads import STANDARD_LEADS, name_leads
 from clef_jax.data.opened import OpenRecording, ecg_positions, make_header
@@ -37,31 +40,28 @@ class Samples:
     times: tuple[Column, np.ndarray] | None = None
 
 
-def _cells(line: str, separator: str) -> list[str]:
-    return [cell.strip().strip("'\"") for cell in line.rstrip("\r\n").split(separator)]
-
-
 def _read_table(path: str) -> Samples:
     """Reads a CSV or TSV, with or without a line of titles, and a line of units below it."""
     import pandas as pd
 
-    separator = "\t" if path.lower().endswith(".tsv") else ","
     try:
         with open(path, encoding="utf-8-sig") as stream:
-            titles, below = (_cells(stream.readline(), separator) for _ in range(2))
+            titles, below = split_cells(path, [stream.readline() for _ in range(2)])
         named = not all(map(is_number, titles))
         # PhysioNet's tools write 'Elapsed time','MLII' and below it 'hh:mm:ss.mmm','mV'.
         units = below if is_line_of_units(below) else None
         table = pd.read_csv(
             path,
-            sep=separator,
-            header=0 if named else None,
-            skiprows=[1] if units else None,
+            sep=separator_of(path),
+            header=None,
+            skiprows=named + (units is not None),
             encoding="utf-8-sig",
         )
         if not named:
             return Samples(table.to_numpy(np.float64).T)
-        columns = [parse_title(str(title)) for title in table.columns]
+        if len(titles) != table.shape[1]:
+            raise ValueError(f"{len(titles)} titles for {table.shape[1]} columns")
+        columns = [parse_title(title) for title in titles]
         if units:
             columns = [
                 dataclasses.replace(column, unit=unit) if column.kind == "lead" and unit else column
@@ -73,7 +73,7 @@ def _read_table(path: str) -> Samples:
             if column.kind == "time" and pd.api.types.is_numeric_dtype(table.dtypes.iloc[i]):
                 times = (column, table.iloc[:, i].to_numpy(np.float64))
         samples = table.iloc[:, leads].to_numpy(np.float64).T
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, csv.Error) as error:
         raise RecordingError(
             f"{path}: not a table of samples ({error}); expected one column for each lead, with "
             "the leads' names in the first line"

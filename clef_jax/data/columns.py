@@ -1,5 +1,6 @@
 """What the columns of a table of samples are called, and what its time column says of the rate."""
 
+import csv
 import dataclasses
 import re
 from collections.abc import Iterable
@@ -61,6 +62,17 @@ def parse_title(title: str) -> Column:
     return Column(title, None, "lead")
 
 
+def separator_of(path: str) -> str:
+    """Returns what stands between the cells of a CSV or TSV file, by its name."""
+    return "\t" if path.lower().endswith(".tsv") else ","
+
+
+def split_cells(path: str, lines: Iterable[str]) -> list[list[str]]:
+    """Returns the cells of a CSV's or TSV's lines, without the blanks and quotes around them."""
+    rows = csv.reader(lines, delimiter=separator_of(path))
+    return [[cell.strip().strip("'\"") for cell in row] for row in rows]
+
+
 def is_number(cell: str) -> bool:
     """Tells whether a cell can be a sample: a number, or nothing where one is missing."""
     try:
@@ -72,7 +84,7 @@ def is_number(cell: str) -> bool:
 
 def is_line_of_units(cells: Iterable[str]) -> bool:
     """Tells whether the line below the titles names units, as PhysioNet's tools write it."""
-    return any(cell.strip("'\"").lower() in MV_PER_UNIT for cell in cells)
+    return any(cell.lower() in MV_PER_UNIT for cell in cells)
 
 
 def check_times(path: str, column: Column, times: np.ndarray, fs: float) -> None:

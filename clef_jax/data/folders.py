@@ -1,12 +1,11 @@
 """What a folder holds: recordings, and files that hold signals or tables but cannot be read."""
 
-import csv
 import dataclasses
 import os
 from collections.abc import Sequence
 
 from clef_jax.data import readers
-from clef_jax.data.columns import is_line_of_units, is_number, parse_title
+from clef_jax.data.columns import is_line_of_units, is_number, parse_title, split_cells
 from clef_jax.data.dicom import is_dicom
 from clef_jax.data.formats import ARRAY_SUFFIXES, DICOM_SUFFIXES, EDF_SUFFIXES, MATLAB_SUFFIX
 from clef_jax.data.leads import is_ecg, is_unnamed
@@ -62,11 +61,7 @@ def why_table(path: str) -> str | None:
     lines = content.decode("utf-8-sig", "replace").splitlines()
     if len(content) == _BYTES_OF_A_TABLE:  # the last line is cut
         lines = lines[:-1]
-    separator = "\t" if path.lower().endswith(".tsv") else ","
-    rows = [
-        [cell.strip() for cell in row]
-        for row in csv.reader(lines[:_LINES_OF_A_TABLE], delimiter=separator)
-    ]
+    rows = split_cells(path, lines[:_LINES_OF_A_TABLE])
     if not rows:
         return None
     named = not all(map(is_number, rows[0]))

@@ -234,6 +234,39 @@ def test_a_column_that_the_line_of_units_puts_in_no_volts_is_no_ecg(tmp_path, un
     np.testing.assert_allclose(recording.read().signal_mv, x[:1], atol=1e-4)
 
 
+def test_the_second_of_two_columns_of_one_title_is_named_as_in_every_format(tmp_path):
+    x = ecg(leads=3)
+    path = write_csv(tmp_path / "a.csv", x, ["II", "II", '"V1, left"'])
+    recording = formats.read(path, fs=FS)
+    assert recording.leads == ("II", "II (2)", "V1, left")
+    np.testing.assert_allclose(recording.signal_mv, x, rtol=1e-6)
+
+
+@pytest.mark.parametrize("titles", [["I"], ["I", "II", "III"]])
+def test_titles_that_are_fewer_or_more_than_the_columns_are_refused(tmp_path, titles):
+    path = write_csv(tmp_path / "a.csv", ecg(leads=2), titles)
+    error = failure(path, fs=FS)
+    assert f"{len(titles)} titles for 2 columns" in error and "expected one column" in error
+
+
+NO_TABLES = {
+    "empty": "",
+    "blank": "\n",
+    "titles": "II\n",
+    "one cell": "II",
+    "one long line": "x" * 200_000,
+    "open quote": '"II\nV1"\n1\n2\n',
+    "binary": "\0\1",
+}
+
+
+@pytest.mark.parametrize("content", NO_TABLES.values(), ids=NO_TABLES)
+def test_what_is_no_table_is_refused_by_file(tmp_path, content):
+    (tmp_path / "a.csv").write_text(content)
+    error = failure(tmp_path / "a.csv", fs=FS)
+    assert "not a table of samples" in error and "expected one column" in error
+
+
 @pytest.mark.parametrize("title", ["E", "-", "e"])
 def test_a_title_that_looks_a_little_like_a_number_is_a_title(tmp_path, title):
     x = ecg()
