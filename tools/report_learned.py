@@ -61,4 +61,6 @@ def main():
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["workdir", "shards"])
-    command_line.run(main, expected=(CheckpointError, ShardError, NoiseBankError, ReportError))
+    command_line.run(
+        main, expected=(CheckpointError, ShardError, NoiseBankError, ReportError, OSError)
+    )
