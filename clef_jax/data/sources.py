@@ -86,7 +86,7 @@ class Request:
         settings: Which windows of which leads.
         fs: Sampling rate of CSV, TSV, NPY and headerless MATLAB files, Hz.
         lead_names: Names of the leads of files without names.
-        units: Units of CSV, TSV and NPY files that name none.
+        units: Units of such files that name none.
     """
 
     settings: WindowSettings

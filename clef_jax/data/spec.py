@@ -63,8 +63,8 @@ class PreprocessingSpec:
 
 PREPROCESSING = PreprocessingSpec()
 
-# It resampled a second more than the window. At 500 Hz nothing is resampled, and without a gap
-# across the window's end the numbers are those of version 2.
+# It resampled a second more than the window and bridged no spikes. At 500 Hz nothing is resampled,
+# and without spikes and a gap across the window's end the numbers are those of version 2.
 _VERSION_1 = {
     "version": 1,
     "fs": 500.0,

@@ -191,11 +191,11 @@ class Encoder:
         """Embeds a file, reading it part by part.
 
         Args:
-            path: WFDB, EDF, DICOM, CSV, TSV or NPY; see `data.formats.open_recording`.
+            path: WFDB, EDF, DICOM, CSV, TSV, NPY or MATLAB; see `data.formats.open_recording`.
             leads: Leads in order of preference, of which the first found is embedded; "all" for
                 every lead; lead I by default. For an encoder of several leads, all of them.
-            fs: Sampling rate of CSV, TSV and NPY files, Hz.
-            units: Units of CSV, TSV and NPY files that name none: mV, uV or V; mV by default.
+            fs: Sampling rate of CSV, TSV, NPY and headerless MATLAB files, Hz.
+            units: Units of such files that name none: mV, uV or V; mV by default.
             window_s: Length of a window, seconds.
             stride_s: From one window's start to the next; `window_s` by default.
             pad: Whether a recording shorter than one window is padded.
