@@ -77,6 +77,8 @@ class Workers:
             for worker in self._alive:
                 worker.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        for worker in self._alive:
+            worker.reap()
 
     def submit(
         self, function: Callable, task: Any, advance: Callable[[], Any] | None = None
@@ -163,6 +165,12 @@ class _Worker:
     def kill(self) -> None:
         self._process.kill()
 
+    def reap(self) -> int | None:
+        """Waits for the end of a process that is about to end, and returns its exit code."""
+        self._connection.close()
+        self._process.join()
+        return self._process.exitcode
+
     def _receive(self) -> tuple[int, Any]:
         try:
             message = self._connection.recv_bytes()
@@ -171,9 +179,7 @@ class _Worker:
         return pickle.loads(message)
 
     def _died(self) -> WorkerDied:
-        self._connection.close()
-        self._process.join()
-        return WorkerDied(self._process.exitcode)
+        return WorkerDied(self.reap())
 
 
 def _serve(connection: Connection) -> None:

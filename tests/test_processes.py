@@ -62,6 +62,15 @@ def test_leaving_the_context_kills_what_runs(tmp_path):
     assert not psutil.pid_exists(int(lines(log)[0].split()[1]))
 
 
+def test_leaving_the_context_leaves_nothing_of_idle_workers(tmp_path):
+    log = tmp_path / "log"
+    with Workers(2) as workers:
+        for _ in range(2):
+            workers.submit(work, ("log", log)).result()
+    # Not even a zombie.
+    assert not any(psutil.pid_exists(int(line.split()[1])) for line in lines(log))
+
+
 def test_answers_come_in_order_and_errors_as_they_are(tmp_path):
     log = str(tmp_path / "log")
     with Workers(2) as workers:
