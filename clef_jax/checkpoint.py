@@ -38,6 +38,7 @@ __all__ = [
     "FORMAT_VERSION",
     "CheckpointError",
     "Checkpoints",
+    "leaf_types",
     "load_params",
     "params_sha256",
     "save_encoder",
@@ -229,6 +230,17 @@ def load_params(folder: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, A
         return checkpointer.restore(path, ocp.args.Composite(**items))[item], meta
 
 
+def leaf_types(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Returns every leaf's shape and type by its name: {"stem/bias": ((32,), "float32"), …}."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (
+            tuple(leaf.shape),
+            jnp.dtype(leaf.dtype).name,
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
 def params_sha256(params: Any) -> str:
     """Returns a hash of names, types, shapes and values, the same however they are stored."""
     found = hashlib.sha256()
@@ -285,18 +297,7 @@ def _stored_shapes(item: pathlib.Path) -> Any:
 
 def _require_match(item: pathlib.Path, expected: Any) -> None:
     """Raises CheckpointError with every parameter whose name, shape or type differs."""
-
-    def leaves(tree):
-        found = jax.tree_util.tree_leaves_with_path(tree)
-        return {
-            jax.tree_util.keystr(path, simple=True, separator="/"): (
-                leaf.shape,
-                jnp.dtype(leaf.dtype).name,
-            )
-            for path, leaf in found
-        }
-
-    stored, wanted = leaves(_stored_shapes(item)), leaves(expected)
+    stored, wanted = leaf_types(_stored_shapes(item)), leaf_types(expected)
     differing = sorted(k for k in stored | wanted if stored.get(k) != wanted.get(k))
     if differing:
         lines = [f"  {k}: {stored.get(k)} stored, {wanted.get(k)} expected" for k in differing[:8]]

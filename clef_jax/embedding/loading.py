@@ -39,15 +39,7 @@ def _check_preprocessing(meta: dict, path: str) -> None:
 def _check_params(config: EncoderConfig, params: Any, path: str) -> None:
     x = jax.ShapeDtypeStruct((1, PREPROCESSING.samples, config.in_channels), jnp.float32)
     expected = jax.eval_shape(build_model(config).init, jax.random.key(0), x)["params"]
-
-    def leaves(tree):
-        found = jax.tree_util.tree_leaves_with_path(tree)
-        return {
-            jax.tree_util.keystr(at, simple=True, separator="/"): (np.shape(a), str(a.dtype))
-            for at, a in found
-        }
-
-    found, wanted = leaves(params), leaves(expected)
+    found, wanted = checkpoint.leaf_types(params), checkpoint.leaf_types(expected)
     if wrong := sorted(k for k in found | wanted if found.get(k) != wanted.get(k)):
         raise checkpoint.CheckpointError(
             f"{path}: {len(wrong)} parameters are not those of {config.name}: "
