@@ -52,7 +52,10 @@ def check(config: ConfigDict) -> None:
         if config[key] < 0:
             raise ConfigError(f"config.{key} is {config[key]}; it cannot be negative")
     if config.keep_checkpoints < 1:
-        raise ConfigError("config.keep_checkpoints is 0; without one no run can be resumed")
+        raise ConfigError(
+            f"config.keep_checkpoints is {config.keep_checkpoints}; it must be at least 1, as "
+            "without one no run can be resumed"
+        )
     if config.model not in models.list_models():
         known = ", ".join(models.list_models())
         raise ConfigError(f"config.model is {config.model!r}; choose one of {known}")
