@@ -74,9 +74,10 @@ def _read_table(path: str) -> Samples:
                 times = (column, table.iloc[:, i].to_numpy(np.float64))
         samples = table.iloc[:, leads].to_numpy(np.float64).T
     except (ValueError, csv.Error) as error:
+        between = {",": "commas", "\t": "tabs"}[separator_of(path)]
         raise RecordingError(
             f"{path}: not a table of samples ({error}); expected one column for each lead, with "
-            "the leads' names in the first line"
+            f"{between} between them, and the leads' names in the first line"
         ) from error
     return Samples(samples, tuple(columns[i] for i in leads), times)
 

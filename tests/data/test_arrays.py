@@ -267,6 +267,12 @@ def test_what_is_no_table_is_refused_by_file(tmp_path, content):
     assert "not a table of samples" in error and "expected one column" in error
 
 
+@pytest.mark.parametrize(("suffix", "expected"), [("csv", "commas"), ("tsv", "tabs")])
+def test_another_separator_is_refused_by_what_is_expected(tmp_path, suffix, expected):
+    path = write_csv(tmp_path / f"a.{suffix}", ecg(leads=2), ["I", "II"], separator=";")
+    assert f"with {expected} between them" in failure(path, fs=FS)
+
+
 @pytest.mark.parametrize("title", ["E", "-", "e"])
 def test_a_title_that_looks_a_little_like_a_number_is_a_title(tmp_path, title):
     x = ecg()
