@@ -6,16 +6,15 @@ and the next run writes the shards that are missing. Index, rejections and manif
 end.
 """
 
-import contextlib
 import dataclasses
+import functools
 import os
 import time
-from collections.abc import Iterator
 
 from tqdm import tqdm
 
 from clef_jax.data import tables
-from clef_jax.data.locking import LockedError, locked
+from clef_jax.data.locking import locked
 from clef_jax.data.merge import merge_parts
 from clef_jax.data.parts import (
     PARTS,
@@ -142,7 +141,7 @@ def write_shards(
     size = plan["options"]["records_per_shard"]
     n_shards = -(-len(plan_rows) // size)
     os.makedirs(os.path.join(out, PARTS), exist_ok=True)
-    with _only_writer(out):
+    with locked(os.path.join(out, ".lock"), functools.partial(_taken, out)):
         agree_on_plan(out, plan)
         _remove_temporaries(out)
         fingerprint = fingerprint_of(plan)
@@ -195,17 +194,10 @@ def write_shards(
     )
 
 
-@contextlib.contextmanager
-def _only_writer(out: str) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(os.path.join(out, ".lock")))
-        except LockedError as holder:
-            raise IngestError(
-                f"{out}: another write_shards is writing there ({holder}); wait for it or use "
-                "another --out"
-            ) from None
-        yield
+def _taken(out: str, holder: str) -> IngestError:
+    return IngestError(
+        f"{out}: another write_shards is writing there ({holder}); wait for it or use another --out"
+    )
 
 
 def _remove_temporaries(out: str) -> None:

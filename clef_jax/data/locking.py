@@ -5,7 +5,7 @@ import datetime
 import os
 import pathlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import filelock
 
@@ -15,7 +15,9 @@ class LockedError(RuntimeError):
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike) -> Iterator[None]:
+def locked(
+    path: str | os.PathLike, refusal: Callable[[str], Exception] = LockedError
+) -> Iterator[None]:
     """Holds a lock file for as long as the block runs, and gives it up when the process dies.
 
     The file itself stays: to remove it would let two processes lock two files of one name. Who
@@ -23,9 +25,10 @@ def locked(path: str | os.PathLike) -> Iterator[None]:
 
     Args:
         path: The lock file, in a folder that exists.
+        refusal: Makes the error of who holds it: process, host, since when.
 
     Raises:
-        LockedError: Another process holds it.
+        LockedError: Another process holds it; or what `refusal` makes.
         OSError: The file cannot be written.
     """
     path = os.fspath(path)
@@ -34,7 +37,7 @@ def locked(path: str | os.PathLike) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise LockedError(_read(holder)) from None
+        raise refusal(_read(holder)) from None
     try:
         now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {now}\n")

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clef_jax.data.locking import LockedError, locked
+from clef_jax.data.locking import locked
 from clef_jax.data.replacing import write_json
 from clef_jax.data.sources import Source
 from clef_jax.embedding.fingerprint import fingerprints_agree
@@ -76,7 +76,8 @@ class EmbeddingTable:
             raise TableError(f"{self.path}: is a folder; expected the name of a file for --out")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._only_writer())
+            lock = self.path.with_name(f".{self.path.name}.lock")
+            stack.enter_context(locked(lock, self._taken))
             self._table = self._open_table(metadata)
             self._parts = self._open_parts(metadata)
             self.embedded = {key for stored in self._stored() for key in stored.keys}
@@ -126,17 +127,11 @@ class EmbeddingTable:
         self._parts = []
         return pq.read_metadata(self.path).num_rows if self.path.exists() else 0
 
-    @contextlib.contextmanager
-    def _only_writer(self) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.path.with_name(f".{self.path.name}.lock")))
-            except LockedError as holder:
-                raise TableError(
-                    f"{self.path}: another process is embedding into it ({holder}); wait for it or "
-                    "choose another --out"
-                ) from None
-            yield
+    def _taken(self, holder: str) -> TableError:
+        return TableError(
+            f"{self.path}: another process is embedding into it ({holder}); wait for it or choose "
+            "another --out"
+        )
 
     def _open_table(self, metadata: Mapping[str, Any]) -> StoredEmbeddings | None:
         if not self.path.exists():

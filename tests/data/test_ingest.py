@@ -15,6 +15,7 @@ import pytest
 from clef_jax.data import ingest, tables
 from clef_jax.data.ingest import IngestError, IngestOptions, is_validation_patient
 from clef_jax.data.leads import STANDARD_LEADS
+from clef_jax.data.locking import locked
 from clef_jax.data.shards import ShardSet, shard_faults
 from clef_jax.data.tables import MetadataTable, RiskTable
 from clef_jax.risk.columns import TableError
@@ -576,7 +577,7 @@ def test_only_one_writer_at_a_time(mimic, tmp_path):
     out = tmp_path / "out"
     (out / "parts").mkdir(parents=True)
     with (
-        ingest._only_writer(str(out)),
+        locked(out / ".lock"),
         pytest.raises(IngestError, match="another write_shards is writing there .process"),
     ):
         write(mimic, out, record_list=str(mimic / "record_list.csv"))
