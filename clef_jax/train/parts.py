@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.util
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -17,9 +18,21 @@ from clef_jax import models, objectives, parallel
 from clef_jax.data.noise import NoiseBank, load_noise_bank
 from clef_jax.data.pipeline import BatchPlans
 from clef_jax.data.shards import ShardSet
+from clef_jax.nested import flatten
 from clef_jax.train import optim
 from clef_jax.train.step import make_train_step
 from clef_jax.train.validation import TooFewPatients, Validation
+
+# Which numbers a setting can be, besides those of counts, and how that is said.
+_POSSIBLE = {
+    "learning_rate": (lambda x: 0 <= x < math.inf, "0 or more"),
+    "weight_decay": (lambda x: 0 <= x < math.inf, "0 or more"),
+    "warmup_steps": (lambda x: x >= 0, "0 or more"),
+    "clip_norm": (lambda x: x is None or x > 0, "above 0, or unset"),
+    "ema_decay": (lambda x: x is None or 0 <= x < 1, "from 0 to below 1, or unset"),
+    "objective.temperature": (lambda x: 0 < x < math.inf, "above 0"),
+    "objective.floor": (lambda x: 0 <= x <= 1, "from 0 to 1"),
+}
 
 
 class ConfigError(ValueError):
@@ -56,6 +69,10 @@ def check(config: ConfigDict) -> None:
             f"config.keep_checkpoints is {config.keep_checkpoints}; it must be at least 1, as "
             "without one no run can be resumed"
         )
+    values = flatten(config.to_dict())
+    for key, (is_possible, expected) in _POSSIBLE.items():
+        if not is_possible(values[key]):
+            raise ConfigError(f"config.{key} is {values[key]}; it must be {expected}")
     if config.model not in models.list_models():
         known = ", ".join(models.list_models())
         raise ConfigError(f"config.model is {config.model!r}; choose one of {known}")
