@@ -260,3 +260,12 @@ def test_an_interrupted_run_gives_up_the_table(weights, tmp_path, capsys):
     assert not [child for child in children if "spawn_main" in " ".join(child.cmdline())]
     assert embed(data, "--weights", weights, "--out", out) == 0
     assert pq.read_metadata(out).num_rows == 1200
+
+
+def test_a_strangers_file_beside_the_table_is_left_alone(weights, tmp_path):
+    write_wfdb(tmp_path / "data", "a", seconds=20)
+    out, theirs = tmp_path / "e.parquet", tmp_path / "e.dropped"
+    theirs.write_text("mine")
+    for _ in range(2):
+        assert embed(tmp_path / "data", "--weights", weights, "--out", out) == 0
+    assert theirs.read_text() == "mine" and pq.read_metadata(out).num_rows == 2

@@ -120,6 +120,8 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ShardError(f"{path}: damaged ({error}); {_AGAIN}") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("preprocessing", {}), dict):
+        raise ShardError(f"{path}: no manifest of shards, though valid JSON; {_AGAIN}")
     # Written together, so that no single flaw can pass for a manifest of release 0.1.0, without.
     has_checksum = "sha256" in manifest or "clef_jax" in manifest
     if has_checksum and manifest.get("sha256") != _sha256(manifest, without={"sha256"}):

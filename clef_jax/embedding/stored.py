@@ -17,6 +17,7 @@ from clef_jax.data.formats import is_array
 
 METADATA_KEY = b"clef_jax"
 # Beside a part: the recordings in it that failed halfway.
+PARTS_SUFFIX = ".parts"
 DROPPED_SUFFIX = ".dropped"
 ROWS_PER_GROUP = 4096
 
@@ -83,7 +84,10 @@ class StoredEmbeddings:
     def dropped(self) -> frozenset[Key]:
         """The recordings in it that failed halfway: their rows do not count."""
         file = self.path.with_suffix(DROPPED_SUFFIX)
-        return frozenset(map(tuple, json.loads(file.read_text()))) if file.exists() else frozenset()
+        # Only parts have such a file; one beside the table is somebody else's.
+        if self.path.parent.suffix != PARTS_SUFFIX or not file.exists():
+            return frozenset()
+        return frozenset(map(tuple, json.loads(file.read_text())))
 
     @functools.cached_property
     def keys(self) -> frozenset[Key]:

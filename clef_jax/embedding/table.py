@@ -19,6 +19,7 @@ from clef_jax.data.sources import Source
 from clef_jax.embedding.fingerprint import fingerprints_agree
 from clef_jax.embedding.stored import (
     DROPPED_SUFFIX,
+    PARTS_SUFFIX,
     ROWS_PER_GROUP,
     Key,
     StoredEmbeddings,
@@ -69,7 +70,7 @@ class EmbeddingTable:
             OSError: Nothing can be written there.
         """
         self.path = pathlib.Path(path)
-        self._folder = self.path.with_name(f"{self.path.name}.parts")
+        self._folder = self.path.with_name(self.path.name + PARTS_SUFFIX)
         self._writer: pq.ParquetWriter | None = None
         self._buffer: list[pa.Table] = []
         if self.path.is_dir():

@@ -202,6 +202,13 @@ def test_an_unfinished_set_is_refused(copied, tmp_path):
         ShardSet(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("content", ["[]", "3", '{"format_version": 1, "preprocessing": [1]}'])
+def test_json_that_is_no_manifest_is_refused(copied, content):
+    (copied / "manifest.json").write_text(content)
+    with pytest.raises(ShardError, match=r"manifest\.json: no manifest of shards"):
+        ShardSet(copied)
+
+
 def test_a_damaged_manifest_is_refused(copied):
     text = (copied / "manifest.json").read_text()
     (copied / "manifest.json").write_text(text[: len(text) // 2])
