@@ -10,7 +10,7 @@ from configs import clef_small
 
 def get_config() -> ConfigDict:
     config = clef_small.get_config()
-    config.steps = 150
+    config.steps = 120
     config.batch_size = 64
     config.records_per_patient = "random"
     # A few hundred steps need a higher rate than a hundred epochs, and no restarts.
@@ -19,6 +19,6 @@ def get_config() -> ConfigDict:
     config.warmup_steps = 20
     config.clip_norm = 1.0
     config.log_steps = 10
-    config.eval_steps = 75
-    config.checkpoint_steps = 75
+    config.eval_steps = 60
+    config.checkpoint_steps = 60
     return config

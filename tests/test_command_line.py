@@ -73,4 +73,4 @@ def test_help_shows_every_setting_with_its_default_and_what_it_means():
     assert shown.keys() == names and len(names) >= 25
     assert "--config.batch_size=64\n      Records in the global batch" in result.stdout
     of_demo = run("pretrain", "--help", "--config", CONFIG).stdout
-    assert "--config.steps=150\n      If set, ends the run there" in of_demo
+    assert "--config.steps=120\n      If set, ends the run there" in of_demo
