@@ -97,6 +97,7 @@ def test_gradients_equal_torch():
         )
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_nothing():
     config = dataclasses.replace(
         get_config("clef_small"), stage_widths=(32, 64), stage_blocks=(1, 1)

@@ -96,6 +96,7 @@ def test_the_step_reports_what_it_should(one_device):
     )
 
 
+@pytest.mark.slow
 def test_the_moving_average_follows_the_weights():
     history = []
     for steps in (1, 2, 3):

@@ -91,7 +91,8 @@ def test_one_patient_cannot_be_compared(patients):
         validation_of(cohort(patients, training=5), devices=1)
 
 
-@pytest.mark.parametrize("batch_size", [4, 64])  # Of 15 patients; neither divides by 3 and 4.
+# Of 15 patients; neither divides by 3 and 4.
+@pytest.mark.parametrize("batch_size", [4, pytest.param(64, marks=pytest.mark.slow)])
 def test_the_loss_is_the_same_on_one_three_and_four_devices(shards_folder, batch_size):
     shards = ShardSet(shards_folder)
     params = initial_params()
