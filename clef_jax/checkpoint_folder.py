@@ -84,7 +84,9 @@ def require_whole(path: pathlib.Path, *, skip: Collection[str] = ()) -> None:
         faults = checksums.sum_faults(path, skip=skip)
     else:
         with reading(path):
-            expected = _json(path / "meta" / "metadata").get("format_version", 1) >= 2
+            version = _json(path / "meta" / "metadata").get("format_version", 1)
+        # A later format is refused by name, when its meta record is read.
+        expected = 2 <= version <= FORMAT_VERSION
         faults = [f"{path / checksums.SUMS}: missing"] if expected else []
         if not expected:
             logging.info("%s has no checksums to compare, as releases to 0.1.0 kept none", path)
