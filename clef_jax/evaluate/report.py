@@ -59,20 +59,19 @@ def _question(figure: Figure) -> str:
     )
 
 
+def _by_sign(gain: Estimate, *, above: str, below: str, neither: str) -> str:
+    """Returns the words for a gain whose interval lies above zero, below it, or holds it."""
+    return above if gain.low > 0 else below if gain.high < 0 else neither
+
+
 def _verdict(gain: Estimate) -> str:
-    if gain.low > 0:
-        return "helps"
-    if gain.high < 0:
-        return "harms"
-    return "makes no difference that so few patients could show"
+    neither = "makes no difference that so few patients could show"
+    return _by_sign(gain, above="helps", below="harms", neither=neither)
 
 
 def _beside(gain: Estimate) -> str:
-    if gain.low > 0:
-        return "says more than"
-    if gain.high < 0:
-        return "says less than"
-    return "is not to be told apart from"
+    neither = "is not to be told apart from"
+    return _by_sign(gain, above="says more than", below="says less than", neither=neither)
 
 
 def _bracketed(e: Estimate) -> str:
