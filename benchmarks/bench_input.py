@@ -38,11 +38,12 @@ from benchmarks.original_dataset import ReadEveryTime, make_loader
 from benchmarks.programs import default_batch, default_dtype, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import Times, interleaved
-from clef_jax import host_memory, parallel
+from clef_jax import hosts
 from clef_jax.data import cohort, ingest
 from clef_jax.data.noise import simulate_noise_bank
 from clef_jax.data.pipeline import BatchPlans, make_batches
 from clef_jax.data.shards import ShardSet
+from clef_jax.hardware import allocator
 from clef_jax.train.feed import device_batches
 from clef_jax.train.metrics import Clock
 
@@ -72,7 +73,7 @@ def make_streams(
     records: pathlib.Path, shards: ShardSet
 ) -> dict[tuple[str, int], Callable[[], Generator]]:
     """Returns (kind, readers) -> function that starts the stream of batches."""
-    mesh = parallel.data_mesh(jax.devices()[:1])
+    mesh = hosts.data_mesh(jax.devices()[:1])
     plans = plan(shards, _BATCH)
     paths = [str(records / name) for name in shards.record]
     noise = simulate_noise_bank(0, 60.0).signal
@@ -161,7 +162,7 @@ def measure_fed(
     program = make_program(size, batch, dtype=dtype, devices=1)
     program.step()
     alone = interleaved({"step": program.step}, rounds=steps)["step"]
-    mesh = parallel.data_mesh(jax.devices()[:1])
+    mesh = hosts.data_mesh(jax.devices()[:1])
     clock = Clock(batch, None)
     with contextlib.closing(device_batches(shards, plan(shards, batch), mesh)) as stream:
         for _ in range(steps):
@@ -177,7 +178,7 @@ def measure_fed(
 def main(argv: list[str]) -> None:
     """Writes the shards and measures."""
     del argv
-    host_memory.keep_freed_memory()
+    allocator.keep_freed_memory()
     measurements = Measurements("input", keep=not _QUICK.value)
     sizes = ["clef_small"] if _QUICK.value else _SIZES.value
     fed = {size: 4 if _QUICK.value else default_batch(size) for size in sizes}

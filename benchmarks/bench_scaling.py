@@ -27,7 +27,8 @@ from absl import app, flags
 from benchmarks.programs import default_batch, default_dtype, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import Times, interleaved
-from clef_jax import host_memory, objectives
+from clef_jax import objectives
+from clef_jax.hardware import allocator
 
 _QUICK = flags.DEFINE_bool("quick", False, "Smallest cases, two steps, nothing kept.")
 
@@ -39,7 +40,7 @@ _FORCED_DEVICES = 4
 
 def measure_devices(quick: bool) -> None:
     """Adds a line for each number of devices; runs in a process that has no backend yet."""
-    host_memory.keep_freed_memory()
+    allocator.keep_freed_memory()
     jax.config.update("jax_num_cpu_devices", _FORCED_DEVICES)
     measurements = Measurements("scaling", keep=not quick)
     batch = 4 if quick else default_batch("clef_small")
@@ -114,7 +115,7 @@ def main(argv: list[str]) -> None:
     child = context.Process(target=measure_devices, args=(_QUICK.value,))
     child.start()
     child.join()
-    host_memory.keep_freed_memory()
+    allocator.keep_freed_memory()
     measurements = Measurements("scaling", keep=not _QUICK.value)
     for batch in (16, 64) if _QUICK.value else _BATCHES:
         measure_loss(measurements, batch)

@@ -17,9 +17,9 @@ from benchmarks.ceilings import measure_ceilings
 from benchmarks.programs import default_batch, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import interleaved
-from clef_jax import flops, host_memory
 from clef_jax.data.signals import PREPROCESSING
-from clef_jax.models import get_config
+from clef_jax.hardware import allocator, peaks
+from clef_jax.models import costs, get_config
 
 _SIZES = flags.DEFINE_list("sizes", "clef_small,clef_medium,clef_large", "Sizes to measure.")
 _BATCHES = flags.DEFINE_list("batches", None, "Records a step; by default 64, 8, 8 by size on CPU "
@@ -32,7 +32,7 @@ _QUICK = flags.DEFINE_bool("quick", False, "Small, two steps, nothing kept.")
 def main(argv: list[str]) -> None:
     """Measures every combination asked for."""
     del argv
-    host_memory.keep_freed_memory()
+    allocator.keep_freed_memory()
     accelerated = jax.default_backend() != "cpu"
     measurements = Measurements("step", keep=not _QUICK.value)
     sizes = ["clef_small"] if _QUICK.value else _SIZES.value
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
                 program.step()
                 rounds = 2 if _QUICK.value else (30 if accelerated else 9)
                 times = interleaved({"step": program.step}, rounds=rounds)["step"]
-                bound = flops.roofline_seconds(
+                bound = costs.roofline_seconds(
                     config,
                     PREPROCESSING.samples,
                     batch,
@@ -59,12 +59,12 @@ def main(argv: list[str]) -> None:
                     bytes_per_s=bytes_per_s,
                 )
                 rate = batch / times.median
-                peak = flops.peak_flops(jax.devices()[0].device_kind, dtype)
+                peak = peaks.peak_flops(jax.devices()[0].device_kind, dtype)
                 measurements.add(
                     kind="step", size=size, batch=batch, dtype=dtype, remat=remat,
                     records_per_s=rate,
-                    flops_per_s=rate * flops.train_flops(config, PREPROCESSING.samples),
-                    mfu=flops.mfu(config, PREPROCESSING.samples, records_per_s=rate,
+                    flops_per_s=rate * costs.train_flops(config, PREPROCESSING.samples),
+                    mfu=costs.mfu(config, PREPROCESSING.samples, records_per_s=rate,
                                   flops_per_s=peak or flops_per_s),
                     mfu_of="data sheet" if peak else "measured product",
                     roofline_share=bound / times.median,

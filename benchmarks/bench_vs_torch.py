@@ -46,18 +46,18 @@ def _serve(connection, make_step) -> None:
 
 def _serve_jax(connection, size: str, batch: int, dtype: str) -> None:
     from benchmarks.programs import make_program
-    from clef_jax import host_memory
+    from clef_jax.hardware import allocator
 
-    host_memory.keep_freed_memory()
+    allocator.keep_freed_memory()
     _serve(connection, lambda: make_program(size, batch, dtype=dtype, devices=1).step)
 
 
 def _serve_torch(connection, size: str, batch: int, variant: str, device: str) -> None:
     from benchmarks.torch_peer import make_step
-    from clef_jax import host_memory
+    from clef_jax.hardware import allocator
 
     if variant == _ON_OUR_MEMORY:
-        host_memory.keep_freed_memory()
+        allocator.keep_freed_memory()
         variant = "eager"
     _serve(connection, lambda: make_step(size, batch, variant, device))
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clef_jax import models, objectives, parallel
+from clef_jax import hosts, models, objectives
 from clef_jax.data.noise import simulate_noise_bank
 from clef_jax.data.signals import PREPROCESSING
 from clef_jax.train import optim
@@ -69,7 +69,7 @@ def make_program(
     size: str, batch_size: int, *, dtype: str, remat: bool = False, devices: int | None = None
 ) -> Program:
     """Returns the step of one size at a global batch size on the first `devices` devices."""
-    mesh = parallel.data_mesh(jax.devices()[:devices])
+    mesh = hosts.data_mesh(jax.devices()[:devices])
     model = models.create_model(size, dtype=jnp.dtype(dtype), remat=remat)
     optimizer = optim.make_optimizer(optim.warm_restarts(1e-4, steps_per_epoch=1000))
     objective = functools.partial(objectives.clef_loss, **objectives.PRESETS["released"])
@@ -79,16 +79,16 @@ def make_program(
         params = model.init(jax.random.key(0), jnp.zeros((1, 100, 1)))["params"]
         return create_state(params, optimizer, with_ema=False)
 
-    noise = parallel.replicate(simulate_noise_bank(0, 60.0).signal, mesh)
-    batch = parallel.to_devices(made_up_batch(batch_size), mesh)
+    noise = hosts.replicate(simulate_noise_bank(0, 60.0).signal, mesh)
+    batch = hosts.to_devices(made_up_batch(batch_size), mesh)
     begin = time.perf_counter()
     shapes = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=parallel.replicated(mesh)),
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=hosts.replicated(mesh)),
         jax.eval_shape(initial),
     )
     compiled = train_step.lower(shapes, batch, noise).compile()
     compile_seconds = time.perf_counter() - begin
-    carried: dict[str, Any] = {"state": jax.jit(initial, out_shardings=parallel.replicated(mesh))()}
+    carried: dict[str, Any] = {"state": jax.jit(initial, out_shardings=hosts.replicated(mesh))()}
 
     def run(batch):
         carried["state"], metrics = compiled(carried["state"], batch, noise)

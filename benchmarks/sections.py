@@ -93,7 +93,7 @@ SECTIONS = (
         "*MFU* is the share of the ceiling of matrix products, by the data sheet or as measured; "
         "convolutions count as if computed directly, also where fewer multiplications do. "
         "*Roofline* is the share of the speed that arithmetic and memory allow, layer by layer "
-        "(`clef_jax/flops.py`), by the measured ceilings of the next table.",
+        "(`clef_jax/models/costs.py`), by the measured ceilings of the next table.",
         ("size", "batch", "dtype", "remat"),
         {"records/s": "{records_per_s:,.1f}", "s": "{seconds:.3g}", "spread": "{spread:.0%}",
          "FLOP/s": "{flops_per_s:.3g}", "MFU": "{mfu:.1%}", "MFU of": "{mfu_of}",

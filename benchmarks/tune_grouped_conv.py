@@ -20,9 +20,9 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.timing import interleaved
-from clef_jax import host_memory
 from clef_jax.data.replacing import replacing
 from clef_jax.data.signals import PREPROCESSING
+from clef_jax.hardware import allocator
 from clef_jax.models import EncoderConfig, get_config
 from clef_jax.ops import choice, grouped_conv_table, passes
 from clef_jax.ops.choice import Layer
@@ -155,7 +155,7 @@ def _one_line_a_layer(table: dict) -> str:
 def main(argv: list[str]) -> None:
     """Measures, prints, writes."""
     del argv
-    host_memory.keep_freed_memory()
+    allocator.keep_freed_memory()
     accelerated = jax.default_backend() != "cpu"
     seen: dict[Layer, tuple[int, int, collections.Counter]] = {}
     for size in _SIZES.value:

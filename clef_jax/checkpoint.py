@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from clef_jax import checksums, parallel
+from clef_jax import checksums, hosts
 from clef_jax.checkpoint_folder import (
     ARRAYS,
     FORMAT_VERSION,
@@ -131,7 +131,7 @@ class Checkpoints:
             )
 
         def target(tree):
-            sharding = parallel.replicated(mesh)
+            sharding = hosts.replicated(mesh)
             return ocp.args.StandardRestore(
                 jax.tree.map(
                     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),

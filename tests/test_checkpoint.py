@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import clef_jax
-from clef_jax import checkpoint, parallel
+from clef_jax import checkpoint, hosts
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
 from tests.damage import flip_bit
@@ -53,7 +53,7 @@ def test_a_state_comes_back_bit_for_bit_on_any_number_of_devices(tmp_path, with_
     checkpoints = saved(tmp_path, {4: None}, with_ema=with_ema)
     expected = state_at(4, with_ema=with_ema)
     for devices in (1, 4):
-        mesh = parallel.data_mesh(jax.devices()[:devices])
+        mesh = hosts.data_mesh(jax.devices()[:devices])
         found = checkpoints.restore(jax.eval_shape(lambda: expected), mesh)
         jax.tree.map(np.testing.assert_array_equal, found, expected)
         assert len(found.params["stem"]["bias"].devices()) == devices
@@ -63,7 +63,7 @@ def test_a_state_comes_back_bit_for_bit_on_any_number_of_devices(tmp_path, with_
 def test_another_model_is_refused_with_every_difference(tmp_path):
     checkpoints = saved(tmp_path, {4: None})
     with pytest.raises(checkpoint.CheckpointError) as error:
-        checkpoints.restore(state_at(0, width=5), parallel.data_mesh())
+        checkpoints.restore(state_at(0, width=5), hosts.data_mesh())
     assert "stem/kernel: ((2, 3), 'float32') stored, ((2, 5), 'float32') expected" in str(
         error.value
     )
@@ -185,7 +185,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, caplog
         (record,) = caplog.records
         assert str(file) in record.getMessage() and f"{latest}.damaged" in record.getMessage()
         assert checkpoints.latest_step() == 2 and checkpoints.meta() == {"step": 2}
-        found = checkpoints.restore(state_at(0, with_ema=True), parallel.data_mesh())
+        found = checkpoints.restore(state_at(0, with_ema=True), hosts.data_mesh())
         jax.tree.map(np.testing.assert_array_equal, found, state_at(2, with_ema=True))
         # The step can be saved again, and the run goes on beyond it.
         for step in (3, 4):
@@ -252,7 +252,7 @@ def test_loading_and_resuming_warn_of_nothing(tmp_path, caplog):
         checkpoint.load_params(tmp_path / "e")
         checkpoints = checkpoint.Checkpoints(tmp_path)
         checkpoints.meta()
-        checkpoints.restore(state_at(0, with_ema=True), parallel.data_mesh())
+        checkpoints.restore(state_at(0, with_ema=True), hosts.data_mesh())
         checkpoints.close()
     assert [record.getMessage() for record in caplog.records] == []
 

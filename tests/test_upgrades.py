@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import clef_jax
-from clef_jax import checkpoint, parallel
+from clef_jax import checkpoint, hosts
 from clef_jax.data.shards import ShardSet, shard_faults
 from clef_jax.embedding import encoder_meta, fingerprints_agree
 from clef_jax.models import EncoderConfig, build_model, registry
@@ -90,7 +90,7 @@ def test_a_run_of_the_first_release_loads_and_is_restored(tiny, tmp_path):
         ),
         jax.random.key(0),
     )
-    state = checkpoints.restore(like, parallel.data_mesh())
+    state = checkpoints.restore(like, hosts.data_mesh())
     checkpoints.close()
     expected = stored_arrays(RELEASE_0_1_0 / "run/checkpoints/4/params")
     jax.tree.map(np.testing.assert_array_equal, state.params, expected)

@@ -11,7 +11,8 @@ sys.path.insert(0, str(_ROOT))
 from absl import flags, logging
 from ml_collections import config_flags
 
-from clef_jax import command_line, host_memory
+from clef_jax import command_line
+from clef_jax.hardware import allocator
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
 _SHARDS = flags.DEFINE_string("shards", None, "Folder written by tools/write_shards.py.")
@@ -27,13 +28,13 @@ class _Expected(Exception):
 
 def main():
     """Runs or continues the run, and prints its summary."""
-    if host_memory.steps_run_on_cpu():
-        host_memory.keep_freed_memory()
+    if allocator.steps_run_on_cpu():
+        allocator.keep_freed_memory()
     # Imported only now: reading processes import this file too, and do without jax; and jax must
     # not start its devices before the processes have joined.
-    from clef_jax import parallel
+    from clef_jax import hosts
 
-    parallel.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    hosts.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as info.
     import jax
 

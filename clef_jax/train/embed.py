@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from clef_jax import parallel
+from clef_jax import hosts
 from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.shards import ShardSet
 from clef_jax.ops.precision import multiply_as
@@ -61,13 +61,13 @@ def make_embed_records(
         jax.shard_map(
             encode_rows,
             mesh=mesh,
-            in_specs=(P(), P(parallel.DATA_AXIS)),
-            out_specs=P(parallel.DATA_AXIS),
+            in_specs=(P(), P(hosts.DATA_AXIS)),
+            out_specs=P(hosts.DATA_AXIS),
         )
     )
 
     def embed_records(params, shards, records, slots):
-        params = jax.device_put(params, parallel.replicated(mesh))
+        params = jax.device_put(params, hosts.replicated(mesh))
         found = []
         for start in range(0, len(records), batch_size):
             rows = slice(start, start + batch_size)

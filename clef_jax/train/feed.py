@@ -6,7 +6,7 @@ import grain
 import jax
 from jax.sharding import Mesh
 
-from clef_jax import parallel
+from clef_jax import hosts
 from clef_jax.data.pipeline import BatchPlans, make_batches
 from clef_jax.data.shards import ShardSet
 
@@ -38,7 +38,7 @@ def device_batches(
     )
 
     def place(batch):
-        return parallel.to_devices({k: v for k, v in batch.items() if k != "record"}, mesh)
+        return hosts.to_devices({k: v for k, v in batch.items() if k != "record"}, mesh)
 
     return iter(
         grain.experimental.ThreadPrefetchIterDataset(

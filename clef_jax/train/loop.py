@@ -16,11 +16,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import clef_jax
-from clef_jax import checkpoint, flops, models, parallel
+from clef_jax import checkpoint, hosts, models
 from clef_jax.data.noise import NoiseBankError
 from clef_jax.data.pipeline import PlanError
 from clef_jax.data.shards import ShardError, ShardSet
 from clef_jax.data.spec import PREPROCESSING, spec_conflict
+from clef_jax.hardware import peaks
+from clef_jax.models import costs
 from clef_jax.train import embed, metrics, plots
 from clef_jax.train.feed import device_batches
 from clef_jax.train.parts import ConfigError, Parts, check, make_parts
@@ -202,7 +204,7 @@ def _newest_state(
     if newer is None:
         unvalidated.remove()
     if saved.latest_step() is None:
-        state = jax.jit(initial, out_shardings=parallel.replicated(parts.mesh))()
+        state = jax.jit(initial, out_shardings=hosts.replicated(parts.mesh))()
         if config.init:
             state = _start_from(config.init, state, meta, parts.mesh)
         return state, meta, None
@@ -292,8 +294,8 @@ def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) 
         "provenance": found.get("provenance"),
         "sha256": checkpoint.params_sha256(params),
     }
-    ema = None if state.ema is None else parallel.replicate(params, mesh)
-    return state.replace(params=parallel.replicate(params, mesh), ema=ema)
+    ema = None if state.ema is None else hosts.replicate(params, mesh)
+    return state.replace(params=hosts.replicate(params, mesh), ema=ema)
 
 
 def _meta(config: ConfigDict, shards: ShardSet, noise: str) -> dict[str, Any]:
@@ -327,8 +329,8 @@ def _require_same_run(folder: pathlib.Path, found: dict[str, Any], wanted: dict[
 
 def _peak_records_per_s(config: ConfigDict, mesh: Mesh) -> float | None:
     """Returns the rate at which the devices would work at their peak, or None if unknown."""
-    peak = flops.peak_flops(jax.devices()[0].device_kind, config.dtype)
-    record = flops.train_flops(models.get_config(config.model), PREPROCESSING.samples)
+    peak = peaks.peak_flops(jax.devices()[0].device_kind, config.dtype)
+    record = costs.train_flops(models.get_config(config.model), PREPROCESSING.samples)
     return peak and peak * mesh.size / record
 
 
@@ -339,7 +341,7 @@ def _plot_map(model, state: TrainState, shards: ShardSet, path: pathlib.Path) ->
         logging.warning("%d records have lead %s: no embedding map", len(records), _LEAD_ON_MAP)
         return
     params = jax.device_get(state.params if state.ema is None else state.ema)
-    embed_records = embed.make_embed_records(model, parallel.data_mesh(jax.local_devices()))
+    embed_records = embed.make_embed_records(model, hosts.data_mesh(jax.local_devices()))
     z = embed_records(params, shards, records, slots)
     title = f"{len(records)} {split} records, lead {_LEAD_ON_MAP}"
     plots.plot_embedding_map(z, shards.risk[records], path, title=title)

@@ -14,7 +14,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from clef_jax import models, objectives, parallel
+from clef_jax import hosts, models, objectives
 from clef_jax.data.noise import NoiseBank, load_noise_bank
 from clef_jax.data.pipeline import BatchPlans
 from clef_jax.data.shards import ShardSet
@@ -91,7 +91,7 @@ def make_parts(config: ConfigDict, shards_folder: str) -> Parts:
         ShardError: The shards cannot be read.
         NoiseBankError: The noise recordings cannot be read.
     """
-    mesh = parallel.data_mesh()
+    mesh = hosts.data_mesh()
     if config.batch_size % mesh.size:
         lower = max(config.batch_size // mesh.size, 1) * mesh.size
         raise ConfigError(
@@ -107,7 +107,7 @@ def make_parts(config: ConfigDict, shards_folder: str) -> Parts:
     )
     total_steps = config.steps or config.epochs * plans.steps_per_epoch
     bank = load_noise_bank(config.noise or None)
-    noise = parallel.replicate(bank.signal, mesh)
+    noise = hosts.replicate(bank.signal, mesh)
     model = models.create_model(config.model, dtype=jnp.dtype(config.dtype), remat=config.remat)
     objective = _make_objective(config.objective)
     schedule = _make_schedule(config, plans.steps_per_epoch, total_steps)

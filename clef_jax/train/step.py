@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from clef_jax import parallel
+from clef_jax import hosts
 from clef_jax.ops.precision import multiply_as
 from clef_jax.train import augment
 from clef_jax.train.state import TrainState
@@ -34,7 +34,7 @@ def make_embed_views(
 
     def embed_views(params, step, batch, noise):
         count = batch["risk"].shape[0]
-        rows = lax.axis_index(parallel.DATA_AXIS) * count + jnp.arange(count)
+        rows = lax.axis_index(hosts.DATA_AXIS) * count + jnp.arange(count)
         x = augment.augment_batch(seed, step, rows, batch, noise)
         return model.apply({"params": params}, x)
 
@@ -54,10 +54,8 @@ def make_loss(
 
     def loss(params, step, batch, noise):
         z = embed_views(params, step, batch, noise)
-        value, parts = objective(
-            z, batch["risk"], batch["completeness"], axis_name=parallel.DATA_AXIS
-        )
-        known = lax.pmean(jnp.mean(jnp.isfinite(batch["risk"])), parallel.DATA_AXIS)
+        value, parts = objective(z, batch["risk"], batch["completeness"], axis_name=hosts.DATA_AXIS)
+        known = lax.pmean(jnp.mean(jnp.isfinite(batch["risk"])), hosts.DATA_AXIS)
         return value, {**parts, "known_risk": known}
 
     return loss
@@ -92,7 +90,7 @@ def make_train_step(
     gradients = jax.shard_map(
         jax.value_and_grad(make_loss(model, objective, seed=seed), has_aux=True),
         mesh=mesh,
-        in_specs=(P(), P(), P(parallel.DATA_AXIS), P()),
+        in_specs=(P(), P(), P(hosts.DATA_AXIS), P()),
         out_specs=(P(), P()),
     )
 

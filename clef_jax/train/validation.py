@@ -17,7 +17,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from clef_jax import parallel
+from clef_jax import hosts
 from clef_jax.data.pipeline import BatchPlans, Plan
 from clef_jax.data.shards import ShardSet
 from clef_jax.ops.precision import multiply_as
@@ -124,8 +124,8 @@ def make_eval_step(
     embed_views = jax.shard_map(
         make_embed_views(model, seed=seed),
         mesh=mesh,
-        in_specs=(P(), P(), P(parallel.DATA_AXIS), P()),
-        out_specs=P(parallel.DATA_AXIS),
+        in_specs=(P(), P(), P(hosts.DATA_AXIS), P()),
+        out_specs=P(hosts.DATA_AXIS),
     )
 
     def step(params: Any, step: jax.Array, batch: Batch, noise: jax.Array) -> Metrics:
@@ -136,11 +136,11 @@ def make_eval_step(
             "risk": batch["risk"],
             "completeness": batch["completeness"],
         }
-        found = lax.with_sharding_constraint(found, parallel.replicated(mesh))
+        found = lax.with_sharding_constraint(found, hosts.replicated(mesh))
         risk = found["risk"][:size]
         loss, parts = objective(
             found["z"][: 2 * size], risk, found["completeness"][:size], axis_name=None
         )
         return {"loss": loss, **parts, "known_risk": jnp.mean(jnp.isfinite(risk))}
 
-    return jax.jit(step, out_shardings=parallel.replicated(mesh))
+    return jax.jit(step, out_shardings=hosts.replicated(mesh))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from clef_jax import parallel
+from clef_jax import hosts
 from clef_jax.models import get_config, list_models
 from clef_jax.ops.choice import Layer, choose, rule
 from clef_jax.ops.grouped_conv import grouped_conv
@@ -170,7 +170,7 @@ def test_gradients_of_replicated_kernels_are_summed_over_devices(x64):
     gradient = jax.jit(
         jax.shard_map(
             jax.grad(loss),
-            mesh=parallel.data_mesh(),
+            mesh=hosts.data_mesh(),
             in_specs=(P(), P("data"), P("data")),
             out_specs=P(),
         )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clef_jax import parallel
+from clef_jax import hosts
 from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.shards import ShardSet
 from clef_jax.data.signals import zscore
@@ -23,7 +23,7 @@ def test_embeddings_of_records_are_the_models_of_the_z_scored_lead(shards_folder
     records = np.arange(5)
     slots = slots_of_lead(shards, records, "V3")
     assert (shards.lead_ids[records, slots] == 8).all()
-    mesh = parallel.data_mesh(jax.devices()[:2])
+    mesh = hosts.data_mesh(jax.devices()[:2])
     found = make_embed_records(model, mesh, batch_size=3)(params, shards, records, slots)
     signal = shards.read(records, slots) * shards.scale_mv[records, slots][:, None].astype(float)
     x = zscore(signal)[:, :, None].astype(np.float32)

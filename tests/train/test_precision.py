@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from clef_jax import objectives, parallel
+from clef_jax import hosts, objectives
 from clef_jax.data.shards import ShardSet
 from clef_jax.embedding.forward import forward
 from clef_jax.models import EncoderConfig, build_model
@@ -35,7 +35,7 @@ def placed(tree, sharding):
 
 
 def lower_step(dtype, make=make_train_step):
-    mesh = parallel.data_mesh(jax.devices()[:4])
+    mesh = hosts.data_mesh(jax.devices()[:4])
     model = build_model(TINY, dtype=jnp.dtype(dtype))
     optimizer = optim.make_optimizer(optax.constant_schedule(1e-3))
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]
@@ -46,15 +46,15 @@ def lower_step(dtype, make=make_train_step):
         "risk": np.zeros(ROWS, np.float32),
         "completeness": np.zeros(ROWS, np.float32),
     }
-    batch = placed(batch, parallel.split_rows(mesh))
-    noise = placed(jnp.zeros((4, 15, SAMPLES)), parallel.replicated(mesh))
-    params = placed(shapes, parallel.replicated(mesh))
+    batch = placed(batch, hosts.split_rows(mesh))
+    noise = placed(jnp.zeros((4, 15, SAMPLES)), hosts.replicated(mesh))
+    params = placed(shapes, hosts.replicated(mesh))
     if make is make_eval_step:
         step = make_eval_step(model, objectives.clef_loss, mesh, seed=0, size=ROWS)
         return step.lower(params, jnp.int32(0), batch, noise)
     state = jax.eval_shape(lambda p: create_state(p, optimizer, with_ema=False), shapes)
     step = make_train_step(model, objectives.clef_loss, optimizer, mesh, seed=0)
-    return step.lower(placed(state, parallel.replicated(mesh)), batch, noise)
+    return step.lower(placed(state, hosts.replicated(mesh)), batch, noise)
 
 
 _ONE_LINE = re.compile(
@@ -138,7 +138,7 @@ def test_the_search_finds_the_sums_it_looks_for():
         assert bfloat16_sums(jax.jit(jax.grad(function)).lower(value))
     total = jax.shard_map(
         lambda x: jax.lax.psum(x, "data"),
-        mesh=parallel.data_mesh(),
+        mesh=hosts.data_mesh(),
         in_specs=jax.P("data"),
         out_specs=jax.P(),
     )
@@ -183,7 +183,7 @@ def test_every_door_to_an_embedding_multiplies_in_full_precision(monkeypatch, sh
         return call
 
     monkeypatch.setattr(jax, "jit", jit_and_lower)
-    embed_records = make_embed_records(model, parallel.data_mesh(jax.devices()[:1]), batch_size=8)
+    embed_records = make_embed_records(model, hosts.data_mesh(jax.devices()[:1]), batch_size=8)
     records, slots = np.arange(8), np.zeros(8, int)
     z = embed_records(params, shards, records, slots)
     assert_full_precision(lowered[0])

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from clef_jax import objectives, parallel
+from clef_jax import hosts, objectives
 from clef_jax.models import ResNeXt1D
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
@@ -39,18 +39,18 @@ def batch(rows=ROWS, samples=SAMPLES):
 
 
 def run(devices, steps=3, objective=PAPER, ema_decay=None, clip_norm=None, model=MODEL):
-    mesh = parallel.data_mesh(jax.devices()[:devices])
+    mesh = hosts.data_mesh(jax.devices()[:devices])
     optimizer = optim.make_optimizer(optax.constant_schedule(1e-3), clip_norm=clip_norm)
     params = model.init(jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]
     state = create_state(params, optimizer, with_ema=ema_decay is not None)
-    state = jax.device_put(state, parallel.replicated(mesh))
+    state = jax.device_put(state, hosts.replicated(mesh))
     step = make_train_step(model, objective, optimizer, mesh, seed=0, ema_decay=ema_decay)
-    noise = parallel.replicate(
+    noise = hosts.replicate(
         np.random.default_rng(1).normal(size=(4, 15, 2000)).astype(np.float32), mesh
     )
     history = []
     for _ in range(steps):
-        state, values = step(state, parallel.to_devices(batch(), mesh), noise)
+        state, values = step(state, hosts.to_devices(batch(), mesh), noise)
         history.append(jax.device_get(values))
     return jax.device_get(state), history
 
@@ -115,7 +115,7 @@ def test_the_step_trains(one_device):
 
 
 def compiled(devices, samples=SAMPLES, rows=ROWS, model=MODEL):
-    mesh = parallel.data_mesh(jax.devices()[:devices])
+    mesh = hosts.data_mesh(jax.devices()[:devices])
     optimizer = optim.make_optimizer(optax.constant_schedule(1e-3))
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, samples, 1)))["params"]
     state = jax.eval_shape(lambda p: create_state(p, optimizer, with_ema=False), shapes)
@@ -127,9 +127,9 @@ def compiled(devices, samples=SAMPLES, rows=ROWS, model=MODEL):
 
     step = make_train_step(model, objectives.clef_loss, optimizer, mesh, seed=0)
     return step.lower(
-        placed(state, parallel.replicated(mesh)),
-        placed(batch(rows, samples), parallel.split_rows(mesh)),
-        placed(jnp.zeros((4, 15, samples)), parallel.replicated(mesh)),
+        placed(state, hosts.replicated(mesh)),
+        placed(batch(rows, samples), hosts.split_rows(mesh)),
+        placed(jnp.zeros((4, 15, samples)), hosts.replicated(mesh)),
     ).compile()
 
 
@@ -144,15 +144,15 @@ def test_each_of_four_devices_does_a_quarter_of_the_work():
 
 def test_evaluation_changes_nothing_and_equals_the_training_loss(one_device):
     _, history = one_device
-    mesh = parallel.data_mesh(jax.devices()[:2])
+    mesh = hosts.data_mesh(jax.devices()[:2])
     params = MODEL.init(jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]
     noise = np.random.default_rng(1).normal(size=(4, 15, 2000)).astype(np.float32)
     evaluate = make_eval_step(MODEL, PAPER, mesh, seed=0, size=ROWS)
     values = evaluate(
-        parallel.replicate(params, mesh),
+        hosts.replicate(params, mesh),
         jnp.int32(0),
-        parallel.to_devices(batch(), mesh),
-        parallel.replicate(noise, mesh),
+        hosts.to_devices(batch(), mesh),
+        hosts.replicate(noise, mesh),
     )
     for name in values:
         np.testing.assert_allclose(values[name], history[0][name], rtol=1e-4, err_msg=name)

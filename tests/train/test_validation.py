@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clef_jax import objectives, parallel
+from clef_jax import hosts, objectives
 from clef_jax.data.pipeline import BatchPlans
 from clef_jax.data.shards import ShardSet
 from clef_jax.models import ResNeXt1D
@@ -31,8 +31,8 @@ def cohort(patients, training=0):
 
 
 def validation_of(shards, devices, batch_size=64, noise=None):
-    mesh = parallel.data_mesh(jax.devices()[:devices])
-    noise = None if noise is None else parallel.replicate(noise, mesh)
+    mesh = hosts.data_mesh(jax.devices()[:devices])
+    noise = None if noise is None else hosts.replicate(noise, mesh)
     return Validation(
         MODEL, RELEASED, shards, noise, mesh, batch_size=batch_size, seed=3, num_threads=1
     )
@@ -100,8 +100,8 @@ def test_the_loss_is_the_same_on_one_three_and_four_devices(shards_folder, batch
     losses = {}
     for devices in (1, 3, 4):
         validation = validation_of(shards, devices, batch_size, noise)
-        mesh = parallel.data_mesh(jax.devices()[:devices])
-        losses[devices] = validation.loss(parallel.replicate(params, mesh), lambda: False)
+        mesh = hosts.data_mesh(jax.devices()[:devices])
+        losses[devices] = validation.loss(hosts.replicate(params, mesh), lambda: False)
     assert np.isfinite(losses[1])
     assert losses[3] == pytest.approx(losses[1], rel=1e-6)
     assert losses[4] == pytest.approx(losses[1], rel=1e-6)

@@ -1,4 +1,4 @@
-"""Analytic arithmetic and memory traffic of the encoder, and what devices can do at their best."""
+"""Analytic arithmetic and memory traffic of the encoder."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -124,60 +124,6 @@ def roofline_seconds(
         )
         for layer in layer_costs(config, samples)
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Peak:
-    """What one chip does at best, by its vendor's data sheet.
-
-    Attributes:
-        bfloat16: Dense FLOP/s in bfloat16.
-        float32: Dense FLOP/s of float32 products with all 24 bits, as `ops.precision` asks for
-            them: outside the tensor cores on GPUs, in six bfloat16 passes on TPUs.
-        memory: Bytes/s of its main memory.
-    """
-
-    bfloat16: float
-    float32: float
-    memory: float
-
-
-def _tpu(bfloat16: float, memory: float) -> Peak:
-    return Peak(bfloat16, bfloat16 / 6, memory)
-
-
-# By part of the device kind; the first that fits holds, so the more specific come first.
-PEAKS = {
-    "B200": Peak(2250e12, 75e12, 8.0e12),
-    "H200": Peak(989e12, 67e12, 4.8e12),
-    "H100 PCIe": Peak(756e12, 51e12, 2.0e12),
-    "H100 NVL": Peak(835e12, 60e12, 3.9e12),
-    "H100": Peak(989e12, 67e12, 3.35e12),
-    "A100-SXM4-80GB": Peak(312e12, 19.5e12, 2.04e12),
-    "A100": Peak(312e12, 19.5e12, 1.55e12),
-    "L40S": Peak(362e12, 91.6e12, 0.864e12),
-    "L4": Peak(121e12, 30.3e12, 0.3e12),
-    "TPU7x": _tpu(2307e12, 7.37e12),
-    "TPU v6": _tpu(918e12, 1.64e12),
-    "TPU v5 lite": _tpu(197e12, 0.819e12),
-    "TPU v5e": _tpu(197e12, 0.819e12),
-    "TPU v5": _tpu(459e12, 2.765e12),
-    "TPU v4": _tpu(275e12, 1.23e12),
-}
-
-
-def peak(device_kind: str) -> Peak | None:
-    """Returns the peaks of a device kind, as JAX names it, or None if unknown (as of all CPUs)."""
-    for name, found in PEAKS.items():
-        if name.lower() in device_kind.lower():
-            return found
-    return None
-
-
-def peak_flops(device_kind: str, dtype: str) -> float | None:
-    """Returns a device's peak FLOP/s in `float32` or `bfloat16`, or None where it is not known."""
-    found = peak(device_kind)
-    return None if found is None else getattr(found, dtype, None)
 
 
 def mfu(config: EncoderConfig, samples: int, *, records_per_s: float, flops_per_s: float) -> float:

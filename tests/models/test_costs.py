@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from clef_jax import flops
-from clef_jax.models import EncoderConfig, get_config, list_models
+from clef_jax.hardware import peaks
+from clef_jax.models import EncoderConfig, costs, get_config, list_models
 from tests.oracles.torch_resnext1d import TorchResNeXt1D
 
 TINY = EncoderConfig(
@@ -26,8 +26,8 @@ def test_a_tiny_encoder_costs_what_a_pencil_says():
     # Width 8, middle 4, four groups of one channel.
     second = 3 * 4 * 4 + 2 * 3 * 1 * 4 + 2 * 4 * 8 + (8 * 4 + 4 * 8)
     third = 2 * 8 * 4 + 2 * 3 * 1 * 4 + 2 * 4 * 8 + (8 * 4 + 4 * 8)
-    assert flops.forward_flops(TINY, 10) == 2 * (stem + first + second + third)
-    assert flops.train_flops(TINY, 10) == 6 * flops.forward_flops(TINY, 10)
+    assert costs.forward_flops(TINY, 10) == 2 * (stem + first + second + third)
+    assert costs.train_flops(TINY, 10) == 6 * costs.forward_flops(TINY, 10)
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -37,7 +37,7 @@ def test_pytorch_counts_the_same_operations(name, samples):
         model, x = TorchResNeXt1D(get_config(name)), torch.empty(1, 1, samples)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)
-    assert flops.forward_flops(get_config(name), samples) == counter.get_total_flops()
+    assert costs.forward_flops(get_config(name), samples) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize(
@@ -45,31 +45,31 @@ def test_pytorch_counts_the_same_operations(name, samples):
     [("clef_small", 443_184), ("clef_medium", 30_587_632), ("clef_large", 296_301_312)],
 )
 def test_every_parameter_is_counted(name, expected):
-    layers = flops.layer_costs(get_config(name), 5000)
+    layers = costs.layer_costs(get_config(name), 5000)
     assert sum(layer.parameters for layer in layers) == expected
 
 
 @pytest.mark.parametrize("itemsize", [2, 4])
 def test_memory_traffic_is_a_line_in_the_batch(itemsize):
     batches = np.array([1, 2, 7, 64])
-    moved = [flops.train_bytes(TINY, 10, int(b), itemsize) for b in batches]
+    moved = [costs.train_bytes(TINY, 10, int(b), itemsize) for b in batches]
     slope = moved[1] - moved[0]
     assert moved == [moved[0] + slope * (b - 1) for b in batches]
     # Parameters, of which there is one set a step: read twice, gradient written, AdamW 4 + 3.
-    parameters = sum(layer.parameters for layer in flops.layer_costs(TINY, 10))
+    parameters = sum(layer.parameters for layer in costs.layer_costs(TINY, 10))
     assert moved[0] - slope == 40 * parameters
     # Two views, three passes; the stem's share alone reads 10 and writes 5 x 4.
-    elements = sum(layer.elements for layer in flops.layer_costs(TINY, 10))
+    elements = sum(layer.elements for layer in costs.layer_costs(TINY, 10))
     assert slope == 6 * itemsize * elements
-    assert next(flops.layer_costs(TINY, 10)).elements == 10 + 5 * 4
+    assert next(costs.layer_costs(TINY, 10)).elements == 10 + 5 * 4
 
 
 def test_a_layer_takes_the_longer_of_arithmetic_and_memory():
-    arithmetic = 4 * flops.train_flops(TINY, 10)
-    memory = flops.train_bytes(TINY, 10, 4, 2)
+    arithmetic = 4 * costs.train_flops(TINY, 10)
+    memory = costs.train_bytes(TINY, 10, 4, 2)
 
     def seconds(flops_per_s, bytes_per_s):
-        return flops.roofline_seconds(
+        return costs.roofline_seconds(
             TINY, 10, 4, 2, flops_per_s=flops_per_s, bytes_per_s=bytes_per_s
         )
 
@@ -81,9 +81,9 @@ def test_a_layer_takes_the_longer_of_arithmetic_and_memory():
 
 
 def test_the_more_specific_device_is_found_first():
-    assert flops.peak_flops("NVIDIA H100 PCIe", "bfloat16") == 756e12
-    assert flops.peak_flops("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
-    assert flops.peak_flops("TPU v5 lite", "bfloat16") == 197e12
-    assert flops.peak_flops("NVIDIA H100 80GB HBM3", "float32") == 67e12
-    assert flops.peak_flops("TPU v5 lite", "float32") == pytest.approx(197e12 / 6)
-    assert flops.peak_flops("AMD EPYC", "float32") is None
+    assert peaks.peak_flops("NVIDIA H100 PCIe", "bfloat16") == 756e12
+    assert peaks.peak_flops("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
+    assert peaks.peak_flops("TPU v5 lite", "bfloat16") == 197e12
+    assert peaks.peak_flops("NVIDIA H100 80GB HBM3", "float32") == 67e12
+    assert peaks.peak_flops("TPU v5 lite", "float32") == pytest.approx(197e12 / 6)
+    assert peaks.peak_flops("AMD EPYC", "float32") is None

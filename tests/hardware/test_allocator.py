@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from clef_jax import host_memory
+from clef_jax.hardware import allocator
 
 COUNT_FAULTS = """
 import json, resource, sys
@@ -62,9 +62,9 @@ def test_where_steps_run_is_told_from_environment_and_plugins(
         content = "[jax_plugins]\nsome_gpu = some_gpu\n" if plugin.endswith(".txt") else ""
         (tmp_path / plugin).write_text(content)
     monkeypatch.syspath_prepend(tmp_path)
-    assert host_memory.steps_run_on_cpu() is expected
+    assert allocator.steps_run_on_cpu() is expected
 
 
 def test_other_systems_keep_their_allocator(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
-    assert host_memory.keep_freed_memory() is False
+    assert allocator.keep_freed_memory() is False

@@ -1,0 +1,1 @@
+"""What the machine can do: peaks of known chips, the CPU allocator's settings."""
