@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import sections
 from benchmarks.results import FOLDER
-from clef_jax.data.replacing import replacing
+from clef_jax.files import replacing
 
 _INTRODUCTION = """# Results
 

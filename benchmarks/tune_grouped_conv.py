@@ -20,8 +20,8 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.timing import interleaved
-from clef_jax.data.replacing import replacing
 from clef_jax.data.signals import PREPROCESSING
+from clef_jax.files import replacing
 from clef_jax.hardware import allocator
 from clef_jax.models import EncoderConfig, get_config
 from clef_jax.ops import choice, grouped_conv_table, passes

@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from clef_jax import checksums, hosts
+from clef_jax import files, hosts
 from clef_jax.checkpoint_folder import (
     ARRAYS,
     FORMAT_VERSION,
@@ -201,7 +201,7 @@ def save_encoder(
             checkpointer.save(unfinished, items)
         if classifier is not None:
             np.savez(unfinished / CLASSIFIER, **classifier)
-        checksums.write_sums(unfinished, unfinished.rglob("*"))
+        files.write_sums(unfinished, unfinished.rglob("*"))
         os.rename(unfinished, path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -263,7 +263,7 @@ class _StepWithChecksums(ocp.path.atomicity.AtomicRenameTemporaryPath):
         if self.get_final().name.isdigit():
             folder = pathlib.Path(self.get())
             # Orbax still changes its own notes beside the items; nothing is computed from them.
-            checksums.write_sums(folder, folder.glob("*/**/*"))
+            files.write_sums(folder, folder.glob("*/**/*"))
         return super().finalize()
 
 

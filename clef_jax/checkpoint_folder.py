@@ -13,7 +13,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 import clef_jax
-from clef_jax import checksums
+from clef_jax import files
 
 # Belongs in every meta record. 1, in which it was not noted, had no checksums.
 FORMAT_VERSION = 2
@@ -80,14 +80,14 @@ def require_whole(path: pathlib.Path, *, skip: Collection[str] = ()) -> None:
         path: A checkpoint's folder. One of format 1 has no checksums, and passes.
         skip: Items that are not about to be used.
     """
-    if checksums.has_sums(path):
-        faults = checksums.sum_faults(path, skip=skip)
+    if files.has_sums(path):
+        faults = files.sum_faults(path, skip=skip)
     else:
         with reading(path):
             version = _json(path / "meta" / "metadata").get("format_version", 1)
         # A later format is refused by name, when its meta record is read.
         expected = 2 <= version <= FORMAT_VERSION
-        faults = [f"{path / checksums.SUMS}: missing"] if expected else []
+        faults = [f"{path / files.SUMS}: missing"] if expected else []
         if not expected:
             logging.info("%s has no checksums to compare, as releases to 0.1.0 kept none", path)
     if faults:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clef_jax.data.locking import locked
+from clef_jax.files import locked
 from tests.embed_runs import embed, errors, write_wfdb
 from tests.waiting import wait_for
 

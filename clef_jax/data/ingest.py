@@ -14,7 +14,6 @@ import time
 from tqdm import tqdm
 
 from clef_jax.data import tables
-from clef_jax.data.locking import locked
 from clef_jax.data.merge import merge_parts
 from clef_jax.data.parts import (
     PARTS,
@@ -30,6 +29,7 @@ from clef_jax.data.plan import (
     fingerprint_of,
     plan_of,
 )
+from clef_jax.files import locked
 from clef_jax.processes import WorkerDied, WorkersCannotStart, run_tasks
 
 __all__ = ["IngestError", "IngestOptions", "Summary", "is_validation_patient", "write_shards"]

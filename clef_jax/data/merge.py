@@ -17,8 +17,8 @@ from clef_jax.data.parts import (
     write_rejections,
 )
 from clef_jax.data.plan import IngestError
-from clef_jax.data.replacing import replacing, write_json
 from clef_jax.data.signals import PREPROCESSING
+from clef_jax.files import replacing, write_json
 
 
 def merge_parts(

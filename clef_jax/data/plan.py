@@ -12,8 +12,8 @@ import pandas as pd
 from clef_jax.data import shards
 from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.quality import QUALITY, QualityLimits
-from clef_jax.data.replacing import write_json
 from clef_jax.data.signals import PREPROCESSING
+from clef_jax.files import write_json
 from clef_jax.nested import flatten
 
 PLAN = "plan.json"

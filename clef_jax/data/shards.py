@@ -24,9 +24,9 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from tqdm import tqdm
 
 import clef_jax
-from clef_jax.checksums import file_sha256
 from clef_jax.data.index import read_index
 from clef_jax.data.spec import PREPROCESSING, spec_conflict
+from clef_jax.files import file_sha256
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from clef_jax.data.formats import is_array
-from clef_jax.data.replacing import replacing
 from clef_jax.data.sources import Failure, Request, Source, find_sources, read_sources
 from clef_jax.embedding.encoder import Encoder
 from clef_jax.embedding.forward import default_batch_size
 from clef_jax.embedding.stream import EmbeddedBlock, Timings, embed_blocks
 from clef_jax.embedding.table import EmbeddingTable
+from clef_jax.files import replacing
 
 
 @dataclasses.dataclass

@@ -13,8 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clef_jax.data.locking import locked
-from clef_jax.data.replacing import write_json
 from clef_jax.data.sources import Source
 from clef_jax.embedding.fingerprint import fingerprints_agree
 from clef_jax.embedding.stored import (
@@ -27,6 +25,7 @@ from clef_jax.embedding.stored import (
     embedding_schema,
 )
 from clef_jax.embedding.stream import EmbeddedBlock
+from clef_jax.files import locked, write_json
 
 _ROWS_PER_PART = 65_536
 _SECONDS_PER_PART = 30.0

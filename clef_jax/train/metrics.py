@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from clef_jax.data.replacing import replacing
+from clef_jax.files import replacing
 
 METRICS = "metrics.jsonl"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from clef_jax.data.replacing import replacing
+from clef_jax.files import replacing
 
 
 def save_figure(figure: Figure, path: str | pathlib.Path) -> None:

@@ -12,7 +12,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from clef_jax.checkpoint import CheckpointError, Checkpoints
-from clef_jax.data.locking import LockedError, locked
+from clef_jax.files import LockedError, locked
 from clef_jax.train.state import TrainState
 
 

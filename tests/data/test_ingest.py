@@ -15,9 +15,9 @@ import pytest
 from clef_jax.data import ingest, tables
 from clef_jax.data.ingest import IngestError, IngestOptions, is_validation_patient
 from clef_jax.data.leads import STANDARD_LEADS
-from clef_jax.data.locking import locked
 from clef_jax.data.shards import ShardSet, shard_faults
 from clef_jax.data.tables import MetadataTable, RiskTable
+from clef_jax.files import locked
 from clef_jax.risk.columns import TableError
 from tests.waiting import children_of, wait_until_gone
 

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from clef_jax import checkpoint
-from clef_jax.data.locking import locked
+from clef_jax.files import locked
 from clef_jax.train.loop import pretrain
 from clef_jax.train.metrics import read_metrics
 from clef_jax.train.recorder import NonFiniteLoss

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from clef_jax.data.locking import LockedError, locked
+from clef_jax.files import LockedError, locked
 
 HOLD = """
 import subprocess, sys, time

@@ -1,0 +1,133 @@
+"""Files and folders: whole or not at all, with checksums, and one process at a time."""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import pathlib
+import re
+import socket
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
+
+import filelock
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Gives a temporary name; renames it to `path` once its content is safely on the disk."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        yield temporary
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def write_json(path: str, content: Any) -> None:
+    """Writes JSON with sorted keys, so that equal content is equal bytes."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1, sort_keys=True)
+        stream.write("\n")
+
+
+SUMS = "SHA256SUMS"
+
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Returns the SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_sums(folder: pathlib.Path, paths: Iterable[pathlib.Path]) -> None:
+    """Writes the checksums of those of `paths`, all within `folder`, that are files.
+
+    It is no atomic write: call it while the folder has its temporary name.
+    """
+    files = sorted(path for path in paths if path.is_file())
+    lines = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def has_sums(folder: pathlib.Path) -> bool:
+    """Tells whether checksums were written to a folder."""
+    return (folder / SUMS).is_file()
+
+
+def sum_faults(folder: pathlib.Path, *, skip: Collection[str] = ()) -> list[str]:
+    """Compares the files of a folder with its checksums.
+
+    Args:
+        folder: A folder that `has_sums`.
+        skip: Entries of the folder, files or folders, not to look at.
+
+    Returns:
+        One line for each file that is missing or differs. Empty where all is well.
+    """
+    faults = []
+    # Exactly as written: a damaged line must not pass as another spelling of a whole one.
+    for line in (folder / SUMS).read_bytes().decode(errors="replace").split("\n")[:-1]:
+        found = _LINE.fullmatch(line)
+        if found is None:
+            return [f"{folder / SUMS}: damaged"]
+        expected, name = found.groups()
+        if name.split("/")[0] in skip:
+            continue
+        path = folder / name
+        if not path.is_file():
+            faults.append(f"{path}: listed in {SUMS}, but missing")
+        elif file_sha256(path) != expected:
+            faults.append(f"{path}: its content differs from its checksum in {SUMS}")
+    return faults
+
+
+class LockedError(RuntimeError):
+    """Another process holds the lock; the message names it: number, host, since when."""
+
+
+@contextlib.contextmanager
+def locked(
+    path: str | os.PathLike, refusal: Callable[[str], Exception] = LockedError
+) -> Iterator[None]:
+    """Holds a lock file for as long as the block runs, and gives it up when the process dies.
+
+    The file itself stays: to remove it would let two processes lock two files of one name. Who
+    holds it stands beside it, in `<path>.holder`, as Windows lets nobody read a locked file.
+
+    Args:
+        path: The lock file, in a folder that exists.
+        refusal: Makes the error of who holds it: process, host, since when.
+
+    Raises:
+        LockedError: Another process holds it; or what `refusal` makes.
+        OSError: The file cannot be written.
+    """
+    path = os.fspath(path)
+    holder = pathlib.Path(path + ".holder")
+    lock = filelock.FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise refusal(_read(holder)) from None
+    try:
+        now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {now}\n")
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            holder.unlink()
+        lock.release()
+
+
+def _read(holder: pathlib.Path) -> str:
+    try:
+        return holder.read_text().strip() or "another process"
+    except FileNotFoundError:  # Between taking the lock and saying so, or the other way round.
+        return "another process"
