@@ -9,7 +9,8 @@ import pytest
 from absl import flags
 
 from clef_jax.data import cohort, ingest, tables
-from clef_jax.risk.table import compute_risk_table, read_table, write_table
+from clef_jax.risk.table import compute_risk_table
+from clef_jax.tables.files import read_table, write_table
 
 jax.config.update("jax_num_cpu_devices", 4)
 # Tests compile the same steps again and again, in this process, in its fellows of a run in parallel

@@ -11,7 +11,7 @@ from absl import flags
 
 from clef_jax import command_line
 from clef_jax.data import ingest, shards, tables
-from clef_jax.risk.columns import SEX_CODINGS, TableError
+from clef_jax.tables.columns import SEX_CODINGS, TableError
 
 RECORDS = flags.DEFINE_string("records", None, "Folder of WFDB records, searched to any depth.")
 RECORD_LIST = flags.DEFINE_string(

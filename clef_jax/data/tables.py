@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from absl import logging
 
-from clef_jax.data.matching import (
+from clef_jax.data.readers import find_recordings, parse_age
+from clef_jax.tables.columns import TableError, is_blank, normalised, quantities, sexes
+from clef_jax.tables.files import read_table
+from clef_jax.tables.matching import (
     PATIENT_COLUMNS,
     STUDY_COLUMNS,
     identifiers,
     match_rows,
     record_name,
 )
-from clef_jax.data.readers import find_recordings, parse_age
-from clef_jax.risk.columns import TableError, is_blank, normalised, quantities, sexes
-from clef_jax.risk.table import read_table
 
 # Column names as `normalised` spells them, the preferred first.
 AGE_COLUMNS = ("age", "age_at_ecg", "anchor_age")
@@ -34,13 +34,13 @@ class MetadataTable:
     """A table of patients or recordings and which of its columns to take.
 
     Attributes:
-        path: File of any kind that `risk.table.read_table` reads.
+        path: File of any kind that `tables.files.read_table` reads.
         key_column: Says whose row it is: a record's path or name, a study or a patient. Found by
             name when None, like the other columns.
         patient_column: Patient identifiers.
         age_column: Ages in years.
         sex_column: Sexes.
-        sex_coding: What 0 and 1 mean as a sex, a key of `clef_jax.risk.columns.SEX_CODINGS`; known
+        sex_coding: What 0 and 1 mean as a sex, a key of `tables.columns.SEX_CODINGS`; known
             for PTB-XL.
     """
 
@@ -57,7 +57,7 @@ class RiskTable:
     """A table of risks, by `tools/compute_risk.py` or as published with the original CLEF.
 
     Attributes:
-        path: File of any kind that `risk.table.read_table` reads.
+        path: File of any kind that `tables.files.read_table` reads.
         key_column: As of `MetadataTable`.
         risk_column: Risk in percent.
         completeness_column: Share of the risk's attributes that were known, 0 to 1.

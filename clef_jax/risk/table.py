@@ -1,27 +1,22 @@
 """From a table of patients to a table of risks: the right score, or NaN and the reason."""
 
-import os
-import pathlib
-import zipfile
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 from absl import logging
 
-from clef_jax.risk import columns as cols
+from clef_jax.risk.attributes import DIABETES_ONLY, SYNONYMS, locate, locate_keys
 from clef_jax.risk import units as risk_units
-from clef_jax.risk.columns import TableError
 from clef_jax.risk.score2 import score2, score2_diabetes, score2_op
 from clef_jax.risk.units import CONVERTED, LIMITS
-
-READABLE = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
+from clef_jax.tables.columns import is_blank, quantities, sexes, yes_or_no
 
 _BASIC = ("age", "sex", "smoker", "sbp", "total_chol", "hdl", "diabetes")
 ATTRIBUTES = {
     "SCORE2": _BASIC,
     "SCORE2-OP": _BASIC,
-    "SCORE2-Diabetes": (*_BASIC, *cols.DIABETES_ONLY),
+    "SCORE2-Diabetes": (*_BASIC, *DIABETES_ONLY),
 }
 
 
@@ -50,7 +45,7 @@ def compute_risk_table(
         chol_units: of both cholesterols, one of `units.CHOL_UNITS`; None takes each column's
             from its header ("HDL-C (mg/dL)"), or mmol/L where that names none.
         hba1c_units: one of `units.HBA1C_UNITS`; None takes the header's, or mmol/mol.
-        sex_coding: key of `columns.SEX_CODINGS` if sex is given as 0 and 1.
+        sex_coding: key of `tables.columns.SEX_CODINGS` if sex is given as 0 and 1.
         assume_no_diabetes: nobody in the table has diabetes; its columns are not read.
         source: what error messages call the table.
 
@@ -67,16 +62,14 @@ def compute_risk_table(
     Logs a warning where the columns of diabetes are absent, and where rows name nobody or several
     rows of other values name the same.
     """
-    unread = ("diabetes", *cols.DIABETES_ONLY) if assume_no_diabetes else ()
-    key_columns = cols.locate_keys(table.columns, keys, source=source)
-    found = cols.locate(
-        table.columns, columns, optional=(*cols.DIABETES_ONLY, *unread), source=source
-    )
+    unread = ("diabetes", *DIABETES_ONLY) if assume_no_diabetes else ()
+    key_columns = locate_keys(table.columns, keys, source=source)
+    found = locate(table.columns, columns, optional=(*DIABETES_ONLY, *unread), source=source)
     raw = {
         attribute: table[found[attribute]]
         if attribute in found and attribute not in unread
         else pd.Series(pd.NA, index=table.index, dtype="string")
-        for attribute in cols.SYNONYMS
+        for attribute in SYNONYMS
     }
     _warn_of_absent_columns(found, assume_no_diabetes, source)
     _warn_of_keys(table, key_columns, list(found.values()), source)
@@ -113,66 +106,6 @@ def compute_risk_table(
     )
 
 
-def read_table(path: str | os.PathLike) -> pd.DataFrame:
-    """Reads a table; of all but Parquet every cell as text, so that ids keep their zeros.
-
-    Text may be separated by commas, semicolons or tabs: whichever the first line has most of.
-
-    Args:
-        path: A .csv, .tsv, .txt, .xlsx (its first sheet) or .parquet file.
-
-    Raises:
-        TableError: not there, of another kind, or unreadable.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise TableError(f"{path}: no such file.")
-    suffix = path.suffix.lower()
-    if suffix not in READABLE:
-        raise TableError(f"{path}: tables are {', '.join(READABLE)} files.")
-    try:
-        if suffix == ".parquet":
-            return pd.read_parquet(path)
-        if suffix == ".xlsx":
-            return pd.read_excel(path, dtype="string")
-        return pd.read_csv(path, dtype="string", sep=_separator(path), encoding="utf-8-sig")
-    except ImportError as error:
-        raise TableError(
-            f"{path}: Excel files need openpyxl: pip install 'clef-jax[formats]'; or save it as CSV"
-        ) from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise TableError(f"{path} cannot be read as a table: {error}") from error
-
-
-def _separator(path: pathlib.Path) -> str:
-    with open(path, encoding="utf-8-sig") as stream:
-        header = stream.readline()
-    # Of equals the first: a header of one column has none of them.
-    return max(",;\t", key=header.count)
-
-
-def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Writes a CSV or Parquet table, by the extension; the file appears whole or not at all.
-
-    Raises:
-        TableError: another extension.
-    """
-    path = pathlib.Path(path)
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise TableError(f"{path}: tables are written as .csv or .parquet files.")
-    parquet = path.suffix.lower() == ".parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        if parquet:
-            table.to_parquet(unfinished, index=False)
-        else:
-            table.to_csv(unfinished, index=False)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def summary(risks: pd.DataFrame) -> str:
     """Counts of a risk table for the terminal: rows, scores, reasons, quantiles of the risk."""
     lines = [f"{len(risks):,} rows"]
@@ -199,15 +132,15 @@ def summary(risks: pd.DataFrame) -> str:
 
 
 def _read(raw, sex_coding, source):
-    values = {attribute: cols.quantities(raw[attribute]) for attribute in LIMITS}
-    values["sex"] = cols.sexes(raw["sex"], sex_coding, source=source)
+    values = {attribute: quantities(raw[attribute]) for attribute in LIMITS}
+    values["sex"] = sexes(raw["sex"], sex_coding, source=source)
     for attribute in ("smoker", "diabetes"):
-        values[attribute] = cols.yes_or_no(raw[attribute], attribute)
+        values[attribute] = yes_or_no(raw[attribute], attribute)
     return values
 
 
 def _warn_of_absent_columns(found, assume_no_diabetes, source):
-    absent = [name for name in cols.DIABETES_ONLY if name not in found]
+    absent = [name for name in DIABETES_ONLY if name not in found]
     if absent and not assume_no_diabetes:
         logging.warning(
             "%s has no column for %s: patients with diabetes below 70 years get no risk. Name the "
@@ -218,7 +151,7 @@ def _warn_of_absent_columns(found, assume_no_diabetes, source):
 
 def _warn_of_keys(table, key_columns, read_columns, source):
     keys = table[key_columns]
-    nobody = np.logical_and.reduce([cols.is_blank(keys[name]) for name in key_columns])
+    nobody = np.logical_and.reduce([is_blank(keys[name]) for name in key_columns])
     if nobody.any():
         logging.warning(
             "%s: %d rows name nobody in %s, such as row %d; no record will find them.",
@@ -246,14 +179,14 @@ def _shortcomings(values, raw, applies, units):
     def add(where, text):
         reason[where] = np.where(reason[where] == "", text, reason[where] + "; " + text)
 
-    for attribute in cols.SYNONYMS:
+    for attribute in SYNONYMS:
         needed = np.zeros(rows, dtype=bool)
         for name, where in applies.items():
             needed |= where & (attribute in ATTRIBUTES[name])
         attributes += needed
         absent = needed & np.isnan(values[attribute])
         missing += absent
-        blank = absent & cols.is_blank(raw[attribute])
+        blank = absent & is_blank(raw[attribute])
         add(blank, f"{attribute} missing")
         unreadable = absent & ~blank
         add(unreadable, _quoted(attribute, raw[attribute][unreadable], "not understood"))

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from clef_jax.risk.columns import TableError, header_unit
 from clef_jax.risk.score2 import cholesterol_mmol_l_from_mg_dl, hba1c_mmol_mol_from_percent
+from clef_jax.tables.columns import TableError, header_unit
 
 CHOL_UNITS = ("mmol/L", "mg/dL")
 HBA1C_UNITS = ("mmol/mol", "%")

@@ -18,7 +18,8 @@ from clef_jax.data.cohort import (
     write_simulated_cohort,
 )
 from clef_jax.data.readers import find_recordings, read_recording
-from clef_jax.risk.table import compute_risk_table, read_table
+from clef_jax.risk.table import compute_risk_table
+from clef_jax.tables.files import read_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SYNTHETIC = ["smoker", "sbp_mmhg", "total_chol_mmol_l", "hdl_mmol_l", "diabetes"]

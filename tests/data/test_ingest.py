@@ -18,7 +18,7 @@ from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.shards import ShardSet, shard_faults
 from clef_jax.data.tables import MetadataTable, RiskTable
 from clef_jax.files import locked
-from clef_jax.risk.columns import TableError
+from clef_jax.tables.columns import TableError
 from tests.waiting import children_of, wait_until_gone
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

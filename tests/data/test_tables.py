@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from clef_jax.data.tables import MetadataTable, RiskTable, join_metadata, join_risk
-from clef_jax.risk.columns import TableError
+from clef_jax.tables.columns import TableError
 
 FOLDER = "/data/records"
 

@@ -31,7 +31,8 @@ from clef_jax.evaluate.learned import (
 from clef_jax.evaluate.recordings import ReportError, choose_recordings
 from clef_jax.evaluate.report import plot_learned, sentences
 from clef_jax.models import EncoderConfig, build_model
-from clef_jax.risk.table import compute_risk_table, read_table, write_table
+from clef_jax.risk.table import compute_risk_table
+from clef_jax.tables.files import read_table, write_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Of the encoder's kind, and compiled in a second.

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clef_jax.risk.columns import TableError, header_unit, quantities, yes_or_no
-from clef_jax.risk.table import compute_risk_table, read_table
+from clef_jax.risk.table import compute_risk_table
+from clef_jax.tables.columns import TableError, header_unit, quantities, yes_or_no
+from clef_jax.tables.files import read_table
 
 MAN_55 = {
     "subject_id": 1, "age": 55, "sex": "M", "smoker": 0, "sbp": 140, "total_chol": 5.5, "hdl": 1.3,

@@ -12,8 +12,9 @@ import pytest
 
 from clef_jax.risk import score2, score2_diabetes, score2_op
 from clef_jax.risk import table as risk_table
-from clef_jax.risk.columns import TableError
-from clef_jax.risk.table import compute_risk_table, read_table, summary, write_table
+from clef_jax.risk.table import compute_risk_table, summary
+from clef_jax.tables.columns import TableError
+from clef_jax.tables.files import read_table, write_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from clef_jax.risk.columns import TableError, normalised
+from clef_jax.tables.columns import TableError, normalised
 
 # Column names as `normalised` spells them, the preferred first.
 PATH_COLUMNS = (

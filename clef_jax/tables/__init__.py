@@ -1,0 +1,1 @@
+"""Reading tables of people: files, columns, matching of rows."""
