@@ -21,7 +21,8 @@ import wfdb
 from absl import app, flags
 from matplotlib.figure import Figure
 
-from clef_jax.data import quality, readers, signals
+from clef_jax.data import quality, signals
+from clef_jax.data.recordings import wfdb
 from clef_jax.data.signals import PREPROCESSING
 
 _DATA = flags.DEFINE_string("data", None, "Folder of databases.", required=True)
@@ -79,7 +80,7 @@ def _ptb_xl(data: pathlib.Path):
         groups += ["bundle branch block or broad QRS"] * bool(codes & _BROAD and clean)
         groups += ["paced"] * ("PACE" in codes and clean)
         groups += ["atrial fibrillation or flutter"] * bool(codes & {"AFIB", "AFLT"} and clean)
-        recording = readers.read_recording(data / "ptb-xl" / row.filename_hr)
+        recording = wfdb.read_recording(data / "ptb-xl" / row.filename_hr)
         for x in recording.signal_mv:
             yield x, recording.fs, f"ptb-xl:{int(row.patient_id)}", groups, clean
 
@@ -94,7 +95,7 @@ def _ludb(data: pathlib.Path):
         groups += ["paced"] * bool(row["Cardiac pacing"])
         groups += ["atrial fibrillation or flutter"] * ("Atrial f" in row["Rhythms"])
         path = data / f"ludb/data/{row['ID']}"
-        recording = readers.read_recording(path, adu_per_mv=1000)
+        recording = wfdb.read_recording(path, adu_per_mv=1000)
         for x in recording.signal_mv:
             yield x, recording.fs, f"ludb:{row['ID']}", groups, True
 
@@ -106,7 +107,7 @@ def _manifest(data: pathlib.Path, database: str) -> pd.DataFrame:
 
 def _challenge(data: pathlib.Path):
     for row in _manifest(data, "challenge-2021").itertuples():
-        recording = readers.read_recording(data / "challenge-2021" / row.record)
+        recording = wfdb.read_recording(data / "challenge-2021" / row.record)
         name = row.record.split("/")[1]
         for x in recording.signal_mv:
             yield x, recording.fs, f"challenge-2021:{name}", ["Challenge 2021"], True
@@ -114,14 +115,14 @@ def _challenge(data: pathlib.Path):
 
 def _cpsc(data: pathlib.Path):
     for row in _manifest(data, "cpsc2021").itertuples():
-        recording = readers.read_recording(data / "cpsc2021" / row.record)
+        recording = wfdb.read_recording(data / "cpsc2021" / row.record)
         groups = ["CPSC 2021 (wearable)"]
         groups += ["atrial fibrillation or flutter"] * (row.label.startswith("persistent"))
         for x in _cut(recording):
             yield x, recording.fs, f"cpsc2021:{row.patient_id}", groups, True
 
 
-def _cut(recording: readers.Recording):
+def _cut(recording: wfdb.Recording):
     """Yields, window by window, each lead from there on."""
     length = round(_SECONDS * recording.fs)
     for start in range(0, recording.signal_mv.shape[1] - length + 1, length):
@@ -130,7 +131,7 @@ def _cut(recording: readers.Recording):
 
 def _mitdb(data: pathlib.Path):
     for name in _manifest(data, "mitdb").record:
-        recording = readers.read_recording(data / "mitdb" / name)
+        recording = wfdb.read_recording(data / "mitdb" / name)
         beats = wfdb.rdann(str(data / "mitdb" / name), "atr")
         marks = [i for i, symbol in enumerate(beats.symbol) if symbol == "~"]
         length = round(_SECONDS * recording.fs)
@@ -161,7 +162,7 @@ def read_noise(data: pathlib.Path) -> dict[tuple[str, str], np.ndarray]:
     """Returns (side, kind of noise) -> [windows, samples], band-passed: the first and last half."""
     found = {}
     for name in _NOISES:
-        recording = readers.read_recording(data / "nstdb" / name)
+        recording = wfdb.read_recording(data / "nstdb" / name)
         middle = recording.signal_mv.shape[1] // 2
         halves = {"choosing": slice(0, middle), "reporting": slice(middle, None)}
         for side, half in halves.items():

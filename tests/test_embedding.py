@@ -14,9 +14,10 @@ import torch
 
 import clef_jax
 from clef_jax import checkpoint
-from clef_jax.data import readers, signals
+from clef_jax.data import signals
 from clef_jax.data.leads import STANDARD_LEADS
-from clef_jax.data.readers import RecordingError
+from clef_jax.data.recordings import wfdb
+from clef_jax.data.recordings.wfdb import RecordingError
 from clef_jax.embedding import Encoder, QualityWarning, encoder_meta, fingerprints_agree
 from clef_jax.embedding.forward import batch_sizes, default_batch_size, forward, split_batches
 from clef_jax.models import get_config
@@ -80,7 +81,7 @@ def test_dicom_equals_scipy_and_torch(encoder, oracle):
 
 
 def readers_read(path):
-    from clef_jax.data import formats
+    from clef_jax.data.recordings import formats
 
     return formats.read(path).signal_mv
 
@@ -163,7 +164,7 @@ def test_a_missing_lead_of_a_file_is_an_error_that_names_those_found(encoder, re
 
 
 def test_wfdb_file_equals_its_array(encoder, real_data):
-    recording = readers.read_recording(real_data / "cpsc2021/data_84_1")
+    recording = wfdb.read_recording(real_data / "cpsc2021/data_84_1")
     found = encoder.embed_recording(real_data / "cpsc2021/data_84_1", leads="II")
     # A wearable's recording: one of its 51 windows is a burst of noise.
     with pytest.warns(QualityWarning, match="1 of 51 windows are no clean ECG: noise 1"):
@@ -192,8 +193,8 @@ def test_noise_recordings_are_flagged_and_ecgs_are_not(encoder, real_data):
     def share(paths, lead):
         flags = []
         for path in paths:
-            header = readers.read_header(path)
-            recording = readers.read_recording(path, leads=[lead or header.leads[0]])
+            header = wfdb.read_header(path)
+            recording = wfdb.read_recording(path, leads=[lead or header.leads[0]])
             seconds = min(header.samples / header.fs, 300)
             x = recording.signal_mv[0, : int(seconds * header.fs)]
             flags += encoder.embed_windows(x, header.fs).quality

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from clef_jax.data import formats
 from clef_jax.data.prepare import prepare_record
+from clef_jax.data.recordings import formats
 from clef_jax.data.signals import preprocess
 from clef_jax.data.spec import PREPROCESSING, recipe
 from clef_jax.data.windows import WindowSettings, preprocess_windows

@@ -9,7 +9,8 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from clef_jax import command_line
-from clef_jax.data import formats, signals
+from clef_jax.data import signals
+from clef_jax.data.recordings import formats
 from clef_jax.data.signals import PREPROCESSING
 
 _RECORDING = flags.DEFINE_string("recording", None, "WFDB, EDF or DICOM file.", required=True)

@@ -16,7 +16,7 @@ import pandas as pd
 from absl import logging
 from tqdm import tqdm
 
-from clef_jax.data.readers import (
+from clef_jax.data.recordings.wfdb import (
     RecordingError,
     find_recordings,
     parse_age,

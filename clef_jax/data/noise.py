@@ -19,7 +19,7 @@ import scipy.signal
 from absl import logging
 
 from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
-from clef_jax.data.readers import read_recording
+from clef_jax.data.recordings.wfdb import read_recording
 from clef_jax.data.signals import resample
 
 NOISE_FS = 500.0

@@ -21,7 +21,7 @@ from clef_jax.data import shards
 from clef_jax.data.index import INDEX_SCHEMA
 from clef_jax.data.plan import IngestError, IngestOptions
 from clef_jax.data.prepare import PreparedRecord, Rejection, prepare_record
-from clef_jax.data.readers import RecordingError, RecordingUnavailable
+from clef_jax.data.recordings.wfdb import RecordingError, RecordingUnavailable
 from clef_jax.files import replacing
 
 PARTS = "parts"

@@ -5,11 +5,11 @@ import os
 
 import numpy as np
 
-from clef_jax.data.channels import MV_PER_UNIT
 from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.quality import QUALITY, QualityLimits, filtered_fault, lead_faults
 from clef_jax.data.rates import rate_fault
-from clef_jax.data.readers import Header, files_of, read_header, read_signal
+from clef_jax.data.recordings.channels import MV_PER_UNIT
+from clef_jax.data.recordings.wfdb import Header, files_of, read_header, read_signal
 from clef_jax.data.shards import quantise
 from clef_jax.data.signals import native_samples, preprocess
 from clef_jax.data.spec import PREPROCESSING

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from clef_jax.data import formats, quality, signals
-from clef_jax.data.folders import search_folder
+from clef_jax.data import quality, signals
 from clef_jax.data.leads import NOISE_LEADS
-from clef_jax.data.readers import RecordingError
+from clef_jax.data.recordings import formats
+from clef_jax.data.recordings.folders import search_folder
+from clef_jax.data.recordings.wfdb import RecordingError
 from clef_jax.data.signals import PREPROCESSING
 from clef_jax.data.windows import (
     Windows,

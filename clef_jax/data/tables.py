@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from absl import logging
 
-from clef_jax.data.readers import find_recordings, parse_age
+from clef_jax.data.recordings.wfdb import find_recordings, parse_age
 from clef_jax.tables.columns import TableError, is_blank, normalised, quantities, sexes
 from clef_jax.tables.files import read_table
 from clef_jax.tables.matching import (

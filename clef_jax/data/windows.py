@@ -13,8 +13,8 @@ from absl import logging
 
 from clef_jax.data import quality, signals
 from clef_jax.data.leads import STANDARD_LEADS, find_lead, is_unnamed
-from clef_jax.data.opened import OpenRecording
-from clef_jax.data.readers import RecordingError
+from clef_jax.data.recordings.opened import OpenRecording
+from clef_jax.data.recordings.wfdb import RecordingError
 from clef_jax.data.signals import PREPROCESSING, PreprocessingSpec
 from clef_jax.data.spikes import remove_spikes
 

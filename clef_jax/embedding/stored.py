@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clef_jax.data.formats import is_array
+from clef_jax.data.recordings.formats import is_array
 
 METADATA_KEY = b"clef_jax"
 # Beside a part: the recordings in it that failed halfway.

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from absl import logging
 
-from clef_jax.risk.attributes import DIABETES_ONLY, SYNONYMS, locate, locate_keys
 from clef_jax.risk import units as risk_units
+from clef_jax.risk.attributes import DIABETES_ONLY, SYNONYMS, locate, locate_keys
 from clef_jax.risk.score2 import score2, score2_diabetes, score2_op
 from clef_jax.risk.units import CONVERTED, LIMITS
 from clef_jax.tables.columns import is_blank, quantities, sexes, yes_or_no

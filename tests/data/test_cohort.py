@@ -17,7 +17,7 @@ from clef_jax.data.cohort import (
     write_cohort_of_recordings,
     write_simulated_cohort,
 )
-from clef_jax.data.readers import find_recordings, read_recording
+from clef_jax.data.recordings.wfdb import find_recordings, read_recording
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table
 

@@ -5,7 +5,7 @@ import pytest
 
 from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.prepare import Rejection, prepare_record
-from clef_jax.data.recording import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals import preprocess
 
 LIMB = STANDARD_LEADS[:6]

@@ -8,7 +8,7 @@ from clef_jax.data import quality, signals
 from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.prepare import Rejection, prepare_record
 from clef_jax.data.quality import is_noise, lead_faults
-from clef_jax.data.readers import read_recording
+from clef_jax.data.recordings.wfdb import read_recording
 from clef_jax.data.spikes import remove_spikes
 from clef_jax.data.windows import WindowSettings, preprocess_windows
 

@@ -13,7 +13,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from clef_jax.data.index import INDEX_SCHEMA
 from clef_jax.data.ingest import IngestOptions, write_shards
 from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
-from clef_jax.data.readers import read_recording
+from clef_jax.data.recordings.wfdb import read_recording
 from clef_jax.data.shards import (
     ShardError,
     ShardSet,

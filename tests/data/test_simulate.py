@@ -10,7 +10,7 @@ import scipy.stats
 from clef_jax.data import quality, signals, simulate
 from clef_jax.data.cohort import draw_risk_factors
 from clef_jax.data.leads import STANDARD_LEADS
-from clef_jax.data.readers import read_recording
+from clef_jax.data.recordings.wfdb import read_recording
 from clef_jax.data.simulate import draw_heart, simulate_ecg
 from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features
 from clef_jax.risk import score2, score2_op

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from absl import logging
 
-from clef_jax.data.arrays import array_recording
-from clef_jax.data.opened import OpenRecording
-from clef_jax.data.readers import RecordingError
+from clef_jax.data.recordings.arrays import array_recording
+from clef_jax.data.recordings.opened import OpenRecording
+from clef_jax.data.recordings.wfdb import RecordingError
 from clef_jax.data.windows import (
     WindowSettings,
     choose_leads,

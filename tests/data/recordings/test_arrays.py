@@ -10,9 +10,9 @@ import pytest
 import wfdb
 from pydicom.data import get_testdata_file
 
-from clef_jax.data import formats
-from clef_jax.data.columns import parse_title
-from clef_jax.data.readers import RecordingError
+from clef_jax.data.recordings import formats
+from clef_jax.data.recordings.columns import parse_title
+from clef_jax.data.recordings.wfdb import RecordingError
 from clef_jax.data.sources import Failure, Request, Source, Task, run_task
 from clef_jax.data.windows import WindowSettings
 

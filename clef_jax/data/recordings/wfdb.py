@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import logging
 
-from clef_jax.data.channels import MV_PER_UNIT
-from clef_jax.data.opened import OpenRecording, at_one_rate
-from clef_jax.data.patient import parse_age, parse_sex
-from clef_jax.data.recording import (
+from clef_jax.data.recordings.channels import MV_PER_UNIT
+from clef_jax.data.recordings.demographics import parse_age, parse_sex
+from clef_jax.data.recordings.opened import OpenRecording, at_one_rate
+from clef_jax.data.recordings.recording import (
     Channel,
     Header,
     Recording,
@@ -17,12 +17,8 @@ from clef_jax.data.recording import (
     RecordingUnavailable,
     may_pass,
 )
-from clef_jax.data.wfdb_header import (
-    read_header,
-    read_segment_header,
-    segments_of,
-)
-from clef_jax.data.wfdb_samples import check_files, read_digital
+from clef_jax.data.recordings.wfdb_header import read_header, read_segment_header, segments_of
+from clef_jax.data.recordings.wfdb_samples import check_files, read_digital
 
 __all__ = [
     "Channel",

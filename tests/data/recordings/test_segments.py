@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 import pytest
 
-from clef_jax.data import formats
 from clef_jax.data.prepare import Rejection, prepare_record
-from clef_jax.data.readers import (
+from clef_jax.data.recordings import formats
+from clef_jax.data.recordings.wfdb import (
     RecordingError,
     files_of,
     find_recordings,

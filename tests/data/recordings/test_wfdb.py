@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clef_jax.data.leads import STANDARD_LEADS, canonical_lead
-from clef_jax.data.readers import (
+from clef_jax.data.recordings.wfdb import (
     RecordingError,
     RecordingUnavailable,
     find_recordings,

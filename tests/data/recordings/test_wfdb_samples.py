@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from clef_jax.data import formats, signals
-from clef_jax.data.readers import RecordingError, read_header, read_recording, read_signal
+from clef_jax.data import signals
+from clef_jax.data.recordings import formats
+from clef_jax.data.recordings.wfdb import RecordingError, read_header, read_recording, read_signal
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

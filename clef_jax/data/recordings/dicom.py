@@ -5,11 +5,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data import readers
-from clef_jax.data.channels import MV_PER_UNIT, why_no_ecg
 from clef_jax.data.leads import NOISE_LEADS, canonical_lead, name_leads
-from clef_jax.data.opened import OpenRecording, ecg_positions, make_header, missing_package
-from clef_jax.data.readers import RecordingError
+from clef_jax.data.recordings import wfdb
+from clef_jax.data.recordings.channels import MV_PER_UNIT, why_no_ecg
+from clef_jax.data.recordings.opened import (
+    OpenRecording,
+    ecg_positions,
+    make_header,
+    missing_package,
+)
+from clef_jax.data.recordings.wfdb import RecordingError
 
 # SCP-ECG (5.6.3-9-N) and MDC (2:N) number the leads alike; used where a channel has no lead name.
 _CODED_LEADS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"} | {
@@ -102,8 +107,8 @@ def open_dicom(path: str) -> OpenRecording:
         [names[i] for i in positions],
         signal_mv.shape[1],
         patient=str(dataset.get("PatientID") or "") or None,
-        age=readers.parse_age(str(dataset.get("PatientAge") or "")),
-        sex=readers.parse_sex(str(dataset.get("PatientSex") or "")),
+        age=wfdb.parse_age(str(dataset.get("PatientAge") or "")),
+        sex=wfdb.parse_sex(str(dataset.get("PatientSex") or "")),
     )
 
     def fetch(rows, start, stop):

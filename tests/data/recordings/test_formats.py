@@ -7,10 +7,10 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from clef_jax.data import formats, readers
-from clef_jax.data.arrays import array_recording
 from clef_jax.data.leads import STANDARD_LEADS
-from clef_jax.data.readers import RecordingError
+from clef_jax.data.recordings import formats, wfdb
+from clef_jax.data.recordings.arrays import array_recording
+from clef_jax.data.recordings.wfdb import RecordingError
 from clef_jax.data.sources import Request, Source, Task, run_task
 from clef_jax.data.windows import WindowSettings, read_windows
 
@@ -144,7 +144,7 @@ def test_absent_leads_and_ranges_and_formats(tmp_path):
 
 def test_wfdb_goes_through_the_readers(real_data):
     path = real_data / "ptb-xl/records500/00000/00001_hr"
-    expected = readers.read_recording(path, leads=["V1", "I"], start=7, stop=900)
+    expected = wfdb.read_recording(path, leads=["V1", "I"], start=7, stop=900)
     for name in (path, f"{path}.hea", f"{path}.dat"):
         actual = formats.read(name, leads=["V1", "I"], start=7, stop=900)
         assert actual.leads == expected.leads

@@ -4,11 +4,16 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from clef_jax.data import readers
-from clef_jax.data.columns import is_line_of_units, is_number, parse_title, split_cells
-from clef_jax.data.dicom import is_dicom
-from clef_jax.data.formats import ARRAY_SUFFIXES, DICOM_SUFFIXES, EDF_SUFFIXES, MATLAB_SUFFIX
 from clef_jax.data.leads import is_ecg, is_unnamed
+from clef_jax.data.recordings import wfdb
+from clef_jax.data.recordings.columns import is_line_of_units, is_number, parse_title, split_cells
+from clef_jax.data.recordings.dicom import is_dicom
+from clef_jax.data.recordings.formats import (
+    ARRAY_SUFFIXES,
+    DICOM_SUFFIXES,
+    EDF_SUFFIXES,
+    MATLAB_SUFFIX,
+)
 
 _EXPORT = "export it as WFDB, EDF or DICOM, or each recording in mV as .npy and give --fs"
 _UNREADABLE = {
@@ -121,7 +126,7 @@ def search_folder(
     Returns:
         The paths of the recordings, sorted, and the files passed over, in no less order.
     """
-    found, passed_over = readers.find_recordings(folder), []
+    found, passed_over = wfdb.find_recordings(folder), []
     readable = EDF_SUFFIXES + DICOM_SUFFIXES + ((*ARRAY_SUFFIXES, MATLAB_SUFFIX) if arrays else ())
     for parent, _, files in os.walk(folder):
         names = set(files)

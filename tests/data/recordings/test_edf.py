@@ -10,8 +10,9 @@ import numpy as np
 import pyedflib
 import pytest
 
-from clef_jax.data import edf_file, formats, signals
-from clef_jax.data.readers import RecordingError
+from clef_jax.data import signals
+from clef_jax.data.recordings import edf_file, formats
+from clef_jax.data.recordings.wfdb import RecordingError
 
 KINDS = {
     "EDF": pyedflib.FILETYPE_EDF,

@@ -9,14 +9,14 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from clef_jax.data import readers
-from clef_jax.data.arrays import open_array
-from clef_jax.data.channels import why_no_ecg
-from clef_jax.data.dicom import is_dicom, open_dicom
-from clef_jax.data.edf import open_edf
-from clef_jax.data.matlab import open_mat
-from clef_jax.data.opened import OpenRecording, ecg_positions
-from clef_jax.data.readers import Recording, RecordingError
+from clef_jax.data.recordings import wfdb
+from clef_jax.data.recordings.arrays import open_array
+from clef_jax.data.recordings.channels import why_no_ecg
+from clef_jax.data.recordings.dicom import is_dicom, open_dicom
+from clef_jax.data.recordings.edf import open_edf
+from clef_jax.data.recordings.matlab import open_mat
+from clef_jax.data.recordings.opened import OpenRecording, ecg_positions
+from clef_jax.data.recordings.wfdb import Recording, RecordingError
 
 EDF_SUFFIXES = (".edf", ".bdf")
 DICOM_SUFFIXES = (".dcm", ".dicom")
@@ -31,13 +31,13 @@ def is_array(path: str) -> bool:
 
 
 def _open_wfdb(path: str) -> OpenRecording:
-    header = readers.read_header(path)
+    header = wfdb.read_header(path)
     labels = [channel.label for channel in header.channels]
     reasons = why_no_ecg(labels, [channel.units for channel in header.channels])
     ecg, left_out = ecg_positions(header.path + ".hea", labels, reasons)
 
     def fetch(positions, start, stop):
-        return readers.read_positions(header, [ecg[i] for i in positions], start, stop)
+        return wfdb.read_positions(header, [ecg[i] for i in positions], start, stop)
 
     leads = tuple(header.leads[i] for i in ecg)
     return OpenRecording(dataclasses.replace(header, leads=leads), fetch, left_out)

@@ -9,7 +9,7 @@ import numpy as np
 
 from clef_jax.data import signals
 from clef_jax.data.leads import find_lead
-from clef_jax.data.recording import Header, Recording, RecordingError
+from clef_jax.data.recordings.recording import Header, Recording, RecordingError
 
 Fetch = Callable[[Sequence[int], int, int], np.ndarray]
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.channels import MV_PER_UNIT, why_no_ecg
-from clef_jax.data.columns import (
+from clef_jax.data.leads import STANDARD_LEADS, name_leads
+from clef_jax.data.recordings.channels import MV_PER_UNIT, why_no_ecg
+from clef_jax.data.recordings.columns import (
     Column,
     check_times,
     is_line_of_units,
@@ -19,10 +20,9 @@ from clef_jax.data.columns import (
     separator_of,
     split_cells,
 )
-from clef_jax.data.leads import STANDARD_LEADS, name_leads
-from clef_jax.data.opened import OpenRecording, ecg_positions, make_header
-from clef_jax.data.readers import RecordingError
-from clef_jax.data.units import mv_per_unit, unit_doubt
+from clef_jax.data.recordings.opened import OpenRecording, ecg_positions, make_header
+from clef_jax.data.recordings.units import mv_per_unit, unit_doubt
+from clef_jax.data.recordings.wfdb import RecordingError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.recording import Channel, Header, RecordingError, unreadable
+from clef_jax.data.recordings.recording import Channel, Header, RecordingError, unreadable
 
 # Samples and bytes of a block, the smallest whole number of bytes that holds whole samples.
 _BLOCKS = {

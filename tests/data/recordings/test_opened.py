@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from clef_jax.data import signals
-from clef_jax.data.opened import OpenRecording, at_one_rate, ecg_positions, make_header
-from clef_jax.data.readers import RecordingError
+from clef_jax.data.recordings.opened import OpenRecording, at_one_rate, ecg_positions, make_header
+from clef_jax.data.recordings.wfdb import RecordingError
 
 
 def recording(signal_mv, leads, fs=100.0):

@@ -5,12 +5,12 @@ import re
 
 import numpy as np
 
-from clef_jax.data import edf_file, readers
-from clef_jax.data.channels import MV_PER_UNIT, labelled_ecg, why_no_ecg
-from clef_jax.data.edf_file import EdfFile
 from clef_jax.data.leads import name_leads
-from clef_jax.data.opened import OpenRecording, at_one_rate, ecg_positions, make_header
-from clef_jax.data.readers import RecordingError
+from clef_jax.data.recordings import edf_file, wfdb
+from clef_jax.data.recordings.channels import MV_PER_UNIT, labelled_ecg, why_no_ecg
+from clef_jax.data.recordings.edf_file import EdfFile
+from clef_jax.data.recordings.opened import OpenRecording, at_one_rate, ecg_positions, make_header
+from clef_jax.data.recordings.wfdb import RecordingError
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 
@@ -60,7 +60,7 @@ def _about_patient(file: EdfFile) -> dict:
     age = (started - birth).days / 365.25 if started and birth else -1.0
     return {
         "patient": None if code == "X" else code,
-        "sex": readers.parse_sex(sex),
+        "sex": wfdb.parse_sex(sex),
         "age": age if 0 <= age <= 120 else None,
     }
 

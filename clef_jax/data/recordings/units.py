@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clef_jax.data.channels import MV_PER_UNIT
+from clef_jax.data.recordings.channels import MV_PER_UNIT
 
 # Peak to peak within a second, median over the recording, so that baseline drift does not count.
 # The weakest ECG spans 0.1 mV, the largest 10 mV.
