@@ -4,7 +4,7 @@ python -m benchmarks.quality_flags --data DATABASES --out docs
 
 DATABASES holds PTB-XL, LUDB, the 2021 Challenge, CPSC 2021, MIT-BIH and NSTDB, each in a folder,
 and MANIFEST.csv, a row for each record. Patients are split in two by their ids, the recordings of
-noise in time: the limits in `clef_jax/data/quality.py` were chosen on one half. Writes
+noise in time: the limits in `clef_jax/data/signals/quality.py` were chosen on one half. Writes
 quality.jsonl and quality.png to --out and prints the table of docs/quality.md. Takes two minutes.
 """
 
@@ -21,9 +21,10 @@ import wfdb
 from absl import app, flags
 from matplotlib.figure import Figure
 
-from clef_jax.data import quality, signals
-from clef_jax.data.recordings import wfdb
-from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.recordings.recording import Recording
+from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.signals import preprocessing, quality
+from clef_jax.data.signals.preprocessing import PREPROCESSING
 
 _DATA = flags.DEFINE_string("data", None, "Folder of databases.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder to write to.", required=True)
@@ -63,7 +64,7 @@ def _filtered(x: np.ndarray, fs: float) -> np.ndarray | None:
     """Returns the first window of a lead, band-passed, or None where another flag comes first."""
     if quality.lead_faults(x[None, : round(_SECONDS * fs)], fs)[0]:
         return None
-    return signals.preprocess(x, fs)
+    return preprocessing.preprocess(x, fs)
 
 
 def _statements(text: str) -> list[str]:
@@ -80,7 +81,7 @@ def _ptb_xl(data: pathlib.Path):
         groups += ["bundle branch block or broad QRS"] * bool(codes & _BROAD and clean)
         groups += ["paced"] * ("PACE" in codes and clean)
         groups += ["atrial fibrillation or flutter"] * bool(codes & {"AFIB", "AFLT"} and clean)
-        recording = wfdb.read_recording(data / "ptb-xl" / row.filename_hr)
+        recording = read_recording(data / "ptb-xl" / row.filename_hr)
         for x in recording.signal_mv:
             yield x, recording.fs, f"ptb-xl:{int(row.patient_id)}", groups, clean
 
@@ -95,7 +96,7 @@ def _ludb(data: pathlib.Path):
         groups += ["paced"] * bool(row["Cardiac pacing"])
         groups += ["atrial fibrillation or flutter"] * ("Atrial f" in row["Rhythms"])
         path = data / f"ludb/data/{row['ID']}"
-        recording = wfdb.read_recording(path, adu_per_mv=1000)
+        recording = read_recording(path, adu_per_mv=1000)
         for x in recording.signal_mv:
             yield x, recording.fs, f"ludb:{row['ID']}", groups, True
 
@@ -107,7 +108,7 @@ def _manifest(data: pathlib.Path, database: str) -> pd.DataFrame:
 
 def _challenge(data: pathlib.Path):
     for row in _manifest(data, "challenge-2021").itertuples():
-        recording = wfdb.read_recording(data / "challenge-2021" / row.record)
+        recording = read_recording(data / "challenge-2021" / row.record)
         name = row.record.split("/")[1]
         for x in recording.signal_mv:
             yield x, recording.fs, f"challenge-2021:{name}", ["Challenge 2021"], True
@@ -115,14 +116,14 @@ def _challenge(data: pathlib.Path):
 
 def _cpsc(data: pathlib.Path):
     for row in _manifest(data, "cpsc2021").itertuples():
-        recording = wfdb.read_recording(data / "cpsc2021" / row.record)
+        recording = read_recording(data / "cpsc2021" / row.record)
         groups = ["CPSC 2021 (wearable)"]
         groups += ["atrial fibrillation or flutter"] * (row.label.startswith("persistent"))
         for x in _cut(recording):
             yield x, recording.fs, f"cpsc2021:{row.patient_id}", groups, True
 
 
-def _cut(recording: wfdb.Recording):
+def _cut(recording: Recording):
     """Yields, window by window, each lead from there on."""
     length = round(_SECONDS * recording.fs)
     for start in range(0, recording.signal_mv.shape[1] - length + 1, length):
@@ -131,7 +132,7 @@ def _cut(recording: wfdb.Recording):
 
 def _mitdb(data: pathlib.Path):
     for name in _manifest(data, "mitdb").record:
-        recording = wfdb.read_recording(data / "mitdb" / name)
+        recording = read_recording(data / "mitdb" / name)
         beats = wfdb.rdann(str(data / "mitdb" / name), "atr")
         marks = [i for i, symbol in enumerate(beats.symbol) if symbol == "~"]
         length = round(_SECONDS * recording.fs)
@@ -162,7 +163,7 @@ def read_noise(data: pathlib.Path) -> dict[tuple[str, str], np.ndarray]:
     """Returns (side, kind of noise) -> [windows, samples], band-passed: the first and last half."""
     found = {}
     for name in _NOISES:
-        recording = wfdb.read_recording(data / "nstdb" / name)
+        recording = read_recording(data / "nstdb" / name)
         middle = recording.signal_mv.shape[1] // 2
         halves = {"choosing": slice(0, middle), "reporting": slice(middle, None)}
         for side, half in halves.items():

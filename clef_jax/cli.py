@@ -176,7 +176,7 @@ def _embed(arguments: argparse.Namespace) -> int:
 def _info(arguments: argparse.Namespace) -> int:
     import jax
 
-    from clef_jax.data.spec import recipe
+    from clef_jax.data.signals.spec import recipe
     from clef_jax.embedding import fingerprints_agree, load_encoder
 
     encoder = load_encoder(arguments.folder)

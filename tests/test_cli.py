@@ -21,7 +21,7 @@ import clef_jax
 from clef_jax import checkpoint, cli
 from clef_jax.data import ingest
 from clef_jax.data.shards import ShardSet, signed
-from clef_jax.data.spec import recipe
+from clef_jax.data.signals.spec import recipe
 from clef_jax.embedding import load_encoder
 from tests.convert.checkpoints import torch_model, write_lightning
 from tests.embed_runs import embed, errors, save, tiny_encoder, write_wfdb

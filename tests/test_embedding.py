@@ -14,10 +14,10 @@ import torch
 
 import clef_jax
 from clef_jax import checkpoint
-from clef_jax.data import signals
-from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.recordings import wfdb
 from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.signals import preprocessing
+from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.embedding import Encoder, QualityWarning, encoder_meta, fingerprints_agree
 from clef_jax.embedding.forward import batch_sizes, default_batch_size, forward, split_batches
 from clef_jax.models import get_config
@@ -304,7 +304,7 @@ def folder(encoder, tmp_path):
 def test_load_encoder(encoder, folder):
     loaded = clef_jax.load_encoder(folder)
     assert loaded.config == encoder.config
-    assert loaded.preprocessing == signals.PREPROCESSING
+    assert loaded.preprocessing == preprocessing.PREPROCESSING
     assert loaded.meta["provenance"] == {"source": {"file": "made here"}}
     assert fingerprints_agree(loaded.fingerprint, loaded.meta["fingerprint"])
     jax.tree.map(np.testing.assert_array_equal, loaded.params, encoder.params)
@@ -317,7 +317,7 @@ def test_weights_of_preprocessing_version_1_are_used_with_todays(encoder, tmp_pa
     meta = encoder_meta(encoder.config, encoder.params, {}) | {"preprocessing": SPEC_VERSION_1}
     checkpoint.save_encoder(tmp_path / "weights", encoder.params, meta)
     loaded = clef_jax.load_encoder(tmp_path / "weights")
-    assert loaded.preprocessing == signals.PREPROCESSING
+    assert loaded.preprocessing == preprocessing.PREPROCESSING
     assert loaded.meta["preprocessing"] == SPEC_VERSION_1
     meta["preprocessing"] = SPEC_VERSION_1 | {"fs": 250.0}
     checkpoint.save_encoder(tmp_path / "others", encoder.params, meta)

@@ -9,9 +9,9 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from clef_jax import command_line
-from clef_jax.data import signals
 from clef_jax.data.recordings import formats
-from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.signals import preprocessing
+from clef_jax.data.signals.preprocessing import PREPROCESSING
 
 _RECORDING = flags.DEFINE_string("recording", None, "WFDB, EDF or DICOM file.", required=True)
 _LEAD = flags.DEFINE_string("lead", "I", "Lead to draw.")
@@ -22,15 +22,15 @@ _ZOOM_S = (4.0, 4.8)
 def _stages(x: np.ndarray, fs: float) -> list[tuple[str, str, float, np.ndarray]]:
     """Returns (title, unit, rate, samples) of the signal after each stage."""
     spec = PREPROCESSING
-    window = x[: signals.native_samples(fs)]
-    resampled = signals.resample(signals.fill_gaps(window), fs, spec.fs)[: spec.samples]
-    filtered = signals.bandpass(resampled, spec.fs)
+    window = x[: preprocessing.native_samples(fs)]
+    resampled = preprocessing.resample(preprocessing.fill_gaps(window), fs, spec.fs)[: spec.samples]
+    filtered = preprocessing.bandpass(resampled, spec.fs)
     low, high = spec.band_hz
     return [
         (f"as recorded, {fs:g} Hz", "mV", fs, window),
         (f"gaps filled, resampled to {spec.fs:g} Hz, cut to 10 s", "mV", spec.fs, resampled),
         (f"band-passed {low:g}–{high:g} Hz, zero phase", "mV", spec.fs, filtered),
-        ("z-scored: the encoder's input", "SD", spec.fs, signals.zscore(filtered)),
+        ("z-scored: the encoder's input", "SD", spec.fs, preprocessing.zscore(filtered)),
     ]
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clef_jax.data.leads import NOISE_LEADS
+from clef_jax.data.signals.leads import NOISE_LEADS
 
 INDEX_SCHEMA = pa.schema(
     [

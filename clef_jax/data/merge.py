@@ -17,7 +17,7 @@ from clef_jax.data.parts import (
     write_rejections,
 )
 from clef_jax.data.plan import IngestError
-from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.signals.preprocessing import PREPROCESSING
 from clef_jax.files import replacing, write_json
 
 

@@ -18,9 +18,9 @@ import scipy.io
 import scipy.signal
 from absl import logging
 
-from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.recordings.wfdb import read_recording
-from clef_jax.data.signals import resample
+from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
+from clef_jax.data.signals.preprocessing import resample
 
 NOISE_FS = 500.0
 KINDS = ("motion", "electrode", "baseline_wander", "mixture")

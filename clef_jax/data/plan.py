@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from clef_jax.data import shards
-from clef_jax.data.leads import STANDARD_LEADS
-from clef_jax.data.quality import QUALITY, QualityLimits
-from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.signals.leads import STANDARD_LEADS
+from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.quality import QUALITY, QualityLimits
 from clef_jax.files import write_json
 from clef_jax.nested import flatten
 

@@ -5,15 +5,15 @@ import os
 
 import numpy as np
 
-from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
-from clef_jax.data.quality import QUALITY, QualityLimits, filtered_fault, lead_faults
-from clef_jax.data.rates import rate_fault
 from clef_jax.data.recordings.channels import MV_PER_UNIT
 from clef_jax.data.recordings.wfdb import Header, files_of, read_header, read_signal
 from clef_jax.data.shards import quantise
-from clef_jax.data.signals import native_samples, preprocess
-from clef_jax.data.spec import PREPROCESSING
-from clef_jax.data.spikes import remove_spikes
+from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
+from clef_jax.data.signals.preprocessing import native_samples, preprocess
+from clef_jax.data.signals.quality import QUALITY, QualityLimits, filtered_fault, lead_faults
+from clef_jax.data.signals.rates import rate_fault
+from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spikes import remove_spikes
 
 # III - (II - I) against the largest of the three, as standard deviations. Rounding leaves up to
 # 0.006 in PTB-XL and the 2021 Challenge; LUDB's headers, whose gains differ by lead, 0.06 to 0.9.

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import clef_jax
 from clef_jax.data.index import read_index
-from clef_jax.data.spec import PREPROCESSING, spec_conflict
+from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
 from clef_jax.files import file_sha256
 
 FORMAT_VERSION = 1

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from clef_jax.data import quality, signals
-from clef_jax.data.leads import NOISE_LEADS
 from clef_jax.data.recordings import formats
 from clef_jax.data.recordings.folders import search_folder
 from clef_jax.data.recordings.wfdb import RecordingError
-from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.signals import preprocessing, quality
+from clef_jax.data.signals.leads import NOISE_LEADS
+from clef_jax.data.signals.preprocessing import PREPROCESSING
 from clef_jax.data.windows import (
     Windows,
     WindowSettings,
@@ -238,7 +238,7 @@ def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
     if not wanted:
         return results
     steps = shards.read([s.position for s, _ in wanted], [slot for _, slot in wanted])
-    x = signals.zscore(steps)
+    x = preprocessing.zscore(steps)
     for source, rows in itertools.groupby(range(len(wanted)), lambda row: wanted[row][0]):
         rows = list(rows)
         windows = Windows(

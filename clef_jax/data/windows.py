@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from clef_jax.data import quality, signals
-from clef_jax.data.leads import STANDARD_LEADS, find_lead, is_unnamed
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.wfdb import RecordingError
-from clef_jax.data.signals import PREPROCESSING, PreprocessingSpec
-from clef_jax.data.spikes import remove_spikes
+from clef_jax.data.signals import preprocessing, quality
+from clef_jax.data.signals.leads import STANDARD_LEADS, find_lead, is_unnamed
+from clef_jax.data.signals.preprocessing import PREPROCESSING, PreprocessingSpec
+from clef_jax.data.signals.spikes import remove_spikes
 
 DEFAULT_LEAD = "I"
 ALL_LEADS = "all"
@@ -145,7 +145,7 @@ def window_starts(samples: int, fs: float, settings: WindowSettings) -> np.ndarr
 
     A recording shorter than one window has one to be padded, where settings allow it, or none.
     """
-    room = samples - signals.native_samples(fs, settings.spec)
+    room = samples - preprocessing.native_samples(fs, settings.spec)
     if room < 0:
         enough = settings.pad and samples >= _SHORTEST_PADDED_S * fs
         return np.zeros(int(enough), np.int64)
@@ -160,8 +160,8 @@ def require_windows(samples: int, fs: float, settings: WindowSettings, path: str
     Raises:
         RecordingError: No ECG is sampled at that rate, or the recording is too short.
     """
-    if fault := signals.rate_fault(fs):
-        raise RecordingError(f"{path}: {fault}; {signals.rate_remedy(fs)}")
+    if fault := preprocessing.rate_fault(fs):
+        raise RecordingError(f"{path}: {fault}; {preprocessing.rate_remedy(fs)}")
     starts = window_starts(samples, fs, settings)
     if not len(starts):
         at_least = (
@@ -185,10 +185,10 @@ def _window_input(
     flag = quality.quality_flag(native_mv, fs)
     if not np.isfinite(native_mv).any():
         return x, flag
-    filtered = signals.preprocess(native_mv, fs, spec, allow_short=True)
+    filtered = preprocessing.preprocess(native_mv, fs, spec, allow_short=True)
     if fault := quality.filtered_fault(filtered):
         return x, flag if flag in quality.UNUSABLE else fault
-    x[: filtered.size] = signals.zscore(filtered)
+    x[: filtered.size] = preprocessing.zscore(filtered)
     if flag == quality.OK and quality.is_noise(filtered, spec.fs):
         flag = quality.NOISE
     if flag == quality.OK and spiky:
@@ -216,7 +216,7 @@ def preprocess_windows(
     """
     begin = time.perf_counter()
     spec = settings.spec
-    length = signals.native_samples(fs, spec)
+    length = preprocessing.native_samples(fs, spec)
     inputs, flags = [], []
     for start in starts:
         for row in signal_mv[:, start : start + length]:
@@ -258,7 +258,7 @@ def read_windows(
     begin = time.perf_counter()
     header = recording.header
     first = int(starts[0])
-    stop = int(starts[-1]) + signals.native_samples(header.fs, settings.spec)
+    stop = int(starts[-1]) + preprocessing.native_samples(header.fs, settings.spec)
     signal_mv = recording.read_positions(positions, first, stop)
     read_s = time.perf_counter() - begin
     leads = [header.leads[i] for i in positions]

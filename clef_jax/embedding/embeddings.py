@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data import quality
+from clef_jax.data.signals import quality
 
 
 class QualityWarning(UserWarning):

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from clef_jax.data import quality
 from clef_jax.data.recordings.arrays import array_recording
 from clef_jax.data.recordings.formats import open_recording
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.units import unit_doubt
-from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.signals import quality
+from clef_jax.data.signals.preprocessing import PREPROCESSING
 from clef_jax.data.windows import (
     Windows,
     WindowSettings,
@@ -40,7 +40,7 @@ class Encoder:
     Attributes:
         config: Shape of the encoder.
         params: Its parameters, a nested dict of float32 arrays.
-        preprocessing: The preprocessing its inputs need, `data.signals.PreprocessingSpec`.
+        preprocessing: The preprocessing its inputs need, `data.signals.spec`.
         meta: The checkpoint's record: provenance, versions, fingerprint.
         classifier: {"kernel": [D, classes], "bias": [classes]} as in ECGFounder, or None.
         model: The Linen module; `model.apply({"params": params}, x)`.
@@ -191,7 +191,7 @@ class Encoder:
         """Embeds a file, reading it part by part.
 
         Args:
-            path: WFDB, EDF, DICOM, CSV, TSV, NPY or MATLAB; see `data.recordings.formats.open_recording`.
+            path: WFDB, EDF, DICOM, CSV, TSV, NPY or MATLAB; see `data.recordings.formats`.
             leads: Leads in order of preference, of which the first found is embedded; "all" for
                 every lead; lead I by default. For an encoder of several leads, all of them.
             fs: Sampling rate of CSV, TSV, NPY and headerless MATLAB files, Hz.

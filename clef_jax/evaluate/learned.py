@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clef_jax.data.leads import NOISE_LEADS
+from clef_jax.data.signals.leads import NOISE_LEADS
 from clef_jax.embedding.encoder import Encoder
 from clef_jax.evaluate import intervals, probe
 from clef_jax.evaluate.intervals import Estimate

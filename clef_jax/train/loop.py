@@ -20,7 +20,7 @@ from clef_jax import checkpoint, hosts, models
 from clef_jax.data.noise import NoiseBankError
 from clef_jax.data.pipeline import PlanError
 from clef_jax.data.shards import ShardError, ShardSet
-from clef_jax.data.spec import PREPROCESSING, spec_conflict
+from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
 from clef_jax.hardware import peaks
 from clef_jax.models import costs
 from clef_jax.train import embed, metrics, plots

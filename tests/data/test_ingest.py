@@ -14,8 +14,8 @@ import pytest
 
 from clef_jax.data import ingest, tables
 from clef_jax.data.ingest import IngestError, IngestOptions, is_validation_patient
-from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.shards import ShardSet, shard_faults
+from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.tables import MetadataTable, RiskTable
 from clef_jax.files import locked
 from clef_jax.tables.columns import TableError

@@ -8,8 +8,8 @@ import scipy.io
 import scipy.signal
 
 from clef_jax.data import noise
-from clef_jax.data.leads import NOISE_LEADS
 from clef_jax.data.noise import NoiseBankError, load_noise_bank, simulate_noise_bank
+from clef_jax.data.signals.leads import NOISE_LEADS
 
 MAT_KEYS = ("motion_artefacts", "electrode_movement", "baseline_wander", "mixture_of_noises")
 

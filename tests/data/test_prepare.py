@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.prepare import Rejection, prepare_record
 from clef_jax.data.recordings.recording import RecordingError
-from clef_jax.data.signals import preprocess
+from clef_jax.data.signals.leads import STANDARD_LEADS
+from clef_jax.data.signals.preprocessing import preprocess
 
 LIMB = STANDARD_LEADS[:6]
 CHEST = tuple(f"C{i}" for i in range(1, 7))

@@ -12,7 +12,6 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from clef_jax.data.index import INDEX_SCHEMA
 from clef_jax.data.ingest import IngestOptions, write_shards
-from clef_jax.data.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.recordings.wfdb import read_recording
 from clef_jax.data.shards import (
     ShardError,
@@ -22,7 +21,8 @@ from clef_jax.data.shards import (
     shard_faults,
     signed,
 )
-from clef_jax.data.signals import preprocess
+from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
+from clef_jax.data.signals.preprocessing import preprocess
 from clef_jax.data.tables import MetadataTable, RiskTable
 from tests.damage import flip_bit
 from tests.oracles.specs import SPEC_VERSION_1

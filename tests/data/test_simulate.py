@@ -7,10 +7,11 @@ import pytest
 import scipy.signal
 import scipy.stats
 
-from clef_jax.data import quality, signals, simulate
+from clef_jax.data import simulate
 from clef_jax.data.cohort import draw_risk_factors
-from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.signals import preprocessing, quality
+from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.simulate import draw_heart, simulate_ecg
 from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features
 from clef_jax.risk import score2, score2_op
@@ -32,7 +33,7 @@ def _heart(seed=0, **changes):
 
 def _r_peaks(signal_mv):
     """Samples of the R peaks: maxima of the slope's energy over all leads."""
-    slope = np.square(np.gradient(signals.bandpass(signal_mv, 500), axis=-1)).sum(axis=0)
+    slope = np.square(np.gradient(preprocessing.bandpass(signal_mv, 500), axis=-1)).sum(axis=0)
     energy = np.convolve(slope, np.ones(50) / 50, "same")
     peaks, _ = scipy.signal.find_peaks(
         energy, height=0.4 * np.quantile(energy, 0.995), distance=150
@@ -177,7 +178,7 @@ def test_lead_ii_varies_as_in_real_recordings(real_data):
         person = {"age": age[i], "male": float(i % 2)} | {k: v[i] for k, v in people.items()}
         simulated.append(simulate_ecg(draw_heart(person, rng), rng)[1])
     of_real, of_simulated = (
-        np.array([plain_features(signals.preprocess(x, 500)) for x in group])
+        np.array([plain_features(preprocessing.preprocess(x, 500)) for x in group])
         for group in (real, simulated)
     )
     for name in ("heart rate, 1/min", "log RMSSD, s", "S over R", "T over R", "P to R, s"):
@@ -200,7 +201,7 @@ def test_visits_of_a_patient_differ():
         )
         for visit in range(2):
             ecg = simulate_ecg(heart, np.random.default_rng([patient, visit]))
-            found = plain_features(signals.preprocess(ecg[1], 500))
+            found = plain_features(preprocessing.preprocess(ecg[1], 500))
             rates.append(found[0])
             waves.append(found[PLAIN_FEATURES.index("T over R")])
     for values in (np.log(rates), waves):
@@ -233,7 +234,7 @@ def population():
         own = np.random.default_rng([5, i])
         ecg = simulate_ecg(draw_heart(patient, own), own)
         assert quality.lead_faults(ecg, 500) == [None] * 12
-        clean = signals.preprocess(ecg[[0, 6, 10]], 500)
+        clean = preprocessing.preprocess(ecg[[0, 6, 10]], 500)
         assert np.isfinite(clean).all()
         peaks = _r_peaks(clean)
         rr = np.diff(peaks) / 500

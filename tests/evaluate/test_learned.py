@@ -15,10 +15,10 @@ from matplotlib import image
 
 from clef_jax import checkpoint
 from clef_jax.data import cohort, ingest, tables
-from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.noise import simulate_noise_bank
 from clef_jax.data.shards import ShardSet
-from clef_jax.data.signals import PREPROCESSING
+from clef_jax.data.signals.leads import STANDARD_LEADS
+from clef_jax.data.signals.preprocessing import PREPROCESSING
 from clef_jax.embedding.encoder import Encoder
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.learned import (

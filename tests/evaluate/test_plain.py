@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from clef_jax.data import signals
 from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.signals import preprocessing
 from clef_jax.data.simulate import draw_heart, simulate_ecg
 from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features, r_peaks
 
@@ -19,7 +19,7 @@ LEAD_II = 1
 
 def _measured(heart, seed):
     ecg = simulate_ecg(heart, np.random.default_rng(seed))
-    found = plain_features(signals.preprocess(ecg[LEAD_II], 500))
+    found = plain_features(preprocessing.preprocess(ecg[LEAD_II], 500))
     return dict(zip(PLAIN_FEATURES, found, strict=True))
 
 
@@ -39,7 +39,7 @@ def test_beats_are_those_that_cardiologists_annotated(real_data):
         notes = wfdb.rdann(str(path), "ii")
         beats = np.array([s for s, c in zip(notes.sample, notes.symbol, strict=True) if c == "N"])
         recording = read_recording(path)
-        x = signals.preprocess(recording.signal_mv[list(recording.leads).index("II")], 500)
+        x = preprocessing.preprocess(recording.signal_mv[list(recording.leads).index("II")], 500)
         # The ends are not annotated.
         peaks = r_peaks(x)
         peaks = peaks[(peaks > beats[0] - 50) & (peaks < beats[-1] + 50)]
@@ -72,7 +72,7 @@ def test_longer_intervals_measure_longer():
 
 def test_only_what_is_called_mv_depends_on_amplitude():
     ecg = simulate_ecg(_heart(), np.random.default_rng(1))[LEAD_II]
-    x = signals.preprocess(ecg, 500)
+    x = preprocessing.preprocess(ecg, 500)
     small, large = plain_features(x), plain_features(100 * x)
     in_mv = np.array(["mV" in name for name in PLAIN_FEATURES])
     np.testing.assert_allclose(large[in_mv], 100 * small[in_mv], rtol=1e-2)

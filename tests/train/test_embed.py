@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from clef_jax import hosts
-from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.shards import ShardSet
-from clef_jax.data.signals import zscore
+from clef_jax.data.signals.leads import STANDARD_LEADS
+from clef_jax.data.signals.preprocessing import zscore
 from clef_jax.models import create_model
 from clef_jax.train.embed import make_embed_records, records_to_map, slots_of_lead
 

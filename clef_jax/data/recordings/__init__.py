@@ -1,1 +1,1 @@
-"""Recordings of any supported format: millivolts, canonical lead names, NaN where samples are missing."""
+"""Recordings of any format: in millivolts, with canonical lead names, NaN for missing samples."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.leads import STANDARD_LEADS, name_leads
 from clef_jax.data.recordings.channels import MV_PER_UNIT, why_no_ecg
 from clef_jax.data.recordings.columns import (
     Column,
@@ -23,6 +22,7 @@ from clef_jax.data.recordings.columns import (
 from clef_jax.data.recordings.opened import OpenRecording, ecg_positions, make_header
 from clef_jax.data.recordings.units import mv_per_unit, unit_doubt
 from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.signals.leads import STANDARD_LEADS, name_leads
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from clef_jax.data.leads import has_eeg, is_chest_electrode, is_ecg, is_eeg, name_leads
+from clef_jax.data.signals.leads import has_eeg, is_chest_electrode, is_ecg, is_eeg, name_leads
 
 MV_PER_UNIT = {
     "mv": 1.0,

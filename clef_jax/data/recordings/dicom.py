@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.leads import NOISE_LEADS, canonical_lead, name_leads
 from clef_jax.data.recordings import wfdb
 from clef_jax.data.recordings.channels import MV_PER_UNIT, why_no_ecg
 from clef_jax.data.recordings.opened import (
@@ -15,6 +14,7 @@ from clef_jax.data.recordings.opened import (
     missing_package,
 )
 from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.signals.leads import NOISE_LEADS, canonical_lead, name_leads
 
 # SCP-ECG (5.6.3-9-N) and MDC (2:N) number the leads alike; used where a channel has no lead name.
 _CODED_LEADS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"} | {

@@ -5,12 +5,12 @@ import re
 
 import numpy as np
 
-from clef_jax.data.leads import name_leads
 from clef_jax.data.recordings import edf_file, wfdb
 from clef_jax.data.recordings.channels import MV_PER_UNIT, labelled_ecg, why_no_ecg
 from clef_jax.data.recordings.edf_file import EdfFile
 from clef_jax.data.recordings.opened import OpenRecording, at_one_rate, ecg_positions, make_header
 from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.signals.leads import name_leads
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 

@@ -4,7 +4,6 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from clef_jax.data.leads import is_ecg, is_unnamed
 from clef_jax.data.recordings import wfdb
 from clef_jax.data.recordings.columns import is_line_of_units, is_number, parse_title, split_cells
 from clef_jax.data.recordings.dicom import is_dicom
@@ -14,6 +13,7 @@ from clef_jax.data.recordings.formats import (
     EDF_SUFFIXES,
     MATLAB_SUFFIX,
 )
+from clef_jax.data.signals.leads import is_ecg, is_unnamed
 
 _EXPORT = "export it as WFDB, EDF or DICOM, or each recording in mV as .npy and give --fs"
 _UNREADABLE = {

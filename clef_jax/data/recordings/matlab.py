@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.recordings.arrays import Samples, leads_first, open_samples
 from clef_jax.data.recordings.demographics import parse_age, parse_sex
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.recording import RecordingError, unreadable
+from clef_jax.data.signals.leads import STANDARD_LEADS
 
 _CHALLENGE_NAME = "val"
 _CPSC_STRUCT = "ECG"

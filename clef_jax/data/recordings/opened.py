@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from clef_jax.data import signals
-from clef_jax.data.leads import find_lead
 from clef_jax.data.recordings.recording import Header, Recording, RecordingError
+from clef_jax.data.signals import preprocessing
+from clef_jax.data.signals.leads import find_lead
 
 Fetch = Callable[[Sequence[int], int, int], np.ndarray]
 
@@ -137,7 +137,7 @@ def at_one_rate(
     fs = max(rates)
 
     def fetch_resampled(positions, rate, start, stop):
-        ratio = Fraction(*signals.up_down(rate, fs))
+        ratio = Fraction(*preprocessing.up_down(rate, fs))
         margin = math.ceil(_MARGIN_S * rate)
         # Every `ratio.denominator`-th native sample falls on a sample of the highest rate.
         first = max(math.floor(start / ratio) - margin, 0)
@@ -149,7 +149,7 @@ def at_one_rate(
             missing = ~np.isfinite(native)
             if missing.all():
                 continue
-            resampled = signals.resample(signals.fill_gaps(native), rate, fs)
+            resampled = preprocessing.resample(preprocessing.fill_gaps(native), rate, fs)
             doubled = 2 * ratio.denominator * np.arange(resampled.size)
             nearest = (doubled + ratio.numerator) // (2 * ratio.numerator)
             resampled[missing[np.minimum(nearest, native.size - 1)]] = np.nan

@@ -12,11 +12,11 @@ import os
 import re
 from collections.abc import Sequence
 
-from clef_jax.data.leads import name_leads
 from clef_jax.data.recordings.channels import why_no_ecg
 from clef_jax.data.recordings.demographics import about_patient
 from clef_jax.data.recordings.recording import Channel, Header, RecordingError, Segment, unreadable
 from clef_jax.data.recordings.wfdb_samples import frames_in_file
+from clef_jax.data.signals.leads import name_leads
 
 _DEFAULT_GAIN = 200.0
 _DEFAULT_FS = 250.0

@@ -10,9 +10,9 @@ import numpy as np
 import pyedflib
 import pytest
 
-from clef_jax.data import signals
 from clef_jax.data.recordings import edf_file, formats
 from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.signals import preprocessing
 
 KINDS = {
     "EDF": pyedflib.FILETYPE_EDF,
@@ -185,7 +185,7 @@ def test_leads_of_different_rates(tmp_path):
     whole = opened.read().signal_mv
     np.testing.assert_allclose(whole[0], oracle(path, 0, "mV"), rtol=0, atol=1e-9)
     for lead in (1, 2, 3):
-        by_scipy = signals.resample(oracle(path, lead, "mV"), rates[lead], 256.0)
+        by_scipy = preprocessing.resample(oracle(path, lead, "mV"), rates[lead], 256.0)
         np.testing.assert_allclose(whole[lead], by_scipy, rtol=0, atol=1e-9)
         (f, phase), middle = tones[lead], slice(256, -256)
         at_256 = 2.0 + np.sin(2 * np.pi * f * np.arange(seconds * 256) / 256 + phase)

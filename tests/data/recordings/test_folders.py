@@ -8,10 +8,10 @@ import pytest
 from pydicom.data import get_testdata_file
 from scipy.io import savemat
 
-from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.recordings import formats
 from clef_jax.data.recordings.folders import search_folder, why_table
 from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.sources import find_sources
 
 DICOM_BYTES = pathlib.Path(get_testdata_file("waveform_ecg.dcm", download=False)).read_bytes()

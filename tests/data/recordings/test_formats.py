@@ -7,10 +7,10 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.recordings import formats, wfdb
 from clef_jax.data.recordings.arrays import array_recording
 from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.sources import Request, Source, Task, run_task
 from clef_jax.data.windows import WindowSettings, read_windows
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from clef_jax.data import signals
 from clef_jax.data.recordings.opened import OpenRecording, at_one_rate, ecg_positions, make_header
 from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.signals import preprocessing
 
 
 def recording(signal_mv, leads, fs=100.0):
@@ -66,7 +66,9 @@ def test_a_lead_of_another_rate(several_rates, lead):
     native, (fetch, _, samples) = several_rates
     whole = fetch([0, lead], 0, samples)[1]
     gaps = np.isnan(native[lead])
-    expected = signals.resample(signals.fill_gaps(native[lead]), RATES[lead], 500.0)[:samples]
+    expected = preprocessing.resample(preprocessing.fill_gaps(native[lead]), RATES[lead], 500.0)[
+        :samples
+    ]
     kept = np.isfinite(whole[: expected.size])
     np.testing.assert_allclose(whole[: expected.size][kept], expected[kept], rtol=0, atol=1e-9)
     # what is missing is what is nearest to a missing sample, and at most a sample at the end

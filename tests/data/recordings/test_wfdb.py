@@ -8,7 +8,6 @@ import warnings
 import numpy as np
 import pytest
 
-from clef_jax.data.leads import STANDARD_LEADS, canonical_lead
 from clef_jax.data.recordings.wfdb import (
     RecordingError,
     RecordingUnavailable,
@@ -19,6 +18,7 @@ from clef_jax.data.recordings.wfdb import (
     read_recording,
     read_signal,
 )
+from clef_jax.data.signals.leads import STANDARD_LEADS, canonical_lead
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from clef_jax.data import signals
 from clef_jax.data.recordings import formats
 from clef_jax.data.recordings.wfdb import RecordingError, read_header, read_recording, read_signal
+from clef_jax.data.signals import preprocessing
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -125,7 +125,7 @@ def test_ecg_leads_of_several_rates_are_brought_to_the_highest(tmp_path):
     np.testing.assert_allclose(
         found.signal_mv[:, inner], wave[0][None, inner] * [[1], [1]], atol=2e-3
     )
-    exact = signals.resample(of_wfdb(tmp_path / "r", sampto=800)[1], 250, 500)
+    exact = preprocessing.resample(of_wfdb(tmp_path / "r", sampto=800)[1], 250, 500)
     np.testing.assert_allclose(found.signal_mv[1, :1500], exact[:1500], atol=1e-4)
     for start, stop in ((0, 700), (1501, 2800), (9000, 10_000)):
         part = read_recording(tmp_path / "r", leads=["II"], start=start, stop=stop).signal_mv

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import signal as dsp
 
-from clef_jax.data.signals import (
+from clef_jax.data.signals.preprocessing import (
     PREPROCESSING,
     bandpass,
     fill_gaps,

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import wfdb
 
-from clef_jax.data import quality, signals
-from clef_jax.data.leads import STANDARD_LEADS
 from clef_jax.data.prepare import Rejection, prepare_record
-from clef_jax.data.quality import is_noise, lead_faults
 from clef_jax.data.recordings.wfdb import read_recording
-from clef_jax.data.spikes import remove_spikes
+from clef_jax.data.signals import preprocessing, quality
+from clef_jax.data.signals.leads import STANDARD_LEADS
+from clef_jax.data.signals.quality import is_noise, lead_faults
+from clef_jax.data.signals.spikes import remove_spikes
 from clef_jax.data.windows import WindowSettings, preprocess_windows
 
 
@@ -49,7 +49,7 @@ def correlation(a, b):
 def test_hearts_of_any_rate_and_width_are_no_noise(rate, irregular):
     for width_s in (0.01, 0.02, 0.035, 0.05):
         for size in (0.1, 1.0, 4.0):
-            x = signals.preprocess(size * heart(rate, width_s, irregular=irregular), 500)
+            x = preprocessing.preprocess(size * heart(rate, width_s, irregular=irregular), 500)
             assert not is_noise(x, 500), (width_s, size)
 
 
@@ -84,7 +84,7 @@ def test_windows_of_other_lengths(window_s):
 
 def test_amplitude_and_sign_do_not_matter():
     for x in (heart(70, 0.02), np.random.default_rng(0).normal(size=5000)):
-        filtered = signals.preprocess(x, 500)
+        filtered = preprocessing.preprocess(x, 500)
         assert len({is_noise(gain * filtered, 500) for gain in (1, -1, 1e-3, 1e3)}) == 1
 
 
@@ -97,7 +97,7 @@ def flagged(path, lead, starts, adu_per_mv=None):
     x = recording.signal_mv[recording.leads.index(lead)]
     first = (round(start * recording.fs) for start in starts)
     pieces = (x[start : start + round(11 * recording.fs)] for start in first)
-    return np.mean([is_noise(signals.preprocess(x, recording.fs), 500) for x in pieces])
+    return np.mean([is_noise(preprocessing.preprocess(x, recording.fs), 500) for x in pieces])
 
 
 def test_broad_and_paced_complexes_are_no_noise(real_data):
@@ -119,11 +119,11 @@ def test_more_noise_is_flagged_more_often(real_data):
     ecgs, disturbances = [], []
     for path in ptb_xl(real_data)[:39]:
         recording = read_recording(path)
-        ecgs.append(signals.preprocess(recording.signal_mv[1], recording.fs))
+        ecgs.append(preprocessing.preprocess(recording.signal_mv[1], recording.fs))
     noise = read_recording(real_data / "nstdb/ma")
     for second in range(600, 990, 10):
         part = noise.signal_mv[0, second * 360 : (second + 11) * 360]
-        disturbances.append(signals.preprocess(part, 360))
+        disturbances.append(preprocessing.preprocess(part, 360))
     shares = []
     for snr_db in (24, 6, -6):
         mixed = [

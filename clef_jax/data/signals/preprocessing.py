@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import signal as dsp
 
-from clef_jax.data.rates import rate_fault, rate_remedy
-from clef_jax.data.spec import PREPROCESSING, PreprocessingSpec
+from clef_jax.data.signals.rates import rate_fault, rate_remedy
+from clef_jax.data.signals.spec import PREPROCESSING, PreprocessingSpec
 
 
 def fill_gaps(x: ArrayLike) -> np.ndarray:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from clef_jax.data.quality import QUALITY
+from clef_jax.data.signals.quality import QUALITY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class PreprocessingSpec:
             whose denominator is no larger.
         window: How many samples, at the native rate, make a window. No other sample counts.
         spike_mv: Samples further than this from the window's median count as missing, with their
-            flanks (`data.spikes`),
+            flanks (`data.signals.spikes`),
         spike_share: where they are no more than this share of the window.
         gaps: How missing samples are filled: by straight lines, at the ends by the nearest sample.
         resampling: How the rate is changed: `scipy.signal.resample_poly`.

@@ -2,7 +2,7 @@
 
 import math
 
-from clef_jax.data.spec import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 
 # Far above any recorder of ECGs: what is larger was meant in another unit.
 _MAX_FS = 500_000.0

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike
 
-from clef_jax.data.complexes import find_complexes
+from clef_jax.data.signals.complexes import find_complexes
 
 OK, NOISE, SPIKES, PADDED = "ok", "noise", "spikes", "padded"
 FLAT, NON_FINITE = "flat", "non-finite"

@@ -3,14 +3,14 @@ import itertools
 import numpy as np
 import pytest
 
-from clef_jax.data.leads import (
+from clef_jax.data.recordings.channels import why_no_ecg
+from clef_jax.data.signals.leads import (
     NOISE_LEADS,
     STANDARD_LEADS,
     canonical_lead,
     find_lead,
     name_leads,
 )
-from clef_jax.data.recordings.channels import why_no_ecg
 
 CHEST = tuple(f"C{i}" for i in range(1, 7))
 # The 10-20 system and the electrodes of the 10-10 system at its places, references, derivations.

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from clef_jax.data.quality import QUALITY, QualityLimits
+from clef_jax.data.signals.quality import QUALITY, QualityLimits
 
 # A kilovolt is no measurement, and the square of 1e200 no number.
 _NO_VOLTAGE_MV = 1e6

@@ -1,0 +1,1 @@
+"""Signals: names of leads, preprocessing, quality."""
