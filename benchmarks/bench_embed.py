@@ -98,8 +98,8 @@ def _our_way(encoder, paths: list[str], out: pathlib.Path, workers: int):
     import numpy as np
     import pyarrow.parquet as pq
 
-    from clef_jax.data.sources import Request
-    from clef_jax.data.windows import WindowSettings
+    from clef_jax.data.windows.cut import WindowSettings
+    from clef_jax.data.windows.sources import Request
     from clef_jax.embedding.run import embed_to_table
 
     request = Request(WindowSettings(leads=(_LEAD,)))

@@ -129,8 +129,8 @@ def _add_convert(commands) -> None:
 
 
 def _embed(arguments: argparse.Namespace) -> int:
-    from clef_jax.data.sources import Request
-    from clef_jax.data.windows import WindowSettings
+    from clef_jax.data.windows.cut import WindowSettings
+    from clef_jax.data.windows.sources import Request
     from clef_jax.embedding import load_encoder
     from clef_jax.embedding.run import embed_to_table, errors_path
 

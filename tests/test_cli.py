@@ -339,7 +339,7 @@ def test_a_dying_reader_fails_its_file_only(weights, tmp_path, monkeypatch, caps
 
 def test_workers_do_not_import_jax():
     script = (
-        "import sys, clef_jax.cli, clef_jax.data.sources\n"
+        "import sys, clef_jax.cli, clef_jax.data.windows.sources\n"
         "print([m for m in ('jax', 'flax', 'torch', 'pandas', 'pyarrow') if m in sys.modules])\n"
     )
     command = [sys.executable, "-c", script]

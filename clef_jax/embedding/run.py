@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from clef_jax.data.recordings.formats import is_array
-from clef_jax.data.sources import Failure, Request, Source, find_sources, read_sources
+from clef_jax.data.windows.sources import Failure, Request, Source, find_sources, read_sources
 from clef_jax.embedding.encoder import Encoder
 from clef_jax.embedding.forward import default_batch_size
 from clef_jax.embedding.stream import EmbeddedBlock, Timings, embed_blocks

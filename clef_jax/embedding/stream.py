@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from clef_jax.data.sources import Block, Failure
+from clef_jax.data.windows.sources import Block, Failure
 from clef_jax.embedding.embeddings import without_unusable
 from clef_jax.embedding.encoder import Encoder
 from clef_jax.embedding.forward import forward, padded, split_batches

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clef_jax.data.sources import Source
+from clef_jax.data.windows.sources import Source
 from clef_jax.embedding.fingerprint import fingerprints_agree
 from clef_jax.embedding.stored import (
     DROPPED_SUFFIX,

@@ -12,7 +12,7 @@ from clef_jax.data.recordings import formats
 from clef_jax.data.recordings.folders import search_folder, why_table
 from clef_jax.data.recordings.wfdb import RecordingError
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.sources import find_sources
+from clef_jax.data.windows.sources import find_sources
 
 DICOM_BYTES = pathlib.Path(get_testdata_file("waveform_ecg.dcm", download=False)).read_bytes()
 

@@ -11,8 +11,8 @@ from clef_jax.data.recordings import formats, wfdb
 from clef_jax.data.recordings.arrays import array_recording
 from clef_jax.data.recordings.wfdb import RecordingError
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.sources import Request, Source, Task, run_task
-from clef_jax.data.windows import WindowSettings, read_windows
+from clef_jax.data.windows.cut import WindowSettings, read_windows
+from clef_jax.data.windows.sources import Request, Source, Task, run_task
 
 DICOM = get_testdata_file("waveform_ecg.dcm", download=False)
 DICOM_BYTES = pathlib.Path(DICOM).read_bytes()

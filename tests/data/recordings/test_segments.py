@@ -16,7 +16,7 @@ from clef_jax.data.recordings.wfdb import (
     read_header,
     read_recording,
 )
-from clef_jax.data.sources import find_sources
+from clef_jax.data.windows.sources import find_sources
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -10,7 +10,7 @@ from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.quality import is_noise, lead_faults
 from clef_jax.data.signals.spikes import remove_spikes
-from clef_jax.data.windows import WindowSettings, preprocess_windows
+from clef_jax.data.windows.cut import WindowSettings, preprocess_windows
 
 
 def heart(rate, width_s, *, irregular=0.0, fs=500, seconds=11.0, seed=0):

@@ -16,7 +16,7 @@ from clef_jax.data.recordings.wfdb import RecordingError
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import NOISE_LEADS
 from clef_jax.data.signals.preprocessing import PREPROCESSING
-from clef_jax.data.windows import (
+from clef_jax.data.windows.cut import (
     Windows,
     WindowSettings,
     choose_leads,

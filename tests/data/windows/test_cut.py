@@ -9,7 +9,7 @@ from absl import logging
 from clef_jax.data.recordings.arrays import array_recording
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.wfdb import RecordingError
-from clef_jax.data.windows import (
+from clef_jax.data.windows.cut import (
     WindowSettings,
     choose_leads,
     choose_leads_of,

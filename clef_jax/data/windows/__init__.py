@@ -1,0 +1,1 @@
+"""Recordings cut into windows, the encoder's input."""
