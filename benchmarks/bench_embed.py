@@ -126,7 +126,7 @@ def measure_size(measurements: Measurements, size: str, folder: pathlib.Path) ->
     import numpy as np
     import torch
 
-    from clef_jax.data import ingest
+    from clef_jax.data.shards.write import write_shards
     from clef_jax.embedding import Encoder
     from clef_jax.models import get_config
     from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
@@ -164,7 +164,7 @@ def measure_size(measurements: Measurements, size: str, folder: pathlib.Path) ->
         max_difference=float(np.abs(actual - expected).max() / np.abs(expected).max()), **shares,
     )  # fmt: skip
     shards = os.fspath(folder / f"{size}-shards")
-    ingest.write_shards(records, shards, progress=False)
+    write_shards(records, shards, progress=False)
     actual, seconds, shares = _our_way(
         encoder, [shards], folder / f"{size}-shards.parquet", workers
     )

@@ -39,10 +39,11 @@ from benchmarks.programs import default_batch, default_dtype, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import Times, interleaved
 from clef_jax import hosts
-from clef_jax.data import cohort, ingest
+from clef_jax.data import cohort
 from clef_jax.data.noise import simulate_noise_bank
 from clef_jax.data.pipeline import BatchPlans, make_batches
-from clef_jax.data.shards import ShardSet
+from clef_jax.data.shards.store import ShardSet
+from clef_jax.data.shards.write import IngestOptions, write_shards
 from clef_jax.hardware import allocator
 from clef_jax.train.feed import device_batches
 from clef_jax.train.metrics import Clock
@@ -189,8 +190,8 @@ def main(argv: list[str]) -> None:
         if _RECORDS.value is None:
             patients = _BATCH if _QUICK.value else max(512, *fed.values())
             cohort.write_simulated_cohort(records, patients, seed=0)
-        options = ingest.IngestOptions(validation_fraction=0.0)
-        ingest.write_shards(records, folder / "shards", options=options)
+        options = IngestOptions(validation_fraction=0.0)
+        write_shards(records, folder / "shards", options=options)
         shards = ShardSet(folder / "shards")
         batches, rounds = (4, 1) if _QUICK.value else (400, 5)
         measure_streams(measurements, data, records, shards, batches=batches, rounds=rounds)

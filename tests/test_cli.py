@@ -19,8 +19,9 @@ import pytest
 
 import clef_jax
 from clef_jax import checkpoint, cli
-from clef_jax.data import ingest
-from clef_jax.data.shards import ShardSet, signed
+from clef_jax.data.shards.format import signed
+from clef_jax.data.shards.store import ShardSet
+from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.spec import recipe
 from clef_jax.embedding import load_encoder
 from tests.convert.checkpoints import torch_model, write_lightning
@@ -240,7 +241,7 @@ def test_shards(weights, tmp_path, real_data):
         shutil.copy(file, tmp_path)
         shutil.copy(file.with_suffix(".dat"), tmp_path)
     shards = tmp_path / "shards"
-    ingest.write_shards(tmp_path, shards, workers=1, progress=False)
+    write_shards(tmp_path, shards, workers=1, progress=False)
     out = tmp_path / "e.parquet"
     assert embed(shards, "--weights", weights, "--out", out, "--lead", "V2") == 0
     frame = pq.read_table(out).to_pandas()

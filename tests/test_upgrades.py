@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 import clef_jax
 from clef_jax import checkpoint, hosts
-from clef_jax.data.shards import ShardSet, shard_faults
+from clef_jax.data.shards.format import shard_faults
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.embedding import encoder_meta, fingerprints_agree
 from clef_jax.models import EncoderConfig, build_model, registry
 from clef_jax.train import optim

@@ -12,7 +12,8 @@ from absl import flags, logging
 from clef_jax import command_line
 from clef_jax.checkpoint import CheckpointError
 from clef_jax.data.noise import NoiseBankError, load_noise_bank
-from clef_jax.data.shards import ShardError, ShardSet
+from clef_jax.data.shards.format import ShardError
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.embedding.loading import load_encoder
 from clef_jax.evaluate.recordings import ReportError, choose_recordings

@@ -10,7 +10,9 @@ import sys
 from absl import flags
 
 from clef_jax import command_line
-from clef_jax.data import ingest, shards, tables
+from clef_jax.data import tables
+from clef_jax.data.shards.format import ShardError, shard_faults
+from clef_jax.data.shards.write import IngestError, IngestOptions, write_shards
 from clef_jax.tables.columns import SEX_CODINGS, TableError
 
 RECORDS = flags.DEFINE_string("records", None, "Folder of WFDB records, searched to any depth.")
@@ -45,7 +47,7 @@ VERIFY = flags.DEFINE_bool("verify", False, "Only check the finished --out by it
 def main():
     """Writes or verifies, and prints the summary."""
     if VERIFY.value:
-        faults = shards.shard_faults(OUT.value, checksums=True, progress=True)
+        faults = shard_faults(OUT.value, checksums=True, progress=True)
         sys.exit("\n".join(faults) or print(f"{OUT.value}: every checksum agrees"))
     if RECORDS.value is None:
         raise command_line.UsageError("--records is needed, except with --verify")
@@ -55,13 +57,13 @@ def main():
     risk = RISK.value and tables.RiskTable(
         RISK.value, RISK_KEY.value, RISK_COLUMN.value, COMPLETENESS.value
     )
-    options = ingest.IngestOptions(
+    options = IngestOptions(
         min_leads=MIN_LEADS.value,
         validation_fraction=VALIDATION.value,
         records_per_shard=PER_SHARD.value,
         adu_per_mv=ADU_PER_MV.value,
     )
-    summary = ingest.write_shards(
+    summary = write_shards(
         RECORDS.value,
         OUT.value,
         record_list=RECORD_LIST.value,
@@ -74,4 +76,4 @@ def main():
 
 
 if __name__ == "__main__":
-    command_line.run(main, expected=(TableError, ingest.IngestError, shards.ShardError, OSError))
+    command_line.run(main, expected=(TableError, IngestError, ShardError, OSError))

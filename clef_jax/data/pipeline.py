@@ -12,7 +12,7 @@ from typing import Literal
 import grain
 import numpy as np
 
-from clef_jax.data.shards import ShardSet
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.processes import leave_with_parent
 
 

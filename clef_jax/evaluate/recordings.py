@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from clef_jax.data.shards import ShardSet
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.preprocessing import zscore
 from clef_jax.train.embed import slots_of_lead
 

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from clef_jax import hosts
 from clef_jax.data.pipeline import BatchPlans, make_batches
-from clef_jax.data.shards import ShardSet
+from clef_jax.data.shards.store import ShardSet
 
 _BATCHES_AHEAD = 2
 

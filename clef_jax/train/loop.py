@@ -19,7 +19,8 @@ import clef_jax
 from clef_jax import checkpoint, hosts, models
 from clef_jax.data.noise import NoiseBankError
 from clef_jax.data.pipeline import PlanError
-from clef_jax.data.shards import ShardError, ShardSet
+from clef_jax.data.shards.format import ShardError
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
 from clef_jax.hardware import peaks
 from clef_jax.models import costs

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from clef_jax import hosts, models, objectives
 from clef_jax.data.noise import NoiseBank, load_noise_bank
 from clef_jax.data.pipeline import BatchPlans
-from clef_jax.data.shards import ShardSet
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.nested import flatten
 from clef_jax.train import optim
 from clef_jax.train.step import make_train_step

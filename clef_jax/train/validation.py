@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
 from clef_jax.data.pipeline import BatchPlans, Plan
-from clef_jax.data.shards import ShardSet
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.ops.precision import multiply_as
 from clef_jax.train.feed import device_batches
 from clef_jax.train.step import Batch, Metrics, Objective, make_embed_views

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clef_jax.data.pipeline import BatchPlans, make_batches
-from clef_jax.data.shards import ShardSet
+from clef_jax.data.shards.store import ShardSet
 from tests.waiting import children_of, wait_until_gone
 
 

@@ -14,9 +14,10 @@ import pytest
 from matplotlib import image
 
 from clef_jax import checkpoint
-from clef_jax.data import cohort, ingest, tables
+from clef_jax.data import cohort, tables
 from clef_jax.data.noise import simulate_noise_bank
-from clef_jax.data.shards import ShardSet
+from clef_jax.data.shards.store import ShardSet
+from clef_jax.data.shards.write import IngestOptions, write_shards
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import PREPROCESSING
 from clef_jax.embedding.encoder import Encoder
@@ -58,13 +59,13 @@ def shards(tmp_path_factory):
     write_table(
         compute_risk_table(read_table(metadata), region="moderate"), str(folder / "risk.parquet")
     )
-    ingest.write_shards(
+    write_shards(
         folder / "cohort",
         folder / "shards",
         record_list=str(folder / "cohort" / "record_list.csv"),
         metadata=tables.MetadataTable(metadata),
         risk=tables.RiskTable(str(folder / "risk.parquet")),
-        options=ingest.IngestOptions(validation_fraction=0.5),
+        options=IngestOptions(validation_fraction=0.5),
         workers=1,
         progress=False,
     )

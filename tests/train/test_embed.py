@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clef_jax import hosts
-from clef_jax.data.shards import ShardSet
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import zscore
 from clef_jax.models import create_model

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from clef_jax import hosts, objectives
-from clef_jax.data.shards import ShardSet
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.embedding.forward import forward
 from clef_jax.models import EncoderConfig, build_model
 from clef_jax.ops import choice

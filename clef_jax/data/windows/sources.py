@@ -118,7 +118,7 @@ def _is_shards_folder(path: str) -> bool:
 @functools.lru_cache(maxsize=1)
 def _shards_written_at(folder: str, manifest_ns: int):
     # Imported here because pandas and Arrow would double the start of a reading process.
-    from clef_jax.data.shards import ShardSet
+    from clef_jax.data.shards.store import ShardSet
 
     return ShardSet(folder)
 

@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 import pytest
 
-from clef_jax.data.prepare import Rejection, prepare_record
 from clef_jax.data.recordings import formats
 from clef_jax.data.recordings.wfdb import (
     RecordingError,
@@ -16,6 +15,7 @@ from clef_jax.data.recordings.wfdb import (
     read_header,
     read_recording,
 )
+from clef_jax.data.shards.prepare import Rejection, prepare_record
 from clef_jax.data.windows.sources import find_sources
 
 with warnings.catch_warnings():

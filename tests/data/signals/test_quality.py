@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import wfdb
 
-from clef_jax.data.prepare import Rejection, prepare_record
 from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.shards.prepare import Rejection, prepare_record
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.quality import is_noise, lead_faults

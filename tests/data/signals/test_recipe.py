@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from clef_jax.data.prepare import prepare_record
 from clef_jax.data.recordings import formats
+from clef_jax.data.shards.prepare import prepare_record
 from clef_jax.data.signals.preprocessing import preprocess
 from clef_jax.data.signals.spec import PREPROCESSING, recipe
 from clef_jax.data.windows.cut import WindowSettings, preprocess_windows

@@ -12,9 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clef_jax.data import ingest, tables
-from clef_jax.data.ingest import IngestError, IngestOptions, is_validation_patient
-from clef_jax.data.shards import ShardSet, shard_faults
+from clef_jax.data import tables
+from clef_jax.data.shards.format import shard_faults
+from clef_jax.data.shards.store import ShardSet
+from clef_jax.data.shards.write import (
+    IngestError,
+    IngestOptions,
+    is_validation_patient,
+    write_shards,
+)
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.tables import MetadataTable, RiskTable
 from clef_jax.files import locked
@@ -66,7 +72,7 @@ def mimic(tmp_path_factory):
 
 def write(records, out, **arguments):
     defaults = {"workers": 1, "progress": False}
-    return ingest.write_shards(records, out, **defaults | arguments)
+    return write_shards(records, out, **defaults | arguments)
 
 
 def rejections(out):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clef_jax.data import shards
+from clef_jax.data.shards.format import FORMAT_VERSION
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import PREPROCESSING
 from clef_jax.data.signals.quality import QUALITY, QualityLimits
@@ -74,7 +74,7 @@ def plan_of(records: pd.DataFrame, options: IngestOptions, confine: bool) -> dic
         A JSON-ready dictionary; its options.records_per_shard is a number.
     """
     return {
-        "format_version": shards.FORMAT_VERSION,
+        "format_version": FORMAT_VERSION,
         "records": len(records),
         "record_names": _digest(records["record"], records["study"]),
         "patients": _digest(records["patient"]),

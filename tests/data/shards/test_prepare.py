@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from clef_jax.data.prepare import Rejection, prepare_record
 from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.shards.prepare import Rejection, prepare_record
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import preprocess
 

@@ -8,15 +8,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clef_jax.data import shards
-from clef_jax.data.parts import (
+from clef_jax.data.shards.format import (
+    FORMAT_VERSION,
+    INDEX,
+    MANIFEST,
+    REJECTED,
+    manifest_entry,
+    signed,
+)
+from clef_jax.data.shards.plan import IngestError
+from clef_jax.data.shards.task import (
     file_of,
     read_facts,
     read_part,
     read_rejections,
     write_rejections,
 )
-from clef_jax.data.plan import IngestError
 from clef_jax.data.signals.preprocessing import PREPROCESSING
 from clef_jax.files import replacing, write_json
 
@@ -52,17 +59,17 @@ def merge_parts(
     for shard in range(n_shards):
         rejected += read_rejections(out, shard)
     rejected += [(name, file_of(name, records_folder), why) for name, why in duplicates]
-    rejected_path = os.path.join(out, shards.REJECTED)
+    rejected_path = os.path.join(out, REJECTED)
     write_rejections(rejected_path, rejected)
     if not index.num_rows:
         raise IngestError(f"{rejected_path}: every record was rejected; see there why")
-    index_path = os.path.join(out, shards.INDEX)
+    index_path = os.path.join(out, INDEX)
     with replacing(index_path) as temporary:
         pq.write_table(index, temporary)
     facts = [read_facts(out, shard) for shard in range(n_shards)]
     validation = pc.sum(pc.equal(index.column("split"), "validation")).as_py()
     manifest = {
-        "format_version": shards.FORMAT_VERSION,
+        "format_version": FORMAT_VERSION,
         "preprocessing": PREPROCESSING.to_dict(),
         "plan": plan,
         "records": index.num_rows,
@@ -76,11 +83,11 @@ def merge_parts(
         "risk_known": index.num_rows - index.column("risk").null_count,
         "files": [
             *({key: f[key] for key in ("file", "bytes", "sha256")} for f in facts),
-            shards.manifest_entry(index_path, shards.INDEX),
-            shards.manifest_entry(rejected_path, shards.REJECTED),
+            manifest_entry(index_path, INDEX),
+            manifest_entry(rejected_path, REJECTED),
         ],
     }
-    write_json(os.path.join(out, shards.MANIFEST), shards.signed(manifest))
+    write_json(os.path.join(out, MANIFEST), signed(manifest))
     return manifest
 
 

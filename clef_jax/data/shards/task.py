@@ -17,11 +17,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clef_jax.data import shards
-from clef_jax.data.index import INDEX_SCHEMA
-from clef_jax.data.plan import IngestError, IngestOptions
-from clef_jax.data.prepare import PreparedRecord, Rejection, prepare_record
 from clef_jax.data.recordings.wfdb import RecordingError, RecordingUnavailable
+from clef_jax.data.shards.format import ShardWriter, manifest_entry, shard_file
+from clef_jax.data.shards.index import INDEX_SCHEMA
+from clef_jax.data.shards.plan import IngestError, IngestOptions
+from clef_jax.data.shards.prepare import PreparedRecord, Rejection, prepare_record
 from clef_jax.files import replacing
 
 PARTS = "parts"
@@ -85,8 +85,8 @@ def write_shard(task: ShardTask, advance: Callable[[], None]) -> None:
     """
     rows, rejected = [], []
     own_patients = violations = spiky = 0
-    with replacing(os.path.join(task.out, shards.shard_file(task.shard))) as temporary:
-        writer = shards.ShardWriter(temporary)
+    with replacing(os.path.join(task.out, shard_file(task.shard))) as temporary:
+        writer = ShardWriter(temporary)
         for row in task.rows.itertuples(index=False):
             try:
                 prepared = _prepare(task, row.record)
@@ -100,7 +100,7 @@ def write_shard(task: ShardTask, advance: Callable[[], None]) -> None:
                 spiky += prepared.spiky
             advance()
         writer.close()
-        facts = shards.manifest_entry(temporary, shards.shard_file(task.shard)) | {
+        facts = manifest_entry(temporary, shard_file(task.shard)) | {
             "plan": task.plan,
             "patients_from_records": own_patients,
             "einthoven_violations": violations,

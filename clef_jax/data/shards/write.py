@@ -14,20 +14,20 @@ import time
 from tqdm import tqdm
 
 from clef_jax.data import tables
-from clef_jax.data.merge import merge_parts
-from clef_jax.data.parts import (
-    PARTS,
-    ShardTask,
-    is_finished,
-    is_validation_patient,
-    write_shard,
-)
-from clef_jax.data.plan import (
+from clef_jax.data.shards.merge import merge_parts
+from clef_jax.data.shards.plan import (
     IngestError,
     IngestOptions,
     agree_on_plan,
     fingerprint_of,
     plan_of,
+)
+from clef_jax.data.shards.task import (
+    PARTS,
+    ShardTask,
+    is_finished,
+    is_validation_patient,
+    write_shard,
 )
 from clef_jax.files import locked
 from clef_jax.processes import WorkerDied, WorkersCannotStart, run_tasks

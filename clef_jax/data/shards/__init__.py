@@ -1,0 +1,1 @@
+"""Shards of preprocessed leads on disk: layout, reading, writing."""

@@ -1,0 +1,143 @@
+"""A finished folder of shards, opened for random reading."""
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from array_record.python.array_record_module import ArrayRecordReader
+
+from clef_jax.data.shards.format import (
+    _ENTRY_TYPE,
+    INDEX,
+    REJECTED,
+    ShardError,
+    _sha256,
+    read_manifest,
+    shard_faults,
+    shard_file,
+)
+from clef_jax.data.shards.index import read_index
+from clef_jax.data.signals.spec import PREPROCESSING
+
+
+class ShardSet:
+    """A finished folder of shards, opened for random reading.
+
+    The index lives in memory, one row per record in index order; samples are read on demand.
+    Reading is thread-safe. Pickling carries the folder's name only and reopens it.
+
+    Attributes:
+        folder: Where the shards are.
+        manifest: The manifest's content.
+        fingerprint: SHA-256 of the manifest's content but for `rejected.csv`, whose reasons tell
+            where the recordings lay.
+        records: Number of records, n.
+        record: object [n], the records' names.
+        patient: object [n], patient identifiers.
+        patient_code: int64 [n], patients numbered in the sorted order of their identifiers.
+        n_leads: int8 [n].
+        lead_ids: int8 [n, 15], index into `NOISE_LEADS` by slot, -1 beyond the record's leads.
+        scale_mv: float32 [n, 15], mV per int16 step, 0 beyond the record's leads.
+        risk: float32 [n], percent, NaN unknown.
+        completeness: float32 [n], share of the risk attributes known, NaN unknown.
+        age: float32 [n], years, NaN unknown.
+        male: float32 [n], 1 male, 0 female, NaN unknown.
+        is_validation: bool [n].
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        """Opens a finished set.
+
+        Raises:
+            ShardError: See `read_manifest`; a file is missing, truncated or damaged; or the index
+                holds what cannot be: the message names records and columns.
+        """
+        self.folder = os.fspath(folder)
+        self.manifest = read_manifest(folder)
+        faults = shard_faults(folder)
+        if faults:
+            raise ShardError("\n".join(faults))
+        self.fingerprint = _fingerprint(self.manifest)
+        path = os.path.join(self.folder, INDEX)
+        try:
+            index = read_index(path, shards=sum(map(_is_shard, self.manifest["files"])))
+        except ValueError as error:
+            raise ShardError(f"{path}: {error}; mend that and write the shards again") from None
+        self.records = len(index.record)
+        self.record, self.patient = index.record, index.patient
+        self.patient_code = pd.factorize(self.patient, sort=True)[0].astype(np.int64)
+        self.n_leads, self.lead_ids, self.scale_mv = index.n_leads, index.lead_ids, index.scale_mv
+        self.risk, self.completeness = index.risk, index.completeness
+        self.age, self.male = index.age, index.male
+        self.is_validation = index.is_validation
+        self._shard, self._first_entry = index.shard, index.first_entry
+        self._readers: dict[int, ArrayRecordReader] = {}
+        self._opening = threading.Lock()
+
+    def __reduce__(self):
+        return type(self), (self.folder,)
+
+    def __len__(self) -> int:
+        return self.records
+
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        reader = self._readers.get(shard)
+        if reader is None:
+            with self._opening:
+                reader = self._readers.get(shard)
+                if reader is None:
+                    path = os.path.join(self.folder, shard_file(shard))
+                    # Random access gains nothing from each reader's 16 MB read-ahead buffer.
+                    reader = ArrayRecordReader(path, "readahead_buffer_size:0")
+                    self._readers[shard] = reader
+        return reader
+
+    def read(self, records: Sequence[int], slots: Sequence[int]) -> np.ndarray:
+        """Reads one lead of each record, one request per shard.
+
+        Args:
+            records: int [m], positions in the index.
+            slots: int [m], which of that record's leads, 0 ≤ slot < n_leads.
+
+        Returns:
+            int16 [m, samples]; times `scale_mv[records, slots]` they are mV.
+
+        Raises:
+            IndexError: A record or slot does not exist.
+            ShardError: A shard cannot be read.
+        """
+        records, slots = np.asarray(records, np.int64), np.asarray(slots, np.int64)
+        if records.size and (records.min() < 0 or records.max() >= self.records):
+            raise IndexError(f"records must lie in 0 to {self.records - 1}")
+        if np.any((slots < 0) | (slots >= self.n_leads[records])):
+            raise IndexError("slots must lie in 0 to n_leads - 1 of their record")
+        shards = self._shard[records]
+        entries = self._first_entry[records] + slots
+        out = np.empty((len(records), PREPROCESSING.samples), _ENTRY_TYPE)
+        # In file order within each shard, so that a cold disk is read forwards.
+        order = np.lexsort((entries, shards))
+        starts = np.flatnonzero(np.diff(shards[order], prepend=-1))
+        for rows in np.split(order, starts[1:]) if len(order) else ():
+            shard = int(shards[rows[0]])
+            try:
+                found = self._reader(shard).read(entries[rows].tolist())
+                for row, entry in zip(rows, found, strict=True):
+                    out[row] = np.frombuffer(entry, _ENTRY_TYPE)
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise ShardError(
+                    f"{os.path.join(self.folder, shard_file(shard))}: cannot be read ({error}); "
+                    "find what is damaged with tools/write_shards.py --verify"
+                ) from error
+        return out
+
+
+def _is_shard(entry: dict[str, Any]) -> bool:
+    return entry["file"] not in (INDEX, REJECTED)
+
+
+def _fingerprint(manifest: dict[str, Any]) -> str:
+    files = [entry for entry in manifest["files"] if entry["file"] != REJECTED]
+    return _sha256(manifest | {"files": files}, without={"clef_jax", "sha256"})
