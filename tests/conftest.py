@@ -8,7 +8,8 @@ import jax
 import pytest
 from absl import flags
 
-from clef_jax.data import cohort, tables
+from clef_jax.data import cohort
+from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.shards.write import IngestOptions, write_shards
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table
@@ -65,8 +66,8 @@ def shards_folder(tmp_path_factory) -> pathlib.Path:
         folder / "cohort",
         folder / "shards",
         record_list=str(folder / "cohort" / "record_list.csv"),
-        metadata=tables.MetadataTable(str(metadata)),
-        risk=tables.RiskTable(str(folder / "risk.parquet")),
+        metadata=MetadataTable(str(metadata)),
+        risk=RiskTable(str(folder / "risk.parquet")),
         options=IngestOptions(validation_fraction=0.3, records_per_shard=16),
         workers=1,
         progress=False,

@@ -10,7 +10,7 @@ import sys
 from absl import flags
 
 from clef_jax import command_line
-from clef_jax.data import tables
+from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.shards.format import ShardError, shard_faults
 from clef_jax.data.shards.write import IngestError, IngestOptions, write_shards
 from clef_jax.tables.columns import SEX_CODINGS, TableError
@@ -51,10 +51,10 @@ def main():
         sys.exit("\n".join(faults) or print(f"{OUT.value}: every checksum agrees"))
     if RECORDS.value is None:
         raise command_line.UsageError("--records is needed, except with --verify")
-    metadata = METADATA.value and tables.MetadataTable(
+    metadata = METADATA.value and MetadataTable(
         METADATA.value, KEY.value, PATIENT.value, AGE.value, SEX.value, SEX_CODING.value
     )
-    risk = RISK.value and tables.RiskTable(
+    risk = RISK.value and RiskTable(
         RISK.value, RISK_KEY.value, RISK_COLUMN.value, COMPLETENESS.value
     )
     options = IngestOptions(

@@ -1,6 +1,7 @@
 """Columns of a table of people: their names, and what their text means."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -132,3 +133,30 @@ def is_blank(values: pd.Series) -> np.ndarray:
 def _words(values):
     words = values.astype("string").str.strip().str.lower()
     return words.str.replace(r"^(-?\d+)\.0*$", r"\1", regex=True)
+
+
+def find_column(
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    given: str | None,
+    source: str,
+    required: str | None = None,
+) -> str | None:
+    """Returns the column named by the user, or the first that bears one of the usual names."""
+    if given is not None:
+        if given not in frame.columns:
+            raise TableError(
+                f"{source}: no column {given!r}; found {', '.join(frame.columns)}; correct the "
+                "option"
+            )
+        return given
+    spelled = {normalised(column): column for column in reversed(frame.columns)}
+    for name in names:
+        if name in spelled:
+            return spelled[name]
+    if required:
+        raise TableError(
+            f"{source}: no column for {required} (looked for {', '.join(names)}); found "
+            f"{', '.join(frame.columns)}; rename it or name it by an option"
+        )
+    return None

@@ -14,7 +14,8 @@ import pytest
 from matplotlib import image
 
 from clef_jax import checkpoint
-from clef_jax.data import cohort, tables
+from clef_jax.data import cohort
+from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.noise import simulate_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import IngestOptions, write_shards
@@ -63,8 +64,8 @@ def shards(tmp_path_factory):
         folder / "cohort",
         folder / "shards",
         record_list=str(folder / "cohort" / "record_list.csv"),
-        metadata=tables.MetadataTable(metadata),
-        risk=tables.RiskTable(str(folder / "risk.parquet")),
+        metadata=MetadataTable(metadata),
+        risk=RiskTable(str(folder / "risk.parquet")),
         options=IngestOptions(validation_fraction=0.5),
         workers=1,
         progress=False,

@@ -13,7 +13,8 @@ import time
 
 from tqdm import tqdm
 
-from clef_jax.data import tables
+from clef_jax.data.annotations.join import MetadataTable, RiskTable, join_metadata, join_risk
+from clef_jax.data.recordings.listing import list_recordings
 from clef_jax.data.shards.merge import merge_parts
 from clef_jax.data.shards.plan import (
     IngestError,
@@ -98,8 +99,8 @@ def write_shards(
     out: str | os.PathLike,
     *,
     record_list: str | None = None,
-    metadata: tables.MetadataTable | None = None,
-    risk: tables.RiskTable | None = None,
+    metadata: MetadataTable | None = None,
+    risk: RiskTable | None = None,
     options: IngestOptions | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -129,12 +130,12 @@ def write_shards(
     """
     folder, out = os.fspath(records), os.fspath(out)
     options = options or IngestOptions()
-    plan_rows, duplicates = tables.list_recordings(folder, record_list)
+    plan_rows, duplicates = list_recordings(folder, record_list)
     matches = {}
-    plan_rows, found = tables.join_metadata(plan_rows, metadata, folder)
+    plan_rows, found = join_metadata(plan_rows, metadata, folder)
     if metadata is not None:
         matches["metadata"] = found
-    plan_rows, found = tables.join_risk(plan_rows, risk, folder)
+    plan_rows, found = join_risk(plan_rows, risk, folder)
     if risk is not None:
         matches["risk"] = found
     plan = plan_of(plan_rows, options, confine=record_list is not None)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
+from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.recordings.wfdb import read_recording
 from clef_jax.data.shards.format import ShardError, manifest_entry, quantise, shard_faults, signed
 from clef_jax.data.shards.index import INDEX_SCHEMA
@@ -17,7 +18,6 @@ from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import IngestOptions, write_shards
 from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import preprocess
-from clef_jax.data.tables import MetadataTable, RiskTable
 from tests.damage import flip_bit
 from tests.oracles.specs import SPEC_VERSION_1
 

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clef_jax.data import tables
+from clef_jax.data.annotations.join import MetadataTable, RiskTable, join_metadata
+from clef_jax.data.recordings.listing import list_recordings
 from clef_jax.data.shards.format import shard_faults
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import (
@@ -22,7 +23,6 @@ from clef_jax.data.shards.write import (
     write_shards,
 )
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.tables import MetadataTable, RiskTable
 from clef_jax.files import locked
 from clef_jax.tables.columns import TableError
 from tests.waiting import children_of, wait_until_gone
@@ -166,9 +166,9 @@ def test_the_original_s_table(mimic, tmp_path):
 
 def test_ptb_xl_table(real_data):
     folder = str(real_data / "ptb-xl/records500")
-    records, rejected = tables.list_recordings(folder)
+    records, rejected = list_recordings(folder)
     metadata = MetadataTable(str(real_data / "ptb-xl/ptbxl_database.csv"))
-    joined, found = tables.join_metadata(records, metadata, folder)
+    joined, found = join_metadata(records, metadata, folder)
     assert found == len(joined) == 333 and not rejected
     oracle = pd.read_csv(real_data / "ptb-xl/ptbxl_database.csv").set_index("filename_hr")
     oracle = oracle.loc[["records500/" + name for name in joined["record"]]]
@@ -180,10 +180,8 @@ def test_ptb_xl_table(real_data):
 
 def test_ludb_table(real_data):
     folder = str(real_data / "ludb/data")
-    records, _ = tables.list_recordings(folder)
-    joined, found = tables.join_metadata(
-        records, MetadataTable(str(real_data / "ludb/ludb.csv")), folder
-    )
+    records, _ = list_recordings(folder)
+    joined, found = join_metadata(records, MetadataTable(str(real_data / "ludb/ludb.csv")), folder)
     assert found == 135
     assert joined.set_index("record").loc["10", ["age", "sex"]].tolist() == [79, "female"]
 

@@ -1,23 +1,18 @@
-"""The list of recordings to ingest, joined with what tables say of each one's patient and risk."""
+"""Records joined with what tables say of each one's patient and risk."""
 
 import dataclasses
-import os
-import posixpath
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from absl import logging
 
-from clef_jax.data.recordings.wfdb import find_recordings, parse_age
-from clef_jax.tables.columns import TableError, is_blank, normalised, quantities, sexes
+from clef_jax.data.recordings.demographics import parse_age
+from clef_jax.tables.columns import TableError, find_column, is_blank, normalised, quantities, sexes
 from clef_jax.tables.files import read_table
 from clef_jax.tables.matching import (
     PATIENT_COLUMNS,
-    STUDY_COLUMNS,
     identifiers,
     match_rows,
-    record_name,
 )
 
 # Column names as `normalised` spells them, the preferred first.
@@ -69,62 +64,6 @@ class RiskTable:
     completeness_column: str | None = None
 
 
-def list_recordings(
-    folder: str, record_list: str | None = None
-) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Lists the recordings to ingest.
-
-    Args:
-        folder: The records folder.
-        record_list: CSV with a column path (relative to `folder`), and subject_id and study_id
-            where known; every WFDB record in and below the folder when None.
-
-    Returns:
-        A table of record (path relative to the folder, without suffix), patient and study (None
-        where unknown), in the order found; and (record, reason) of those left out as duplicates.
-
-    Raises:
-        TableError: There is nothing to list, a column is missing, or a path leaves the folder.
-        OSError: A folder cannot be listed now.
-    """
-    if not os.path.isdir(folder):
-        raise TableError(f"{folder}: no such folder; --records expects the folder of recordings")
-    if record_list is None:
-        found = [os.path.relpath(path, folder) for path in find_recordings(folder)]
-        if not found:
-            raise TableError(
-                f"{folder}: holds no WFDB record (.hea) in it or below; check --records"
-            )
-        names = [name.replace(os.sep, "/") for name in found]
-        return pd.DataFrame({"record": names, "patient": None, "study": None}), []
-    table = read_table(record_list)
-    column = _column(table, ("path",), None, record_list, required="a record's path")
-    names = [record_name(value) for value in table[column].fillna("").astype(str)]
-    for number, (name, given) in enumerate(zip(names, table[column], strict=True), start=2):
-        if posixpath.isabs(name) or name.split("/")[0] in ("..", ".", ""):
-            raise TableError(
-                f"{record_list}: line {number}: path {given!r} leaves the records folder {folder}; "
-                "refused: give paths relative to --records, without '..'"
-            )
-    records = pd.DataFrame({"record": names})
-    for field, columns in (("patient", PATIENT_COLUMNS), ("study", STUDY_COLUMNS)):
-        column = _column(table, columns, None, record_list)
-        records[field] = identifiers(table[column]) if column else None
-    return _without_duplicates(records)
-
-
-def _without_duplicates(records: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    rejected: list[tuple[str, str]] = []
-    for field in ("record", "study"):
-        known = records[records[field].notna()].drop_duplicates(field)
-        first = dict(zip(known[field], known["record"], strict=True))
-        again = records[field].notna() & records[field].duplicated()
-        for name, value in zip(records["record"][again], records[field][again], strict=True):
-            rejected.append((name, f"duplicate study: {field} {value} is already {first[value]}"))
-        records = records[~again]
-    return records.reset_index(drop=True), rejected
-
-
 def join_metadata(
     records: pd.DataFrame, table: MetadataTable | None, folder: str
 ) -> tuple[pd.DataFrame, int]:
@@ -137,11 +76,11 @@ def join_metadata(
     if table is None:
         return records, 0
     frame = read_table(table.path)
-    _column(frame, (), table.key_column, table.path)
+    find_column(frame, (), table.key_column, table.path)
     wanted = {
-        "patient": _column(frame, PATIENT_COLUMNS, table.patient_column, table.path),
-        "age": _column(frame, AGE_COLUMNS, table.age_column, table.path),
-        "sex": _column(frame, SEX_COLUMNS, table.sex_column, table.path),
+        "patient": find_column(frame, PATIENT_COLUMNS, table.patient_column, table.path),
+        "age": find_column(frame, AGE_COLUMNS, table.age_column, table.path),
+        "sex": find_column(frame, SEX_COLUMNS, table.sex_column, table.path),
     }
     if not any(wanted.values()):
         raise TableError(
@@ -191,9 +130,11 @@ def join_risk(
         return records, 0
     frame = read_table(table.path)
     source = table.path
-    _column(frame, (), table.key_column, source)
-    risk = _column(frame, RISK_COLUMNS, table.risk_column, source, required="the risk in percent")
-    share = _column(frame, COMPLETENESS_COLUMNS, table.completeness_column, source)
+    find_column(frame, (), table.key_column, source)
+    risk = find_column(
+        frame, RISK_COLUMNS, table.risk_column, source, required="the risk in percent"
+    )
+    share = find_column(frame, COMPLETENESS_COLUMNS, table.completeness_column, source)
     values = pd.DataFrame({"risk": _within(frame, risk, 100, "a percentage", source)})
     if share:
         values["completeness"] = _within(frame, share, 1, "a share", source)
@@ -234,30 +175,3 @@ def _warn_of_unreadable(given: pd.Series, known: np.ndarray, source: str) -> Non
             "%s: column %r: %d values are not understood and count as unknown, such as %r in row "
             "%d", source, given.name, len(wrong), given.iloc[wrong[0]], wrong[0] + 1,
         )  # fmt: skip
-
-
-def _column(
-    frame: pd.DataFrame,
-    names: Sequence[str],
-    given: str | None,
-    source: str,
-    required: str | None = None,
-) -> str | None:
-    """Returns the column named by the user, or the first that bears one of the usual names."""
-    if given is not None:
-        if given not in frame.columns:
-            raise TableError(
-                f"{source}: no column {given!r}; found {', '.join(frame.columns)}; correct the "
-                "option"
-            )
-        return given
-    spelled = {normalised(column): column for column in reversed(frame.columns)}
-    for name in names:
-        if name in spelled:
-            return spelled[name]
-    if required:
-        raise TableError(
-            f"{source}: no column for {required} (looked for {', '.join(names)}); found "
-            f"{', '.join(frame.columns)}; rename it or name it by an option"
-        )
-    return None

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clef_jax.data.tables import MetadataTable, RiskTable, join_metadata, join_risk
+from clef_jax.data.annotations.join import MetadataTable, RiskTable, join_metadata, join_risk
 from clef_jax.tables.columns import TableError
 
 FOLDER = "/data/records"

@@ -1,0 +1,1 @@
+"""What tables say of recordings and their patients, apart from the signals."""
