@@ -40,8 +40,9 @@ from benchmarks.results import Measurements
 from benchmarks.timing import Times, interleaved
 from clef_jax import hosts
 from clef_jax.data import cohort
+from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.noise import simulate_noise_bank
-from clef_jax.data.pipeline import BatchPlans, make_batches
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import IngestOptions, write_shards
 from clef_jax.hardware import allocator

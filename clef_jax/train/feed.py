@@ -7,7 +7,8 @@ import jax
 from jax.sharding import Mesh
 
 from clef_jax import hosts
-from clef_jax.data.pipeline import BatchPlans, make_batches
+from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.shards.store import ShardSet
 
 _BATCHES_AHEAD = 2
@@ -24,7 +25,7 @@ def device_batches(
 ) -> Iterator[dict[str, jax.Array]]:
     """Returns the global batches from `first_step` on, copied to the devices in the background.
 
-    Arguments and fields are those of `data.pipeline.make_batches`, without `record`. Close the
+    Arguments and fields are those of `data.batches.plans.make_batches`, without `record`. Close the
     iterator when done.
     """
     batches = make_batches(

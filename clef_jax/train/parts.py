@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clef_jax import hosts, models, objectives
+from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.noise import NoiseBank, load_noise_bank
-from clef_jax.data.pipeline import BatchPlans
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.nested import flatten
 from clef_jax.train import optim

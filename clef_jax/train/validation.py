@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
-from clef_jax.data.pipeline import BatchPlans, Plan
+from clef_jax.data.batches.plans import BatchPlans, Plan
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.ops.precision import multiply_as
 from clef_jax.train.feed import device_batches

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clef_jax import hosts, objectives
-from clef_jax.data.pipeline import BatchPlans
+from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.models import ResNeXt1D
 from clef_jax.train.validation import FilledPlans, TooFewPatients, Validation

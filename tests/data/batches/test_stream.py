@@ -7,7 +7,8 @@ import types
 import numpy as np
 import pytest
 
-from clef_jax.data.pipeline import BatchPlans, make_batches
+from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.shards.store import ShardSet
 from tests.waiting import children_of, wait_until_gone
 

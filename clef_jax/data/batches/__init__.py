@@ -1,0 +1,1 @@
+"""Batches of a run: planned globally, read locally."""
