@@ -42,7 +42,7 @@ from clef_jax import hosts
 from clef_jax.data import cohort
 from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.batches.stream import make_batches
-from clef_jax.data.noise import simulate_noise_bank
+from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import IngestOptions, write_shards
 from clef_jax.hardware import allocator

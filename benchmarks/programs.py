@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clef_jax import hosts, models, objectives
-from clef_jax.data.noise import simulate_noise_bank
+from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.signals.preprocessing import PREPROCESSING
 from clef_jax.train import optim
 from clef_jax.train.state import create_state

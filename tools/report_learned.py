@@ -11,7 +11,8 @@ from absl import flags, logging
 
 from clef_jax import command_line
 from clef_jax.checkpoint import CheckpointError
-from clef_jax.data.noise import NoiseBankError, load_noise_bank
+from clef_jax.data.noise.bank import NoiseBankError
+from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS

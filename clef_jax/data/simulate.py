@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 import scipy.signal
 
-from clef_jax.data.noise import DOWER, add_derived_leads
+from clef_jax.data.noise.dower import DOWER, add_derived_leads
 from clef_jax.data.signals.leads import STANDARD_LEADS
 
 FS = 500

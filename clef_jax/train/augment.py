@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Probability of each of: no noise, and the four kinds of `data.noise.NoiseBank`.
+# Probability of each of: no noise, and the four kinds of `data.noise.load.NoiseBank`.
 _CHOICES = 5
 _NOISE_SD_MV = 0.1
 _MASK_PROBABILITY = 0.2

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 import clef_jax
 from clef_jax import checkpoint, hosts, models
 from clef_jax.data.batches.plans import PlanError
-from clef_jax.data.noise import NoiseBankError
+from clef_jax.data.noise.bank import NoiseBankError
 from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict

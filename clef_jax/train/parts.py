@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from clef_jax import hosts, models, objectives
 from clef_jax.data.batches.plans import BatchPlans
-from clef_jax.data.noise import NoiseBank, load_noise_bank
+from clef_jax.data.noise.bank import NoiseBank
+from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.nested import flatten
 from clef_jax.train import optim

@@ -16,7 +16,7 @@ from matplotlib import image
 from clef_jax import checkpoint
 from clef_jax.data import cohort
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
-from clef_jax.data.noise import simulate_noise_bank
+from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import IngestOptions, write_shards
 from clef_jax.data.signals.leads import STANDARD_LEADS

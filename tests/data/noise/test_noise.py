@@ -7,8 +7,10 @@ import pytest
 import scipy.io
 import scipy.signal
 
-from clef_jax.data import noise
-from clef_jax.data.noise import NoiseBankError, load_noise_bank, simulate_noise_bank
+from clef_jax.data.noise import bank
+from clef_jax.data.noise.bank import NoiseBankError
+from clef_jax.data.noise.load import load_noise_bank
+from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.signals.leads import NOISE_LEADS
 
 MAT_KEYS = ("motion_artefacts", "electrode_movement", "baseline_wander", "mixture_of_noises")
@@ -109,8 +111,8 @@ def test_fingerprint_follows_content_and_source(simulated):
     changed[2, 5, 777] += 1e-3
     prints = {
         simulated.fingerprint(),
-        noise.NoiseBank(changed, simulated.source).fingerprint(),
-        noise.NoiseBank(simulated.signal, "elsewhere").fingerprint(),
+        bank.NoiseBank(changed, simulated.source).fingerprint(),
+        bank.NoiseBank(simulated.signal, "elsewhere").fingerprint(),
     }
     assert len(prints) == 3
 

@@ -1,0 +1,1 @@
+"""Noise to add to ECGs: recorded or simulated, on every lead."""

@@ -1,0 +1,48 @@
+"""The noise bank from whatever a path is."""
+
+import os
+import pathlib
+
+from absl import logging
+
+from clef_jax.data.noise.bank import NoiseBank, NoiseBankError
+from clef_jax.data.noise.recorded import _MAT_KEYS, noise_bank_from_mat, noise_bank_from_nstdb
+from clef_jax.data.noise.simulated import simulate_noise_bank
+
+
+def load_noise_bank(
+    path: str | os.PathLike | None,
+    *,
+    mat_fs: float | None = None,
+    max_seconds: float | None = None,
+    seed: int = 0,
+) -> NoiseBank:
+    """Builds the bank from whatever `path` is.
+
+    Args:
+        path: a folder with the records bw, em and ma, a `DATA_noises_real.mat`, or None to
+            simulate, which is logged as a warning.
+        mat_fs: sampling rate of the .mat file, Hz, where its length does not tell.
+        max_seconds: keep no more than this. A bank takes 120 kB a second, 144 MB for 20 minutes.
+            A simulated bank has this length, or 10 minutes.
+        seed: of the simulated bank.
+
+    Raises:
+        NoiseBankError: `path` is neither, or its content is not as expected.
+    """
+    if path is None:
+        logging.warning(
+            "No noise recording given: augmenting with SIMULATED noise. For real noise, pass the "
+            "folder of the MIT-BIH Noise Stress Test Database or a DATA_noises_real.mat."
+        )
+        return simulate_noise_bank(seed, max_seconds or 600.0)
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return noise_bank_from_nstdb(path, max_seconds=max_seconds)
+    if path.is_file() and path.suffix.lower() == ".mat":
+        return noise_bank_from_mat(path, fs=mat_fs, max_seconds=max_seconds)
+    found = "is neither" if path.exists() else "does not exist"
+    raise NoiseBankError(
+        f"{path} {found}: expected a folder with the noise records bw, em and ma, or a .mat file "
+        f"with {', '.join(_MAT_KEYS.values())}."
+    )
