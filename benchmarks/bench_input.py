@@ -39,9 +39,9 @@ from benchmarks.programs import default_batch, default_dtype, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import Times, interleaved
 from clef_jax import hosts
-from clef_jax.data import cohort
 from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.batches.stream import make_batches
+from clef_jax.data.demo import cohort
 from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import IngestOptions, write_shards

@@ -8,8 +8,8 @@ import jax
 import pytest
 from absl import flags
 
-from clef_jax.data import cohort
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
+from clef_jax.data.demo import cohort
 from clef_jax.data.shards.write import IngestOptions, write_shards
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table

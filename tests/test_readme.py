@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from clef_jax import cli
-from clef_jax.data import cohort
+from clef_jax.data.demo import cohort
 from tests.convert.checkpoints import torch_model, write_lightning
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

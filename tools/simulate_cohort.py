@@ -8,7 +8,11 @@ Example:
 from absl import flags
 
 from clef_jax import command_line
-from clef_jax.data.cohort import CohortError, write_cohort_of_recordings, write_simulated_cohort
+from clef_jax.data.demo.cohort import (
+    CohortError,
+    write_cohort_of_recordings,
+    write_simulated_cohort,
+)
 
 OUT = flags.DEFINE_string("out", None, "Folder to write.", required=True)
 PATIENTS = flags.DEFINE_integer("patients", 800, "Patients to simulate.")

@@ -14,8 +14,8 @@ import pytest
 from matplotlib import image
 
 from clef_jax import checkpoint
-from clef_jax.data import cohort
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
+from clef_jax.data.demo import cohort
 from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import IngestOptions, write_shards

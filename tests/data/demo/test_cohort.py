@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clef_jax.data.cohort import (
+from clef_jax.data.demo.cohort import (
     CohortError,
     write_cohort_of_recordings,
     write_simulated_cohort,

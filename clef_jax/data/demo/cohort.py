@@ -16,6 +16,7 @@ import pandas as pd
 from absl import logging
 from tqdm import tqdm
 
+from clef_jax.data.demo.hearts import FS, draw_heart, simulate_ecg
 from clef_jax.data.recordings.wfdb import (
     RecordingError,
     find_recordings,
@@ -23,7 +24,6 @@ from clef_jax.data.recordings.wfdb import (
     parse_sex,
     read_header,
 )
-from clef_jax.data.simulate import FS, draw_heart, simulate_ecg
 
 # MIMIC-IV-ECG's order, which is not the usual one.
 _MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")

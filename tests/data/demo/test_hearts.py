@@ -7,12 +7,12 @@ import pytest
 import scipy.signal
 import scipy.stats
 
-from clef_jax.data import simulate
-from clef_jax.data.cohort import draw_risk_factors
+from clef_jax.data.demo import hearts
+from clef_jax.data.demo.cohort import draw_risk_factors
+from clef_jax.data.demo.hearts import draw_heart, simulate_ecg
 from clef_jax.data.recordings.wfdb import read_recording
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.simulate import draw_heart, simulate_ecg
 from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features
 from clef_jax.risk import score2, score2_op
 
@@ -144,7 +144,7 @@ def test_premature_beats_come_early_and_the_sinus_node_keeps_its_time():
     )
     early, pairs = [], []
     for seed in range(20):
-        times, rr, _, ventricular = simulate._beats(heart, np.random.default_rng(seed))
+        times, rr, _, ventricular = hearts._beats(heart, np.random.default_rng(seed))
         np.testing.assert_allclose(np.diff(times), rr[1:])
         for beat in np.flatnonzero(ventricular[1:-1]) + 1:
             early.append(rr[beat] / np.median(rr))

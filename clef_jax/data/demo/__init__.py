@@ -1,0 +1,1 @@
+"""Simulated hearts and cohorts, for the demo and for tests."""
