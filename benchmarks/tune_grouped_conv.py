@@ -4,7 +4,7 @@ r"""Chooses the algorithm of every grouped convolution by measuring them on this
     python -m benchmarks.tune_grouped_conv --dtype bfloat16 --views 256
 
 Times every pass of every layer of the three sizes with every algorithm, prints one line a pass, and
-writes the winners into `clef_jax/ops/grouped_conv_table.py` under this backend and type; entries of
+writes the winners into `clef_jax/ops/grouped_conv/table.py` under this backend and type; entries of
 other backends and types stay. The two gradients are also timed together where they share work.
 Takes about six minutes on two cores.
 """
@@ -24,9 +24,9 @@ from clef_jax.data.signals.preprocessing import PREPROCESSING
 from clef_jax.files import replacing
 from clef_jax.hardware import allocator
 from clef_jax.models import EncoderConfig, get_config
-from clef_jax.ops import choice, grouped_conv_table, passes
-from clef_jax.ops.choice import Layer
-from clef_jax.ops.passes import Algorithm
+from clef_jax.ops.grouped_conv import choice, passes, table
+from clef_jax.ops.grouped_conv.choice import Layer
+from clef_jax.ops.grouped_conv.passes import Algorithm
 
 _SIZES = flags.DEFINE_list("sizes", "clef_small,clef_medium,clef_large", "Sizes to tune for.")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type to compute in.")
@@ -132,9 +132,9 @@ def choose_entry(layer: Layer, outputs: int, seconds: dict[str, dict[str, float]
 
 def write_table(backend: str, dtype: str, entries: dict[str, list[str]]) -> None:
     """Merges entries into the module that holds the table."""
-    table = {b: {d: dict(e) for d, e in t.items()} for b, t in grouped_conv_table.TABLE.items()}
+    table = {b: {d: dict(e) for d, e in t.items()} for b, t in table.TABLE.items()}
     table.setdefault(backend, {}).setdefault(dtype, {}).update(entries)
-    path = pathlib.Path(grouped_conv_table.__file__)
+    path = pathlib.Path(table.__file__)
     head = path.read_text().split("TABLE = ")[0]
     with replacing(os.fspath(path)) as temporary:
         pathlib.Path(temporary).write_text(f"{head}TABLE = {_one_line_a_layer(table)}\n")

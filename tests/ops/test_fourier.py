@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clef_jax.ops.fourier import transforms
+from clef_jax.ops.grouped_conv.fourier import transforms
 
 
 @pytest.mark.parametrize(("taps", "outputs"), [(1, 2), (8, 16), (16, 24), (16, 32), (7, 9)])

@@ -8,9 +8,9 @@ from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
 from clef_jax.models import get_config, list_models
-from clef_jax.ops.choice import Layer, choose, rule
 from clef_jax.ops.grouped_conv import grouped_conv
-from clef_jax.ops.passes import Algorithm, forward, input_gradient, kernel_gradient
+from clef_jax.ops.grouped_conv.choice import Layer, choose, rule
+from clef_jax.ops.grouped_conv.passes import Algorithm, forward, input_gradient, kernel_gradient
 
 ALGORITHMS = [
     Algorithm("native"),

@@ -12,7 +12,7 @@ from clef_jax import hosts, objectives
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.embedding.forward import forward
 from clef_jax.models import EncoderConfig, build_model
-from clef_jax.ops import choice
+from clef_jax.ops.grouped_conv import choice
 from clef_jax.train import optim
 from clef_jax.train.embed import make_embed_records
 from clef_jax.train.state import create_state

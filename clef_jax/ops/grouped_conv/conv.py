@@ -4,8 +4,8 @@ import functools
 
 import jax
 
-from clef_jax.ops.choice import Layer, Passes, choose
-from clef_jax.ops.passes import forward, input_gradient, kernel_gradient
+from clef_jax.ops.grouped_conv.choice import Layer, Passes, choose
+from clef_jax.ops.grouped_conv.passes import forward, input_gradient, kernel_gradient
 from clef_jax.ops.pointwise import pointwise
 from clef_jax.ops.varying import varying_alike
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from clef_jax.ops import fourier
-from clef_jax.ops.folding import (
+from clef_jax.ops.grouped_conv import fourier
+from clef_jax.ops.grouped_conv.folding import (
     Geometry,
     fold_input,
     fold_kernel,

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from clef_jax.ops.grouped_conv_table import TABLE
-from clef_jax.ops.passes import Algorithm
+from clef_jax.ops.grouped_conv.passes import Algorithm
+from clef_jax.ops.grouped_conv.table import TABLE
 
 
 class Layer(NamedTuple):
