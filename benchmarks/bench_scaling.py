@@ -27,7 +27,7 @@ from absl import app, flags
 from benchmarks.programs import default_batch, default_dtype, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import Times, interleaved
-from clef_jax import objectives
+from clef_jax import losses
 from clef_jax.hardware import allocator
 
 _QUICK = flags.DEFINE_bool("quick", False, "Smallest cases, two steps, nothing kept.")
@@ -61,7 +61,7 @@ def measure_devices(quick: bool) -> None:
 
 def measure_loss(measurements: Measurements, batch: int) -> None:
     """Adds a line on the released objective over `batch` subjects."""
-    objective = functools.partial(objectives.clef_loss, **objectives.PRESETS["released"])
+    objective = functools.partial(losses.clef_loss, **losses.PRESETS["released"])
     rng = np.random.default_rng(0)
     z = jax.device_put(rng.normal(size=(2 * batch, _EMBEDDING)).astype(np.float32))
     risk = jax.device_put(rng.uniform(1, 30, batch).astype(np.float32))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clef_jax import hosts, models, objectives
+from clef_jax import hosts, losses, models
 from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.signals.preprocessing import PREPROCESSING
 from clef_jax.train import optim
@@ -72,7 +72,7 @@ def make_program(
     mesh = hosts.data_mesh(jax.devices()[:devices])
     model = models.create_model(size, dtype=jnp.dtype(dtype), remat=remat)
     optimizer = optim.make_optimizer(optim.warm_restarts(1e-4, steps_per_epoch=1000))
-    objective = functools.partial(objectives.clef_loss, **objectives.PRESETS["released"])
+    objective = functools.partial(losses.clef_loss, **losses.PRESETS["released"])
     train_step = make_train_step(model, objective, optimizer, mesh, seed=0)
 
     def initial():

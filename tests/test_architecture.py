@@ -21,7 +21,7 @@ FORBIDDEN = {
     "ops": ("flax", "optax", "orbax", "grain", "clef_jax.models", "clef_jax.data",
             "clef_jax.train"),
     "models": ("orbax", "grain", "optax", "clef_jax.data", "clef_jax.train",
-               "clef_jax.objectives"),
+               "clef_jax.losses"),
     "train": ("clef_jax.embedding", "clef_jax.evaluate", "clef_jax.convert", "torch"),
 }  # fmt: skip
 

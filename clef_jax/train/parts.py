@@ -14,7 +14,7 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from clef_jax import hosts, models, objectives
+from clef_jax import hosts, losses, models
 from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.data.noise.load import load_noise_bank
@@ -138,19 +138,19 @@ def _make_objective(config: ConfigDict):
     if config.name == "simclr":
 
         def objective(z, risk, completeness, *, axis_name):
-            return objectives.simclr_loss(z, temperature=config.temperature, axis_name=axis_name)
+            return losses.simclr_loss(z, temperature=config.temperature, axis_name=axis_name)
 
         return objective
     if config.name != "clef":
         raise ConfigError(f"config.objective.name is {config.name!r}; choose clef or simclr")
-    if config.preset not in objectives.PRESETS:
-        known = ", ".join(objectives.PRESETS)
+    if config.preset not in losses.PRESETS:
+        known = ", ".join(losses.PRESETS)
         raise ConfigError(f"config.objective.preset is {config.preset!r}; choose one of {known}")
     return functools.partial(
-        objectives.clef_loss,
+        losses.clef_loss,
         temperature=config.temperature,
         floor=config.floor,
-        **objectives.PRESETS[config.preset],
+        **losses.PRESETS[config.preset],
     )
 
 

@@ -74,7 +74,7 @@ def make_train_step(
 
     Args:
         model: The encoder.
-        objective: A loss of `clef_jax.objectives`, with its options filled in.
+        objective: A loss of `clef_jax.losses`, with its options filled in.
         optimizer: From `train.optim`.
         mesh: From `parallel.data_mesh`.
         seed: Seed of the augmentation.

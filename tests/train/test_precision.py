@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from clef_jax import hosts, objectives
+from clef_jax import hosts, losses
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.embedding.forward import forward
 from clef_jax.models import EncoderConfig, build_model
@@ -50,10 +50,10 @@ def lower_step(dtype, make=make_train_step):
     noise = placed(jnp.zeros((4, 15, SAMPLES)), hosts.replicated(mesh))
     params = placed(shapes, hosts.replicated(mesh))
     if make is make_eval_step:
-        step = make_eval_step(model, objectives.clef_loss, mesh, seed=0, size=ROWS)
+        step = make_eval_step(model, losses.clef_loss, mesh, seed=0, size=ROWS)
         return step.lower(params, jnp.int32(0), batch, noise)
     state = jax.eval_shape(lambda p: create_state(p, optimizer, with_ema=False), shapes)
-    step = make_train_step(model, objectives.clef_loss, optimizer, mesh, seed=0)
+    step = make_train_step(model, losses.clef_loss, optimizer, mesh, seed=0)
     return step.lower(placed(state, hosts.replicated(mesh)), batch, noise)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from clef_jax import hosts, objectives
+from clef_jax import hosts, losses
 from clef_jax.models import ResNeXt1D
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
@@ -21,7 +21,7 @@ SAMPLES, ROWS = 600, 8
 MODEL = ResNeXt1D(
     stem_width=8, ratio=0.5, stage_widths=(8, 16, 32), stage_blocks=(2, 1, 1), group_width=4
 )
-PAPER = functools.partial(objectives.clef_loss, **objectives.PRESETS["paper"])
+PAPER = functools.partial(losses.clef_loss, **losses.PRESETS["paper"])
 
 
 def batch(rows=ROWS, samples=SAMPLES):
@@ -125,7 +125,7 @@ def compiled(devices, samples=SAMPLES, rows=ROWS, model=MODEL):
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
         )
 
-    step = make_train_step(model, objectives.clef_loss, optimizer, mesh, seed=0)
+    step = make_train_step(model, losses.clef_loss, optimizer, mesh, seed=0)
     return step.lower(
         placed(state, hosts.replicated(mesh)),
         placed(batch(rows, samples), hosts.split_rows(mesh)),

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from clef_jax.objectives import PRESETS, clef_loss, pairs, simclr_loss
+from clef_jax.losses import PRESETS, clef_loss, pairs, simclr_loss
 from tests.oracles import losses as oracle
 
 RISKS = {

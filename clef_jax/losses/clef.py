@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from clef_jax.objectives.pairs import (
+from clef_jax.losses.pairs import (
     Block,
     Pairs,
     alignment_and_uniformity,
