@@ -100,7 +100,7 @@ def _our_way(encoder, paths: list[str], out: pathlib.Path, workers: int):
 
     from clef_jax.data.windows.cut import WindowSettings
     from clef_jax.data.windows.sources import Request
-    from clef_jax.embedding.run import embed_to_table
+    from clef_jax.inference.run import embed_to_table
 
     request = Request(WindowSettings(leads=(_LEAD,)))
     summary = embed_to_table(
@@ -127,7 +127,7 @@ def measure_size(measurements: Measurements, size: str, folder: pathlib.Path) ->
     import torch
 
     from clef_jax.data.shards.write import write_shards
-    from clef_jax.embedding import Encoder
+    from clef_jax.inference import Encoder
     from clef_jax.models import get_config
     from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
 
@@ -180,7 +180,7 @@ def _write_weights(folder: pathlib.Path) -> str:
     import numpy as np
 
     from clef_jax import checkpoint
-    from clef_jax.embedding import encoder_meta
+    from clef_jax.inference import encoder_meta
     from clef_jax.models import create_model, get_config
 
     weights = os.fspath(folder / "weights")

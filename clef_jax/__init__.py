@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "create_model": "clef_jax.models",
     "list_models": "clef_jax.models",
-    "load_encoder": "clef_jax.embedding",
+    "load_encoder": "clef_jax.inference",
 }
 
 __all__ = ["__version__", "create_model", "list_models", "load_encoder"]

@@ -131,8 +131,8 @@ def _add_convert(commands) -> None:
 def _embed(arguments: argparse.Namespace) -> int:
     from clef_jax.data.windows.cut import WindowSettings
     from clef_jax.data.windows.sources import Request
-    from clef_jax.embedding import load_encoder
-    from clef_jax.embedding.run import embed_to_table, errors_path
+    from clef_jax.inference import load_encoder
+    from clef_jax.inference.run import embed_to_table, errors_path
 
     if not arguments.out.endswith(".parquet"):
         raise ValueError(f"--out is {arguments.out}; expected a name that ends with .parquet")
@@ -177,7 +177,7 @@ def _info(arguments: argparse.Namespace) -> int:
     import jax
 
     from clef_jax.data.signals.spec import recipe
-    from clef_jax.embedding import fingerprints_agree, load_encoder
+    from clef_jax.inference import fingerprints_agree, load_encoder
 
     encoder = load_encoder(arguments.folder)
     count = sum(leaf.size for leaf in jax.tree.leaves(encoder.params))

@@ -9,7 +9,7 @@ import torch
 import wfdb
 
 from clef_jax import checkpoint, cli
-from clef_jax.embedding import Encoder, encoder_meta
+from clef_jax.inference import Encoder, encoder_meta
 from clef_jax.models import get_config
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
 

@@ -22,7 +22,7 @@ FORBIDDEN = {
             "clef_jax.train"),
     "models": ("orbax", "grain", "optax", "clef_jax.data", "clef_jax.train",
                "clef_jax.losses"),
-    "train": ("clef_jax.embedding", "clef_jax.evaluate", "clef_jax.convert", "torch"),
+    "train": ("clef_jax.inference", "clef_jax.evaluate", "clef_jax.convert", "torch"),
 }  # fmt: skip
 
 

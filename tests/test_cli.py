@@ -23,7 +23,7 @@ from clef_jax.data.shards.format import signed
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.spec import recipe
-from clef_jax.embedding import load_encoder
+from clef_jax.inference import load_encoder
 from tests.convert.checkpoints import torch_model, write_lightning
 from tests.embed_runs import embed, errors, save, tiny_encoder, write_wfdb
 from tests.oracles.specs import SPEC_VERSION_1

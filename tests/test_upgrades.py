@@ -13,7 +13,7 @@ import clef_jax
 from clef_jax import checkpoint, hosts
 from clef_jax.data.shards.format import shard_faults
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.embedding import encoder_meta, fingerprints_agree
+from clef_jax.inference import encoder_meta, fingerprints_agree
 from clef_jax.models import EncoderConfig, build_model, registry
 from clef_jax.train import optim
 from clef_jax.train.loop import pretrain

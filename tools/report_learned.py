@@ -16,8 +16,8 @@ from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.embedding.loading import load_encoder
 from clef_jax.evaluate.recordings import ReportError, choose_recordings
+from clef_jax.inference.loading import load_encoder
 from clef_jax.train.metrics import write_json
 
 _WORKDIR = flags.DEFINE_string(

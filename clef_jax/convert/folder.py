@@ -8,7 +8,7 @@ import jax
 from clef_jax import checkpoint
 from clef_jax.convert.state_dict import ConversionError, Report
 from clef_jax.convert.torch_checkpoint import read_torch_checkpoint, write_torch_checkpoint
-from clef_jax.embedding import encoder_meta, load_encoder
+from clef_jax.inference import encoder_meta, load_encoder
 from clef_jax.models import EncoderConfig
 
 

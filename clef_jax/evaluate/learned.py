@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from clef_jax.data.signals.leads import NOISE_LEADS
-from clef_jax.embedding.encoder import Encoder
 from clef_jax.evaluate import intervals, probe
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.plain import plain_features
 from clef_jax.evaluate.recordings import Recordings, ReportError, encoder_input
+from clef_jax.inference.encoder import Encoder
 from clef_jax.models import build_model
 from clef_jax.train.augment import augment_view, row_keys
 

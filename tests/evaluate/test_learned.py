@@ -21,7 +21,6 @@ from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import IngestOptions, write_shards
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import PREPROCESSING
-from clef_jax.embedding.encoder import Encoder
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.learned import (
     LABEL_SHARES,
@@ -32,6 +31,7 @@ from clef_jax.evaluate.learned import (
 )
 from clef_jax.evaluate.recordings import ReportError, choose_recordings
 from clef_jax.evaluate.report import plot_learned, sentences
+from clef_jax.inference.encoder import Encoder
 from clef_jax.models import EncoderConfig, build_model
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table

@@ -10,7 +10,7 @@ import pytest
 
 from clef_jax import hosts, losses
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.embedding.forward import forward
+from clef_jax.inference.forward import forward
 from clef_jax.models import EncoderConfig, build_model
 from clef_jax.ops.grouped_conv import choice
 from clef_jax.train import optim

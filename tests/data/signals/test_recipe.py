@@ -13,7 +13,7 @@ from clef_jax.data.shards.prepare import prepare_record
 from clef_jax.data.signals.preprocessing import preprocess
 from clef_jax.data.signals.spec import PREPROCESSING, recipe
 from clef_jax.data.windows.cut import WindowSettings, preprocess_windows
-from clef_jax.embedding import Encoder
+from clef_jax.inference import Encoder
 from clef_jax.models import get_config
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
 

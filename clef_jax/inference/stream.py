@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from clef_jax.data.windows.sources import Block, Failure
-from clef_jax.embedding.embeddings import without_unusable
-from clef_jax.embedding.encoder import Encoder
-from clef_jax.embedding.forward import forward, padded, split_batches
+from clef_jax.inference.embeddings import without_unusable
+from clef_jax.inference.encoder import Encoder
+from clef_jax.inference.forward import forward, padded, split_batches
 
 # Batches computing while the next is gathered.
 _IN_FLIGHT = 2

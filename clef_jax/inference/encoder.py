@@ -25,9 +25,9 @@ from clef_jax.data.windows.cut import (
     read_windows,
     require_windows,
 )
-from clef_jax.embedding.embeddings import Embeddings, QualityWarning, without_unusable
-from clef_jax.embedding.fingerprint import fingerprint
-from clef_jax.embedding.forward import default_batch_size, forward, padded, split_batches
+from clef_jax.inference.embeddings import Embeddings, QualityWarning, without_unusable
+from clef_jax.inference.fingerprint import fingerprint
+from clef_jax.inference.forward import default_batch_size, forward, padded, split_batches
 from clef_jax.models import EncoderConfig, build_model
 
 # Windows read at once of a long recording: 1.3 MB of ten-second windows.
@@ -71,7 +71,7 @@ class Encoder:
 
     @functools.cached_property
     def fingerprint(self) -> list[float]:
-        """The 16 numbers of `embedding.fingerprint`, computed now, not read from the checkpoint."""
+        """The 16 numbers of `inference.fingerprint`, computed now, not read from the checkpoint."""
         return fingerprint(self.config, self.params)
 
     def apply(

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 import clef_jax
 from clef_jax import checkpoint
 from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
-from clef_jax.embedding.encoder import Encoder
+from clef_jax.inference.encoder import Encoder
 from clef_jax.models import EncoderConfig, build_model, config_from_dict
 
 

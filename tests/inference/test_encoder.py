@@ -18,8 +18,8 @@ from clef_jax.data.recordings import wfdb
 from clef_jax.data.recordings.wfdb import RecordingError
 from clef_jax.data.signals import preprocessing
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.embedding import Encoder, QualityWarning, encoder_meta, fingerprints_agree
-from clef_jax.embedding.forward import batch_sizes, default_batch_size, forward, split_batches
+from clef_jax.inference import Encoder, QualityWarning, encoder_meta, fingerprints_agree
+from clef_jax.inference.forward import batch_sizes, default_batch_size, forward, split_batches
 from clef_jax.models import get_config
 from tests.oracles.specs import SPEC_VERSION_1
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from clef_jax.data.recordings.formats import is_array
 from clef_jax.data.windows.sources import Failure, Request, Source, find_sources, read_sources
-from clef_jax.embedding.encoder import Encoder
-from clef_jax.embedding.forward import default_batch_size
-from clef_jax.embedding.stream import EmbeddedBlock, Timings, embed_blocks
-from clef_jax.embedding.table import EmbeddingTable
 from clef_jax.files import replacing
+from clef_jax.inference.encoder import Encoder
+from clef_jax.inference.forward import default_batch_size
+from clef_jax.inference.stream import EmbeddedBlock, Timings, embed_blocks
+from clef_jax.inference.table import EmbeddingTable
 
 
 @dataclasses.dataclass

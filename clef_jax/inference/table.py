@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clef_jax.data.windows.sources import Source
-from clef_jax.embedding.fingerprint import fingerprints_agree
-from clef_jax.embedding.stored import (
+from clef_jax.files import locked, write_json
+from clef_jax.inference.fingerprint import fingerprints_agree
+from clef_jax.inference.stored import (
     DROPPED_SUFFIX,
     PARTS_SUFFIX,
     ROWS_PER_GROUP,
@@ -24,8 +25,7 @@ from clef_jax.embedding.stored import (
     TableError,
     embedding_schema,
 )
-from clef_jax.embedding.stream import EmbeddedBlock
-from clef_jax.files import locked, write_json
+from clef_jax.inference.stream import EmbeddedBlock
 
 _ROWS_PER_PART = 65_536
 _SECONDS_PER_PART = 30.0

@@ -11,7 +11,7 @@ import numpy as np
 import clef_jax
 from clef_jax.checkpoint import FORMAT_VERSION
 from clef_jax.data.signals.preprocessing import PREPROCESSING
-from clef_jax.embedding.forward import forward
+from clef_jax.inference.forward import forward
 from clef_jax.models import EncoderConfig, build_model
 
 _LENGTH = 16
