@@ -132,12 +132,12 @@ def choose_entry(layer: Layer, outputs: int, seconds: dict[str, dict[str, float]
 
 def write_table(backend: str, dtype: str, entries: dict[str, list[str]]) -> None:
     """Merges entries into the module that holds the table."""
-    table = {b: {d: dict(e) for d, e in t.items()} for b, t in table.TABLE.items()}
-    table.setdefault(backend, {}).setdefault(dtype, {}).update(entries)
+    known = {b: {d: dict(e) for d, e in t.items()} for b, t in table.TABLE.items()}
+    known.setdefault(backend, {}).setdefault(dtype, {}).update(entries)
     path = pathlib.Path(table.__file__)
     head = path.read_text().split("TABLE = ")[0]
     with replacing(os.fspath(path)) as temporary:
-        pathlib.Path(temporary).write_text(f"{head}TABLE = {_one_line_a_layer(table)}\n")
+        pathlib.Path(temporary).write_text(f"{head}TABLE = {_one_line_a_layer(known)}\n")
 
 
 def _one_line_a_layer(table: dict) -> str:

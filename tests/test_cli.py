@@ -144,7 +144,7 @@ import sys
 if __name__ == "__main__":
     from clef_jax import cli
     from clef_jax.data import sources
-    from clef_jax.embedding import table
+    from clef_jax.inference import table
 
     sources._FILES_PER_TASK = 1
     table._SECONDS_PER_PART = 0.0

@@ -81,7 +81,7 @@ def make_train_step(
         ema_decay: Decay of the moving average of the weights, for states that carry one.
 
     Returns:
-        The step. `batch` holds global arrays as `data.batches.plans.make_batches` describes, without
+        The step. `batch` holds global arrays as `data.batches.stream` describes, without
         `record`; metrics are `loss`, the objective's parts, `known_risk` (share of records) and
         `grad_norm` (before clipping).
     """
