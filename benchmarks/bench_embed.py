@@ -179,13 +179,13 @@ def _write_weights(folder: pathlib.Path) -> str:
     import jax
     import numpy as np
 
-    from clef_jax import checkpoint
+    from clef_jax.checkpoints.encoder import save_encoder
     from clef_jax.inference import encoder_meta
     from clef_jax.models import create_model, get_config
 
     weights = os.fspath(folder / "weights")
     params = create_model("clef_small").init(jax.random.key(0), np.zeros((1, 5000, 1)))["params"]
-    checkpoint.save_encoder(weights, params, encoder_meta(get_config("clef_small"), params, {}))
+    save_encoder(weights, params, encoder_meta(get_config("clef_small"), params, {}))
     return weights
 
 

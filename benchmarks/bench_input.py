@@ -43,8 +43,9 @@ from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.demo import cohort
 from clef_jax.data.noise.simulated import simulate_noise_bank
+from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.shards.write import IngestOptions, write_shards
+from clef_jax.data.shards.write import write_shards
 from clef_jax.hardware import allocator
 from clef_jax.train.feed import device_batches
 from clef_jax.train.metrics import Clock

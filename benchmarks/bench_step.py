@@ -17,7 +17,7 @@ from benchmarks.ceilings import measure_ceilings
 from benchmarks.programs import default_batch, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import interleaved
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.hardware import allocator, peaks
 from clef_jax.models import costs, get_config
 

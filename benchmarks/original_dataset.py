@@ -7,7 +7,7 @@ from scipy import signal
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from clef_jax.data.signals.leads import NOISE_LEADS, canonical_lead
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 
 _SAME_LEAD_PROBABILITY = 0.8
 _ZEROED_PROBABILITY = 0.2

@@ -12,7 +12,7 @@ import numpy as np
 
 from clef_jax import hosts, losses, models
 from clef_jax.data.noise.simulated import simulate_noise_bank
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
 from clef_jax.train.step import make_train_step

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from clef_jax.data.recordings.recording import Recording
 from clef_jax.data.recordings.wfdb import read_recording
 from clef_jax.data.signals import preprocessing, quality
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 
 _DATA = flags.DEFINE_string("data", None, "Folder of databases.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder to write to.", required=True)

@@ -20,7 +20,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.timing import interleaved
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.files import replacing
 from clef_jax.hardware import allocator
 from clef_jax.models import EncoderConfig, get_config

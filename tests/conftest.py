@@ -10,7 +10,8 @@ from absl import flags
 
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.demo import cohort
-from clef_jax.data.shards.write import IngestOptions, write_shards
+from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.write import write_shards
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 import wfdb
 
-from clef_jax import checkpoint, cli
+from clef_jax import cli
+from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.inference import Encoder, encoder_meta
 from clef_jax.models import get_config
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
@@ -23,7 +24,7 @@ def tiny_encoder(seed=0):
 
 
 def save(encoder, folder):
-    checkpoint.save_encoder(folder, encoder.params, encoder_meta(TINY, encoder.params, {"n": 1}))
+    save_encoder(folder, encoder.params, encoder_meta(TINY, encoder.params, {"n": 1}))
     return str(folder)
 
 

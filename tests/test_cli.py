@@ -18,7 +18,8 @@ import pydicom.data
 import pytest
 
 import clef_jax
-from clef_jax import checkpoint, cli
+from clef_jax import cli
+from clef_jax.checkpoints.encoder import load_params, save_encoder
 from clef_jax.data.shards.format import signed
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
@@ -367,14 +368,14 @@ def test_info_and_convert(tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert cli.main(["info", str(tmp_path / "absent")]) == 1
 
-    params, meta = checkpoint.load_params(folder)
+    params, meta = load_params(folder)
     meta["preprocessing"] = SPEC_VERSION_1
-    checkpoint.save_encoder(tmp_path / "older", params, meta)
+    save_encoder(tmp_path / "older", params, meta)
     capsys.readouterr()
     assert cli.main(["info", str(tmp_path / "older")]) == 0
     assert "trained on version 1: the same for recordings at 500 Hz" in capsys.readouterr().out
     params["stem"]["kernel"] = params["stem"]["kernel"] * 1.5
-    checkpoint.save_encoder(tmp_path / "changed", params, meta)
+    save_encoder(tmp_path / "changed", params, meta)
     capsys.readouterr()
     assert cli.main(["info", str(tmp_path / "changed")]) == 1
     assert "the weights or their computation changed" in capsys.readouterr().err

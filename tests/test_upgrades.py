@@ -6,11 +6,16 @@ import shutil
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from ml_collections import ConfigDict
 
 import clef_jax
-from clef_jax import checkpoint, hosts
+from clef_jax import hosts
+from clef_jax.checkpoints.encoder import load_params, save_encoder
+from clef_jax.checkpoints.items import params_sha256
+from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError
+from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.data.shards.format import shard_faults
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.inference import encoder_meta, fingerprints_agree
@@ -53,7 +58,7 @@ def wanted(run_meta, **values):
 
 def stored_arrays(item):
     """What the release's own library makes of the folder, without ours."""
-    return checkpoint.ocp.StandardCheckpointer().restore(item)
+    return ocp.StandardCheckpointer().restore(item)
 
 
 def test_an_encoder_of_the_first_release_loads(caplog):
@@ -76,11 +81,11 @@ def test_shards_of_the_first_release_open_under_their_old_fingerprint(run_meta):
 
 def test_a_run_of_the_first_release_loads_and_is_restored(tiny, tmp_path):
     workdir = shutil.copytree(RELEASE_0_1_0 / "run", tmp_path / "run")
-    params, meta = checkpoint.load_params(workdir)
+    params, meta = load_params(workdir)
     assert meta["progress"]["best_step"] == 2
     expected = stored_arrays(RELEASE_0_1_0 / "run/checkpoints/2/ema")
     jax.tree.map(np.testing.assert_array_equal, params, expected)
-    checkpoints = checkpoint.Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir)
     optimizer = optim.make_optimizer(
         optim.warm_restarts(1e-4, 1), weight_decay=5e-4, clip_norm=None
     )
@@ -105,7 +110,7 @@ def test_a_run_of_the_first_release_goes_on(tiny, tmp_path):
     config = config_of_the_run(steps=6, init=str(encoder))
     summary = pretrain(config, str(RELEASE_0_1_0 / "shards"), str(workdir))
     assert summary["status"] == "finished" and summary["step"] == 6
-    _, meta = checkpoint.load_params(workdir / "checkpoints" / "6")
+    _, meta = load_params(workdir / "checkpoints" / "6")
     assert meta["format_version"] == 2 and meta["versions"]["clef_jax"] == clef_jax.__version__
     assert meta["init"]["path"] == "encoder"
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -146,24 +151,24 @@ def test_noise_and_initial_weights_may_move_but_not_change(run_meta, tiny, tmp_p
     moved = shutil.copytree(RELEASE_0_1_0 / "encoder", tmp_path / "moved")
     assert run_differences(run_meta, wanted(run_meta, noise="elsewhere", init=str(moved))) == []
     assert run_differences(run_meta, wanted(run_meta) | {"noise": "x"}) == ["another noise bank"]
-    params, _ = checkpoint.load_params(moved)
+    params, _ = load_params(moved)
     other = jax.tree.map(lambda leaf: leaf + 1, params)
     for name, weights in (("same", params), ("other", other)):
-        checkpoint.save_encoder(tmp_path / name, weights, encoder_meta(tiny, weights, {}))
-    noted = run_meta["init"] | {"sha256": checkpoint.params_sha256(params)}
+        save_encoder(tmp_path / name, weights, encoder_meta(tiny, weights, {}))
+    noted = run_meta["init"] | {"sha256": params_sha256(params)}
     same, changed, none = (
         run_differences(run_meta | {"init": noted}, wanted(run_meta, init=path))
         for path in (str(tmp_path / "same"), str(tmp_path / "other"), "")
     )
     assert same == [] and changed == none == ["config.init holds other initial weights"]
-    with pytest.raises(checkpoint.CheckpointError, match="nowhere: no checkpoint here"):
+    with pytest.raises(CheckpointError, match="nowhere: no checkpoint here"):
         run_differences(run_meta, wanted(run_meta, init=str(tmp_path / "nowhere")))
 
 
 def test_an_encoder_that_lacks_a_field_loads_with_its_default(tmp_path):
-    params, meta = checkpoint.load_params(RELEASE_0_1_0 / "encoder")
+    params, meta = load_params(RELEASE_0_1_0 / "encoder")
     older = meta | {"model": {k: v for k, v in meta["model"].items() if k != "kernel_size"}}
-    checkpoint.save_encoder(tmp_path / "e", params, older)
+    save_encoder(tmp_path / "e", params, older)
     assert clef_jax.load_encoder(tmp_path / "e").config == EncoderConfig(
         **{k: tuple(v) if isinstance(v, list) else v for k, v in meta["model"].items()}
     )
@@ -177,18 +182,18 @@ def test_an_encoder_that_lacks_a_field_loads_with_its_default(tmp_path):
     ],
 )
 def test_an_encoder_of_other_fields_is_refused_with_both_releases(tmp_path, drop, add, message):
-    params, meta = checkpoint.load_params(RELEASE_0_1_0 / "encoder")
+    params, meta = load_params(RELEASE_0_1_0 / "encoder")
     model = {k: v for k, v in meta["model"].items() if k not in drop} | add
     versions = meta["versions"] | {"clef_jax": "9.0"}
-    checkpoint.save_encoder(tmp_path / "e", params, meta | {"model": model, "versions": versions})
-    with pytest.raises(checkpoint.CheckpointError) as error:
+    save_encoder(tmp_path / "e", params, meta | {"model": model, "versions": versions})
+    with pytest.raises(CheckpointError) as error:
         clef_jax.load_encoder(tmp_path / "e")
     for part in (message, f"clef_jax, {clef_jax.__version__}", "clef_jax 9.0 wrote it"):
         assert part in str(error.value)
 
 
 def test_new_encoders_say_their_format_and_release(tiny):
-    params, _ = checkpoint.load_params(RELEASE_0_1_0 / "encoder")
+    params, _ = load_params(RELEASE_0_1_0 / "encoder")
     meta = encoder_meta(tiny, params, {})
-    assert meta["format_version"] == checkpoint.FORMAT_VERSION
+    assert meta["format_version"] == FORMAT_VERSION
     assert meta["versions"]["clef_jax"] == clef_jax.__version__

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from clef_jax import command_line
 from clef_jax.data.recordings import formats
 from clef_jax.data.signals import preprocessing
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 
 _RECORDING = flags.DEFINE_string("recording", None, "WFDB, EDF or DICOM file.", required=True)
 _LEAD = flags.DEFINE_string("lead", "I", "Lead to draw.")

@@ -10,7 +10,7 @@ import sys
 from absl import flags, logging
 
 from clef_jax import command_line
-from clef_jax.checkpoint import CheckpointError
+from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.data.noise.bank import NoiseBankError
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.format import ShardError

@@ -12,7 +12,8 @@ from absl import flags
 from clef_jax import command_line
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.shards.format import ShardError, shard_faults
-from clef_jax.data.shards.write import IngestError, IngestOptions, write_shards
+from clef_jax.data.shards.plan import IngestError, IngestOptions
+from clef_jax.data.shards.write import write_shards
 from clef_jax.tables.columns import SEX_CODINGS, TableError
 
 RECORDS = flags.DEFINE_string("records", None, "Folder of WFDB records, searched to any depth.")

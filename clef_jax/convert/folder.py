@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import jax
 
-from clef_jax import checkpoint
+from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.convert.state_dict import ConversionError, Report
 from clef_jax.convert.torch_checkpoint import read_torch_checkpoint, write_torch_checkpoint
 from clef_jax.inference import encoder_meta, load_encoder
@@ -41,7 +41,7 @@ def convert_to_folder(
         "warnings": report.warnings,
     }
     meta = encoder_meta(config, params, provenance)
-    checkpoint.save_encoder(folder, params, meta, classifier=report.classifier)
+    save_encoder(folder, params, meta, classifier=report.classifier)
     return config, report, meta
 
 

@@ -6,7 +6,7 @@ They stand beside embeddings in the report: what a ruler reads needs no encoder.
 import numpy as np
 import scipy.signal
 
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 
 _FS = round(PREPROCESSING.fs)
 _BEFORE, _AFTER = round(0.3 * _FS), round(0.5 * _FS)

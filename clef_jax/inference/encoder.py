@@ -17,7 +17,7 @@ from clef_jax.data.recordings.formats import open_recording
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.units import unit_doubt
 from clef_jax.data.signals import quality
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.data.windows.cut import (
     Windows,
     WindowSettings,

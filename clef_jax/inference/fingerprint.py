@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 import clef_jax
-from clef_jax.checkpoint import FORMAT_VERSION
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.checkpoints.meta import FORMAT_VERSION
+from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.inference.forward import forward
 from clef_jax.models import EncoderConfig, build_model
 

@@ -10,7 +10,9 @@ import numpy as np
 from jax.typing import DTypeLike
 
 import clef_jax
-from clef_jax import checkpoint
+from clef_jax.checkpoints.encoder import CLASSIFIER, load_params
+from clef_jax.checkpoints.items import leaf_types
+from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
 from clef_jax.inference.encoder import Encoder
 from clef_jax.models import EncoderConfig, build_model, config_from_dict
@@ -21,7 +23,7 @@ def _config_of(meta: dict, path: str) -> EncoderConfig:
         return config_from_dict(meta.get("model") or {})
     except ValueError as error:
         wrote = (meta.get("versions") or {}).get("clef_jax", "of an unknown version")
-        raise checkpoint.CheckpointError(
+        raise CheckpointError(
             f"{path}: its meta record describes no encoder that this clef_jax, "
             f"{clef_jax.__version__}, can build ({error}); clef_jax {wrote} wrote it: use that, or "
             "convert it again"
@@ -30,7 +32,7 @@ def _config_of(meta: dict, path: str) -> EncoderConfig:
 
 def _check_preprocessing(meta: dict, path: str) -> None:
     if conflict := spec_conflict(meta.get("preprocessing")):
-        raise checkpoint.CheckpointError(
+        raise CheckpointError(
             f"{path}: the encoder was trained on other preprocessing than this release does: "
             f"{conflict}; use the release of clef_jax that wrote it, named in its meta record"
         )
@@ -39,9 +41,9 @@ def _check_preprocessing(meta: dict, path: str) -> None:
 def _check_params(config: EncoderConfig, params: Any, path: str) -> None:
     x = jax.ShapeDtypeStruct((1, PREPROCESSING.samples, config.in_channels), jnp.float32)
     expected = jax.eval_shape(build_model(config).init, jax.random.key(0), x)["params"]
-    found, wanted = checkpoint.leaf_types(params), checkpoint.leaf_types(expected)
+    found, wanted = leaf_types(params), leaf_types(expected)
     if wrong := sorted(k for k in found | wanted if found.get(k) != wanted.get(k)):
-        raise checkpoint.CheckpointError(
+        raise CheckpointError(
             f"{path}: {len(wrong)} parameters are not those of {config.name}: "
             + ", ".join(f"{k} {found.get(k)} instead of {wanted.get(k)}" for k in wrong[:8])
             + "; the checkpoint is damaged, convert it again"
@@ -59,11 +61,11 @@ def load_encoder(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> 
         CheckpointError: There is no such checkpoint, or it does not fit this release.
     """
     path = os.fspath(path)
-    params, meta = checkpoint.load_params(path)
+    params, meta = load_params(path)
     _check_preprocessing(meta, path)
     config = _config_of(meta, path)
     _check_params(config, params, path)
-    classifier = pathlib.Path(path, checkpoint.CLASSIFIER)
+    classifier = pathlib.Path(path, CLASSIFIER)
     head = None
     if classifier.is_file():
         with np.load(classifier, allow_pickle=False) as arrays:

@@ -25,7 +25,7 @@ def device_batches(
 ) -> Iterator[dict[str, jax.Array]]:
     """Returns the global batches from `first_step` on, copied to the devices in the background.
 
-    Arguments and fields are those of `data.batches.stream.make_batches`, without `record`. Close the
+    Arguments and fields are those of `data.batches.stream`, without `record`. Close the
     iterator when done.
     """
     batches = make_batches(

@@ -16,7 +16,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import clef_jax
-from clef_jax import checkpoint, hosts, models
+from clef_jax import hosts, models
+from clef_jax.checkpoints.encoder import load_params
+from clef_jax.checkpoints.items import params_sha256
+from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError
+from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.data.batches.plans import PlanError
 from clef_jax.data.noise.bank import NoiseBankError
 from clef_jax.data.shards.format import ShardError
@@ -43,7 +47,7 @@ EXPECTED_ERRORS = (
     PlanError,
     ShardError,
     NoiseBankError,
-    checkpoint.CheckpointError,
+    CheckpointError,
     NonFiniteLoss,
 )
 
@@ -92,7 +96,7 @@ class _Outcome:
 def _train(config: ConfigDict, parts: Parts, folder: pathlib.Path, stop: StopSignal) -> _Outcome:
     """Takes the steps that are left, from the newest state on."""
     validation, total_steps = parts.validation, parts.total_steps
-    checkpoints = checkpoint.Checkpoints(folder, keep=config.keep_checkpoints)
+    checkpoints = Checkpoints(folder, keep=config.keep_checkpoints)
     unvalidated = Unvalidated(folder)
     state, meta, waiting = _newest_state(config, parts, folder, checkpoints, unvalidated)
     first = step = int(state.step)
@@ -189,7 +193,7 @@ def _newest_state(
     config: ConfigDict,
     parts: Parts,
     folder: pathlib.Path,
-    checkpoints: checkpoint.Checkpoints,
+    checkpoints: Checkpoints,
     unvalidated: Unvalidated,
 ) -> tuple[TrainState, dict[str, Any], dict[str, float] | None]:
     """Returns this run's saved state, else an encoder to start from, else a new one.
@@ -277,7 +281,7 @@ def _initial_state(model, optimizer, config: ConfigDict) -> TrainState:
 
 def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) -> TrainState:
     """Returns the state with the weights of an encoder checkpoint, noted in `meta`."""
-    params, found = checkpoint.load_params(path)
+    params, found = load_params(path)
     try:
         same = models.config_from_dict(found["model"]) == models.config_from_dict(meta["model"])
     except ValueError as error:
@@ -293,7 +297,7 @@ def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) 
     meta["init"] = {
         "path": path,
         "provenance": found.get("provenance"),
-        "sha256": checkpoint.params_sha256(params),
+        "sha256": params_sha256(params),
     }
     ema = None if state.ema is None else hosts.replicate(params, mesh)
     return state.replace(params=hosts.replicate(params, mesh), ema=ema)
@@ -304,7 +308,7 @@ def _meta(config: ConfigDict, shards: ShardSet, noise: str) -> dict[str, Any]:
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     meta = {
         "kind": "pretraining",
-        "format_version": checkpoint.FORMAT_VERSION,
+        "format_version": FORMAT_VERSION,
         "model": dataclasses.asdict(models.get_config(config.model)),
         "config": config.to_dict(),
         "preprocessing": shards.manifest["preprocessing"],

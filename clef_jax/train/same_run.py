@@ -6,7 +6,8 @@ from typing import Any
 from absl import logging
 
 import clef_jax
-from clef_jax import checkpoint
+from clef_jax.checkpoints.encoder import load_params
+from clef_jax.checkpoints.items import params_sha256
 from clef_jax.nested import flatten
 
 # These may change: they do not alter what a step computes.
@@ -64,7 +65,7 @@ def _starts_elsewhere(init: Mapping[str, Any] | None, path: str) -> bool:
         return init is not None or bool(path)
     if path == init["path"]:
         return False
-    params, meta = checkpoint.load_params(path)
+    params, meta = load_params(path)
     if "sha256" in init:
-        return checkpoint.params_sha256(params) != init["sha256"]
+        return params_sha256(params) != init["sha256"]
     return meta.get("provenance") != init["provenance"]  # Release 0.1.0 noted no more.

@@ -5,7 +5,7 @@ import signal
 
 import jax
 
-from clef_jax.checkpoint import Checkpoints
+from clef_jax.checkpoints.run import Checkpoints
 
 
 class StopSignal:

@@ -11,7 +11,8 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from clef_jax.checkpoint import CheckpointError, Checkpoints
+from clef_jax.checkpoints.meta import CheckpointError
+from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.files import LockedError, locked
 from clef_jax.train.state import TrainState
 

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from clef_jax import checkpoint
+from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.demo import cohort
 from clef_jax.data.noise.simulated import simulate_noise_bank
+from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.shards.write import IngestOptions, write_shards
+from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.learned import (
     LABEL_SHARES,
@@ -225,7 +226,7 @@ def _report(*arguments, prelude="pass"):
 
 def test_few_records_of_a_converted_encoder_are_too_few_to_tell(shards_folder, tmp_path):
     meta = {"model": dataclasses.asdict(TINY), "preprocessing": PREPROCESSING.to_dict()}
-    checkpoint.save_encoder(tmp_path / "encoder", jax.device_get(_encoder(1).params), meta)
+    save_encoder(tmp_path / "encoder", jax.device_get(_encoder(1).params), meta)
     done = _report("--workdir", tmp_path / "encoder", "--shards", shards_folder, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     shards = ShardSet(shards_folder)

@@ -13,11 +13,13 @@ import sleepecg
 import torch
 
 import clef_jax
-from clef_jax import checkpoint
+from clef_jax.checkpoints.encoder import save_encoder
+from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.data.recordings import wfdb
-from clef_jax.data.recordings.wfdb import RecordingError
-from clef_jax.data.signals import preprocessing
+from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.signals.leads import STANDARD_LEADS
+from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.inference import Encoder, QualityWarning, encoder_meta, fingerprints_agree
 from clef_jax.inference.forward import batch_sizes, default_batch_size, forward, split_batches
 from clef_jax.models import get_config
@@ -193,7 +195,7 @@ def test_noise_recordings_are_flagged_and_ecgs_are_not(encoder, real_data):
     def share(paths, lead):
         flags = []
         for path in paths:
-            header = wfdb.read_header(path)
+            header = read_header(path)
             recording = wfdb.read_recording(path, leads=[lead or header.leads[0]])
             seconds = min(header.samples / header.fs, 300)
             x = recording.signal_mv[0, : int(seconds * header.fs)]
@@ -297,14 +299,14 @@ def test_names_are_found_and_shown(encoder):
 @pytest.fixture
 def folder(encoder, tmp_path):
     meta = encoder_meta(encoder.config, encoder.params, {"source": {"file": "made here"}})
-    checkpoint.save_encoder(tmp_path / "weights", encoder.params, meta)
+    save_encoder(tmp_path / "weights", encoder.params, meta)
     return tmp_path / "weights"
 
 
 def test_load_encoder(encoder, folder):
     loaded = clef_jax.load_encoder(folder)
     assert loaded.config == encoder.config
-    assert loaded.preprocessing == preprocessing.PREPROCESSING
+    assert loaded.preprocessing == PREPROCESSING
     assert loaded.meta["provenance"] == {"source": {"file": "made here"}}
     assert fingerprints_agree(loaded.fingerprint, loaded.meta["fingerprint"])
     jax.tree.map(np.testing.assert_array_equal, loaded.params, encoder.params)
@@ -315,13 +317,13 @@ def test_load_encoder(encoder, folder):
 
 def test_weights_of_preprocessing_version_1_are_used_with_todays(encoder, tmp_path):
     meta = encoder_meta(encoder.config, encoder.params, {}) | {"preprocessing": SPEC_VERSION_1}
-    checkpoint.save_encoder(tmp_path / "weights", encoder.params, meta)
+    save_encoder(tmp_path / "weights", encoder.params, meta)
     loaded = clef_jax.load_encoder(tmp_path / "weights")
-    assert loaded.preprocessing == preprocessing.PREPROCESSING
+    assert loaded.preprocessing == PREPROCESSING
     assert loaded.meta["preprocessing"] == SPEC_VERSION_1
     meta["preprocessing"] = SPEC_VERSION_1 | {"fs": 250.0}
-    checkpoint.save_encoder(tmp_path / "others", encoder.params, meta)
-    with pytest.raises(checkpoint.CheckpointError, match="fs 250.0 instead of 500.0; use the rel"):
+    save_encoder(tmp_path / "others", encoder.params, meta)
+    with pytest.raises(CheckpointError, match="fs 250.0 instead of 500.0; use the rel"):
         clef_jax.load_encoder(tmp_path / "others")
 
 
@@ -335,8 +337,8 @@ def test_weights_of_preprocessing_version_1_are_used_with_todays(encoder, tmp_pa
 def test_checkpoints_of_another_kind_are_refused(encoder, tmp_path, field, value, message):
     meta = encoder_meta(encoder.config, encoder.params, {})
     meta[field] = meta[field] | value if field == "preprocessing" else value
-    checkpoint.save_encoder(tmp_path / "weights", encoder.params, meta)
-    with pytest.raises(checkpoint.CheckpointError, match=message):
+    save_encoder(tmp_path / "weights", encoder.params, meta)
+    with pytest.raises(CheckpointError, match=message):
         clef_jax.load_encoder(tmp_path / "weights")
 
 
@@ -344,9 +346,9 @@ def test_params_that_do_not_fit_the_model_are_refused(encoder, tmp_path):
     meta = encoder_meta(encoder.config, encoder.params, {})
     params = jax.tree.map(np.asarray, encoder.params) | {"extra": {"kernel": np.zeros(2)}}
     params["stem"] = params["stem"] | {"bias": np.zeros(7, np.float32)}
-    checkpoint.save_encoder(tmp_path / "weights", params, meta)
-    with pytest.raises(checkpoint.CheckpointError, match="2 parameters.*extra/kernel.*stem/bias"):
+    save_encoder(tmp_path / "weights", params, meta)
+    with pytest.raises(CheckpointError, match="2 parameters.*extra/kernel.*stem/bias"):
         clef_jax.load_encoder(tmp_path / "weights")
     shutil.rmtree(tmp_path / "weights")
-    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint here"):
+    with pytest.raises(CheckpointError, match="no checkpoint here"):
         clef_jax.load_encoder(tmp_path / "weights")

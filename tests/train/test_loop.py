@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from clef_jax import checkpoint
+from clef_jax.checkpoints.encoder import load_params
 from clef_jax.files import locked
 from clef_jax.train.loop import pretrain
 from clef_jax.train.metrics import read_metrics
@@ -220,7 +220,7 @@ def test_a_second_run_in_a_workdir_is_refused_and_names_the_first(finished, shar
 def test_validation_does_not_depend_on_the_devices_and_is_recorded(finished):
     """Fifteen patients are held out, and batches of eight compare them."""
     expected = {"patients": 15, "batch_size": 8, "batches": 2, "seen_twice": 1}
-    _, meta = checkpoint.load_params(finished)
+    _, meta = load_params(finished)
     assert meta["validation"] == expected
 
 
@@ -284,7 +284,7 @@ def test_a_non_finite_loss_names_step_records_and_checkpoint(shards_folder, tmp_
     assert len(report["records"]) == 8 and report["records"][0] in str(error.value)
     good = tmp_path / "checkpoints" / str(report["step"] - 1)
     assert str(error.value).endswith(f"last good checkpoint: {good}")
-    params, _ = checkpoint.load_params(good)
+    params, _ = load_params(good)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
@@ -302,8 +302,8 @@ def test_early_stopping_ends_the_run_and_it_stays_ended(shards_folder, tmp_path)
 def test_a_run_starts_from_an_encoders_weights(finished, shards_folder, tmp_path):
     config = config_of(init=str(finished), learning_rate=0.0, ema_decay=None, steps=2)
     pretrain(config, shards_folder, tmp_path)
-    expected, meta = checkpoint.load_params(finished)
-    found, _ = checkpoint.load_params(tmp_path)
+    expected, meta = load_params(finished)
+    found, _ = load_params(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     with pytest.raises(ValueError, match="holds clef_small, but config.model is clef_medium"):
         pretrain(config_of(init=str(finished), model="clef_medium"), shards_folder, tmp_path / "m")
@@ -317,7 +317,7 @@ def test_shards_of_an_older_preprocessing_train_and_are_recorded(finished, shard
     (older / "manifest.json").write_text(json.dumps(manifest))
     config = config_of(init=str(finished), ema_decay=None, steps=2)
     summary = pretrain(config, older, tmp_path / "run")
-    assert checkpoint.load_params(tmp_path / "run")[1]["preprocessing"] == SPEC_VERSION_1
+    assert load_params(tmp_path / "run")[1]["preprocessing"] == SPEC_VERSION_1
     assert pretrain(config, older, tmp_path / "run")["step"] == summary["step"] == 2
     # An encoder of either version starts a run on shards of the other.
     config.init = str(tmp_path / "run")

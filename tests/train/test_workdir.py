@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from clef_jax.checkpoint import CheckpointError
+from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
 from clef_jax.train.workdir import Unvalidated

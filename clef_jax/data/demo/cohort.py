@@ -17,13 +17,10 @@ from absl import logging
 from tqdm import tqdm
 
 from clef_jax.data.demo.hearts import FS, draw_heart, simulate_ecg
-from clef_jax.data.recordings.wfdb import (
-    RecordingError,
-    find_recordings,
-    parse_age,
-    parse_sex,
-    read_header,
-)
+from clef_jax.data.recordings.demographics import parse_age, parse_sex
+from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings.wfdb import find_recordings
+from clef_jax.data.recordings.wfdb_header import read_header
 
 # MIMIC-IV-ECG's order, which is not the usual one.
 _MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")

@@ -20,8 +20,8 @@ from clef_jax.data.recordings.columns import (
     split_cells,
 )
 from clef_jax.data.recordings.opened import OpenRecording, ecg_positions, make_header
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.recordings.units import mv_per_unit, unit_doubt
-from clef_jax.data.recordings.wfdb import RecordingError
 from clef_jax.data.signals.leads import STANDARD_LEADS, name_leads
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from clef_jax.data.recordings.channels import MV_PER_UNIT
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 
 _SECONDS_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _SECONDS_PER_UNIT |= {"sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "msec": 1e-3}

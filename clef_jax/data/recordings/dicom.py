@@ -5,15 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.recordings import wfdb
 from clef_jax.data.recordings.channels import MV_PER_UNIT, why_no_ecg
+from clef_jax.data.recordings.demographics import parse_age, parse_sex
 from clef_jax.data.recordings.opened import (
     OpenRecording,
     ecg_positions,
     make_header,
     missing_package,
 )
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals.leads import NOISE_LEADS, canonical_lead, name_leads
 
 # SCP-ECG (5.6.3-9-N) and MDC (2:N) number the leads alike; used where a channel has no lead name.
@@ -107,8 +107,8 @@ def open_dicom(path: str) -> OpenRecording:
         [names[i] for i in positions],
         signal_mv.shape[1],
         patient=str(dataset.get("PatientID") or "") or None,
-        age=wfdb.parse_age(str(dataset.get("PatientAge") or "")),
-        sex=wfdb.parse_sex(str(dataset.get("PatientSex") or "")),
+        age=parse_age(str(dataset.get("PatientAge") or "")),
+        sex=parse_sex(str(dataset.get("PatientSex") or "")),
     )
 
     def fetch(rows, start, stop):

@@ -5,11 +5,12 @@ import re
 
 import numpy as np
 
-from clef_jax.data.recordings import edf_file, wfdb
+from clef_jax.data.recordings import edf_file
 from clef_jax.data.recordings.channels import MV_PER_UNIT, labelled_ecg, why_no_ecg
+from clef_jax.data.recordings.demographics import parse_sex
 from clef_jax.data.recordings.edf_file import EdfFile
 from clef_jax.data.recordings.opened import OpenRecording, at_one_rate, ecg_positions, make_header
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals.leads import name_leads
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
@@ -60,7 +61,7 @@ def _about_patient(file: EdfFile) -> dict:
     age = (started - birth).days / 365.25 if started and birth else -1.0
     return {
         "patient": None if code == "X" else code,
-        "sex": wfdb.parse_sex(sex),
+        "sex": parse_sex(sex),
         "age": age if 0 <= age <= 120 else None,
     }
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 
 # Widths of the fields of the first 256 bytes, and of those that follow for each channel.
 _FIXED = {

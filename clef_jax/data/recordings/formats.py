@@ -16,7 +16,8 @@ from clef_jax.data.recordings.dicom import is_dicom, open_dicom
 from clef_jax.data.recordings.edf import open_edf
 from clef_jax.data.recordings.matlab import open_mat
 from clef_jax.data.recordings.opened import OpenRecording, ecg_positions
-from clef_jax.data.recordings.wfdb import Recording, RecordingError
+from clef_jax.data.recordings.recording import Recording, RecordingError
+from clef_jax.data.recordings.wfdb_header import read_header
 
 EDF_SUFFIXES = (".edf", ".bdf")
 DICOM_SUFFIXES = (".dcm", ".dicom")
@@ -31,7 +32,7 @@ def is_array(path: str) -> bool:
 
 
 def _open_wfdb(path: str) -> OpenRecording:
-    header = wfdb.read_header(path)
+    header = read_header(path)
     labels = [channel.label for channel in header.channels]
     reasons = why_no_ecg(labels, [channel.units for channel in header.channels])
     ecg, left_out = ecg_positions(header.path + ".hea", labels, reasons)

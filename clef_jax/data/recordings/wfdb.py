@@ -7,34 +7,16 @@ import numpy as np
 from absl import logging
 
 from clef_jax.data.recordings.channels import MV_PER_UNIT
-from clef_jax.data.recordings.demographics import parse_age, parse_sex
 from clef_jax.data.recordings.opened import OpenRecording, at_one_rate
 from clef_jax.data.recordings.recording import (
     Channel,
     Header,
     Recording,
     RecordingError,
-    RecordingUnavailable,
     may_pass,
 )
 from clef_jax.data.recordings.wfdb_header import read_header, read_segment_header, segments_of
 from clef_jax.data.recordings.wfdb_samples import check_files, read_digital
-
-__all__ = [
-    "Channel",
-    "Header",
-    "Recording",
-    "RecordingError",
-    "RecordingUnavailable",
-    "files_of",
-    "find_recordings",
-    "parse_age",
-    "parse_sex",
-    "read_header",
-    "read_positions",
-    "read_recording",
-    "read_signal",
-]
 
 # 1 % to 99 % of a lead's samples. The weakest ECG spans 0.1 mV, the largest about 10 mV, an
 # amplifier with 16 bits at 1 µV 65 mV; microvolts taken for millivolts give 100 and more.

@@ -24,7 +24,7 @@ from clef_jax.data.shards.task import (
     read_rejections,
     write_rejections,
 )
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.files import replacing, write_json
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from clef_jax.data.shards.format import FORMAT_VERSION
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.signals.preprocessing import PREPROCESSING
 from clef_jax.data.signals.quality import QUALITY, QualityLimits
+from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.files import write_json
 from clef_jax.nested import flatten
 

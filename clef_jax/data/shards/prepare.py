@@ -6,7 +6,9 @@ import os
 import numpy as np
 
 from clef_jax.data.recordings.channels import MV_PER_UNIT
-from clef_jax.data.recordings.wfdb import Header, files_of, read_header, read_signal
+from clef_jax.data.recordings.recording import Header
+from clef_jax.data.recordings.wfdb import files_of, read_signal
+from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.shards.format import quantise
 from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import native_samples, preprocess

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clef_jax.data.recordings.wfdb import RecordingError, RecordingUnavailable
+from clef_jax.data.recordings.recording import RecordingError, RecordingUnavailable
 from clef_jax.data.shards.format import ShardWriter, manifest_entry, shard_file
 from clef_jax.data.shards.index import INDEX_SCHEMA
 from clef_jax.data.shards.plan import IngestError, IngestOptions

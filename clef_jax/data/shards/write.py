@@ -27,13 +27,10 @@ from clef_jax.data.shards.task import (
     PARTS,
     ShardTask,
     is_finished,
-    is_validation_patient,
     write_shard,
 )
 from clef_jax.files import locked
 from clef_jax.processes import WorkerDied, WorkersCannotStart, run_tasks
-
-__all__ = ["IngestError", "IngestOptions", "Summary", "is_validation_patient", "write_shards"]
 
 
 @dataclasses.dataclass(frozen=True)

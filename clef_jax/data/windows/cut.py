@@ -12,10 +12,11 @@ import numpy as np
 from absl import logging
 
 from clef_jax.data.recordings.opened import OpenRecording
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS, find_lead, is_unnamed
-from clef_jax.data.signals.preprocessing import PREPROCESSING, PreprocessingSpec
+from clef_jax.data.signals.rates import rate_fault, rate_remedy
+from clef_jax.data.signals.spec import PREPROCESSING, PreprocessingSpec
 from clef_jax.data.signals.spikes import remove_spikes
 
 DEFAULT_LEAD = "I"
@@ -160,8 +161,8 @@ def require_windows(samples: int, fs: float, settings: WindowSettings, path: str
     Raises:
         RecordingError: No ECG is sampled at that rate, or the recording is too short.
     """
-    if fault := preprocessing.rate_fault(fs):
-        raise RecordingError(f"{path}: {fault}; {preprocessing.rate_remedy(fs)}")
+    if fault := rate_fault(fs):
+        raise RecordingError(f"{path}: {fault}; {rate_remedy(fs)}")
     starts = window_starts(samples, fs, settings)
     if not len(starts):
         at_least = (

@@ -12,10 +12,10 @@ import numpy as np
 
 from clef_jax.data.recordings import formats
 from clef_jax.data.recordings.folders import search_folder
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import NOISE_LEADS
-from clef_jax.data.signals.preprocessing import PREPROCESSING
+from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.data.windows.cut import (
     Windows,
     WindowSettings,

@@ -12,7 +12,7 @@ from pydicom.data import get_testdata_file
 
 from clef_jax.data.recordings import formats
 from clef_jax.data.recordings.columns import parse_title
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.windows.cut import WindowSettings
 from clef_jax.data.windows.sources import Failure, Request, Source, Task, run_task
 

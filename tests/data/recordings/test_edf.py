@@ -11,7 +11,7 @@ import pyedflib
 import pytest
 
 from clef_jax.data.recordings import edf_file, formats
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals import preprocessing
 
 KINDS = {

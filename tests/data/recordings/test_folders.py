@@ -10,7 +10,7 @@ from scipy.io import savemat
 
 from clef_jax.data.recordings import formats
 from clef_jax.data.recordings.folders import search_folder, why_table
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.windows.sources import find_sources
 

@@ -9,7 +9,7 @@ from pydicom.data import get_testdata_file
 
 from clef_jax.data.recordings import formats, wfdb
 from clef_jax.data.recordings.arrays import array_recording
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.windows.cut import WindowSettings, read_windows
 from clef_jax.data.windows.sources import Request, Source, Task, run_task

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clef_jax.data.recordings.opened import OpenRecording, at_one_rate, ecg_positions, make_header
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals import preprocessing
 
 

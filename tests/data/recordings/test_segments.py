@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 
 from clef_jax.data.recordings import formats
-from clef_jax.data.recordings.wfdb import (
-    RecordingError,
-    files_of,
-    find_recordings,
-    read_header,
-    read_recording,
-)
+from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings.wfdb import files_of, find_recordings, read_recording
+from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.shards.prepare import Rejection, prepare_record
 from clef_jax.data.windows.sources import find_sources
 

@@ -8,16 +8,10 @@ import warnings
 import numpy as np
 import pytest
 
-from clef_jax.data.recordings.wfdb import (
-    RecordingError,
-    RecordingUnavailable,
-    find_recordings,
-    parse_age,
-    parse_sex,
-    read_header,
-    read_recording,
-    read_signal,
-)
+from clef_jax.data.recordings.demographics import parse_age, parse_sex
+from clef_jax.data.recordings.recording import RecordingError, RecordingUnavailable
+from clef_jax.data.recordings.wfdb import find_recordings, read_recording, read_signal
+from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.signals.leads import STANDARD_LEADS, canonical_lead
 
 with warnings.catch_warnings():

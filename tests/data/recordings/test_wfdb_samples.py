@@ -7,7 +7,9 @@ import pytest
 import soundfile
 
 from clef_jax.data.recordings import formats
-from clef_jax.data.recordings.wfdb import RecordingError, read_header, read_recording, read_signal
+from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings.wfdb import read_recording, read_signal
+from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.signals import preprocessing
 
 with warnings.catch_warnings():

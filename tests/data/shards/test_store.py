@@ -14,8 +14,9 @@ from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.recordings.wfdb import read_recording
 from clef_jax.data.shards.format import ShardError, manifest_entry, quantise, shard_faults, signed
 from clef_jax.data.shards.index import INDEX_SCHEMA
+from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.shards.write import IngestOptions, write_shards
+from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import preprocess
 from tests.damage import flip_bit

@@ -15,13 +15,10 @@ import pytest
 from clef_jax.data.annotations.join import MetadataTable, RiskTable, join_metadata
 from clef_jax.data.recordings.listing import list_recordings
 from clef_jax.data.shards.format import shard_faults
+from clef_jax.data.shards.plan import IngestError, IngestOptions
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.shards.write import (
-    IngestError,
-    IngestOptions,
-    is_validation_patient,
-    write_shards,
-)
+from clef_jax.data.shards.task import is_validation_patient
+from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.files import locked
 from clef_jax.tables.columns import TableError

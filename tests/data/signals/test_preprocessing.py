@@ -6,7 +6,6 @@ import pytest
 from scipy import signal as dsp
 
 from clef_jax.data.signals.preprocessing import (
-    PREPROCESSING,
     bandpass,
     fill_gaps,
     native_samples,
@@ -14,6 +13,7 @@ from clef_jax.data.signals.preprocessing import (
     resample,
     zscore,
 )
+from clef_jax.data.signals.spec import PREPROCESSING
 
 
 def beats(fs, seconds=10.0, leads=1, seed=0):

@@ -8,7 +8,7 @@ from absl import logging
 
 from clef_jax.data.recordings.arrays import array_recording
 from clef_jax.data.recordings.opened import OpenRecording
-from clef_jax.data.recordings.wfdb import RecordingError
+from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.windows.cut import (
     WindowSettings,
     choose_leads,

@@ -9,7 +9,11 @@ import optax
 import pytest
 
 import clef_jax
-from clef_jax import checkpoint, hosts
+from clef_jax import hosts
+from clef_jax.checkpoints.encoder import load_params, save_encoder
+from clef_jax.checkpoints.items import params_sha256
+from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError
+from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
 from tests.damage import flip_bit
@@ -26,7 +30,7 @@ def state_at(step, with_ema=False, width=3):
 
 
 def saved(workdir, losses, **options):
-    checkpoints = checkpoint.Checkpoints(workdir, keep=2)
+    checkpoints = Checkpoints(workdir, keep=2)
     for step, loss in losses.items():
         checkpoints.save(state_at(step, **options), {"step": step}, loss)
     checkpoints.wait()
@@ -62,7 +66,7 @@ def test_a_state_comes_back_bit_for_bit_on_any_number_of_devices(tmp_path, with_
 
 def test_another_model_is_refused_with_every_difference(tmp_path):
     checkpoints = saved(tmp_path, {4: None})
-    with pytest.raises(checkpoint.CheckpointError) as error:
+    with pytest.raises(CheckpointError) as error:
         checkpoints.restore(state_at(0, width=5), hosts.data_mesh())
     assert "stem/kernel: ((2, 3), 'float32') stored, ((2, 5), 'float32') expected" in str(
         error.value
@@ -73,7 +77,7 @@ def test_another_model_is_refused_with_every_difference(tmp_path):
 
 def test_saving_an_old_step_is_an_error(tmp_path):
     checkpoints = saved(tmp_path, {4: None})
-    with pytest.raises(checkpoint.CheckpointError, match="step 4 is there already"):
+    with pytest.raises(CheckpointError, match="step 4 is there already"):
         checkpoints.save(state_at(3), {}, None)
     checkpoints.close()
 
@@ -84,28 +88,28 @@ def test_load_params_takes_the_best_then_the_newest_and_prefers_the_average(tmp_
     saved(tmp_path / "average", {1: None}, with_ema=True).close()
     for workdir, step in (("best", 2), ("newest", 2), ("average", 1)):
         for folder in (tmp_path / workdir, tmp_path / workdir / "checkpoints"):
-            params, meta = checkpoint.load_params(folder)
+            params, meta = load_params(folder)
             assert meta == {"step": step}
             expected = step / 10 + (0.5 if workdir == "average" else 0)
             assert isinstance(params["stem"]["kernel"], np.ndarray)
             np.testing.assert_array_equal(params["stem"]["kernel"], np.float32(expected))
-    params, meta = checkpoint.load_params(tmp_path / "best" / "checkpoints" / "3")
+    params, meta = load_params(tmp_path / "best" / "checkpoints" / "3")
     assert meta == {"step": 3}
 
 
 def test_an_encoder_folder_round_trips_and_is_not_overwritten(tmp_path):
     params = jax.tree.map(np.asarray, state_at(7).params)
-    checkpoint.save_encoder(tmp_path / "encoder", params, {"model": {"name": "x"}})
-    found, meta = checkpoint.load_params(tmp_path / "encoder")
+    save_encoder(tmp_path / "encoder", params, {"model": {"name": "x"}})
+    found, meta = load_params(tmp_path / "encoder")
     jax.tree.map(np.testing.assert_array_equal, found, params)
     assert meta == {"model": {"name": "x"}}
-    with pytest.raises(checkpoint.CheckpointError, match="exists already"):
-        checkpoint.save_encoder(tmp_path / "encoder", params, {})
+    with pytest.raises(CheckpointError, match="exists already"):
+        save_encoder(tmp_path / "encoder", params, {})
 
 
 def test_a_folder_without_checkpoint_is_named(tmp_path):
-    with pytest.raises(checkpoint.CheckpointError, match=f"{tmp_path}: no checkpoint here"):
-        checkpoint.load_params(tmp_path)
+    with pytest.raises(CheckpointError, match=f"{tmp_path}: no checkpoint here"):
+        load_params(tmp_path)
 
 
 def disturbed(path, items, rng):
@@ -129,22 +133,22 @@ def big_state(step):
 def test_any_flipped_bit_of_an_encoder_folder_is_found(tmp_path):
     params = jax.tree.map(np.asarray, big_state(1).params)
     classifier = {"kernel": np.ones((3, 2)), "bias": np.zeros(2)}
-    checkpoint.save_encoder(tmp_path / "e", params, {"model": {}}, classifier=classifier)
+    save_encoder(tmp_path / "e", params, {"model": {}}, classifier=classifier)
     items = [file.name for file in (tmp_path / "e").iterdir()]
     for file in disturbed(tmp_path / "e", items, np.random.default_rng(0)):
-        with pytest.raises(checkpoint.CheckpointError) as error:
-            checkpoint.load_params(tmp_path / "e")
+        with pytest.raises(CheckpointError) as error:
+            load_params(tmp_path / "e")
         named = file.name if file.name == "SHA256SUMS" else str(file)
         assert named in str(error.value) and "convert it again" in str(error.value)
-    found, _ = checkpoint.load_params(tmp_path / "e")
+    found, _ = load_params(tmp_path / "e")
     jax.tree.map(np.testing.assert_array_equal, found, params)
     (tmp_path / "e" / "classifier.npz").unlink()
-    with pytest.raises(checkpoint.CheckpointError, match=r"classifier\.npz: listed .* missing"):
-        checkpoint.load_params(tmp_path / "e")
+    with pytest.raises(CheckpointError, match=r"classifier\.npz: listed .* missing"):
+        load_params(tmp_path / "e")
 
 
 def test_sha256sum_reads_the_checksums(tmp_path):
-    checkpoint.save_encoder(tmp_path / "e", {"bias": np.arange(3.0)}, {})
+    save_encoder(tmp_path / "e", {"bias": np.arange(3.0)}, {})
     saved(tmp_path / "run", {1: None}).close()
     for folder in (tmp_path / "e", tmp_path / "run" / "checkpoints" / "1"):
         check = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True)
@@ -152,7 +156,7 @@ def test_sha256sum_reads_the_checksums(tmp_path):
 
 
 def test_a_flipped_bit_of_a_runs_checkpoint_is_found_or_changes_nothing(tmp_path):
-    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path)
     for step in (1, 2, 3):
         checkpoints.save(big_state(step), {"step": step}, 4.0 - step)
     checkpoints.close()
@@ -162,8 +166,8 @@ def test_a_flipped_bit_of_a_runs_checkpoint_is_found_or_changes_nothing(tmp_path
     for file in disturbed(folder, items, np.random.default_rng(0)):
         item = file.relative_to(folder).parts[0]
         try:
-            params, _ = checkpoint.load_params(tmp_path)
-        except checkpoint.CheckpointError as error:
+            params, _ = load_params(tmp_path)
+        except CheckpointError as error:
             assert "/3: damaged" in str(error) and "of the run: 1, 2" in str(error)
         else:
             assert item not in ("ema", "meta", "metrics")
@@ -181,7 +185,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, caplog
         flip_bit(file, rng)
         caplog.clear()
         with caplog.at_level("WARNING", logger="absl"):
-            checkpoints = checkpoint.Checkpoints(workdir, keep=2)
+            checkpoints = Checkpoints(workdir, keep=2)
         (record,) = caplog.records
         assert str(file) in record.getMessage() and f"{latest}.damaged" in record.getMessage()
         assert checkpoints.latest_step() == 2 and checkpoints.meta() == {"step": 2}
@@ -193,7 +197,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, caplog
         checkpoints.close()
         assert steps_in(workdir) == [2, 3, 4]
         assert (workdir / "checkpoints" / "3.damaged" / "meta").is_dir()
-        assert checkpoint.load_params(workdir)[1] == {"step": 2}
+        assert load_params(workdir)[1] == {"step": 2}
 
 
 def test_of_an_older_checkpoint_the_loss_it_is_kept_by_is_compared(tmp_path):
@@ -201,9 +205,9 @@ def test_of_an_older_checkpoint_the_loss_it_is_kept_by_is_compared(tmp_path):
     folder = tmp_path / "checkpoints"
     assert steps_in(tmp_path) == [2, 3]
     (folder / "2" / "metrics" / "metrics").write_text('{"validation_loss": 9.0}')
-    with pytest.raises(checkpoint.CheckpointError, match=r"2/metrics/metrics: its content differs"):
-        checkpoint.load_params(tmp_path)
-    checkpoints = checkpoint.Checkpoints(tmp_path, keep=2)
+    with pytest.raises(CheckpointError, match=r"2/metrics/metrics: its content differs"):
+        load_params(tmp_path)
+    checkpoints = Checkpoints(tmp_path, keep=2)
     assert checkpoints.latest_step() == 3
     checkpoints.close()
     assert steps_in(tmp_path) == [3] and (folder / "2.damaged").is_dir()
@@ -213,32 +217,32 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_left_as_it_is(tmp_path):
     saved(tmp_path, {1: 5.0, 2: 3.0, 3: None}).close()
     for step in (2, 3):
         (tmp_path / "checkpoints" / str(step) / "meta" / "metadata").write_text("{")
-    with pytest.raises(checkpoint.CheckpointError) as error:
-        checkpoint.Checkpoints(tmp_path)
+    with pytest.raises(CheckpointError) as error:
+        Checkpoints(tmp_path)
     for part in ("every checkpoint is damaged", "2/meta/metadata", "3/meta/metadata", "workdir"):
         assert part in str(error.value)
     assert steps_in(tmp_path) == [2, 3]
 
 
 def test_checksums_that_are_lost_are_missed(tmp_path):
-    meta = {"format_version": checkpoint.FORMAT_VERSION}
-    checkpoint.save_encoder(tmp_path / "e", {"bias": np.arange(3.0)}, meta)
+    meta = {"format_version": FORMAT_VERSION}
+    save_encoder(tmp_path / "e", {"bias": np.arange(3.0)}, meta)
     (tmp_path / "e" / "SHA256SUMS").unlink()
-    with pytest.raises(checkpoint.CheckpointError, match="SHA256SUMS: missing"):
-        checkpoint.load_params(tmp_path / "e")
+    with pytest.raises(CheckpointError, match="SHA256SUMS: missing"):
+        load_params(tmp_path / "e")
 
 
 def test_a_checkpoint_of_a_later_format_is_refused_by_name_and_not_set_aside(tmp_path):
     meta = {"format_version": 99, "versions": {"clef_jax": "9.0"}}
-    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state_at(1), meta, None)
     checkpoints.close()
     expected = rf"has format 99, written by clef_jax 9\.0; this is {clef_jax.__version__}"
-    with pytest.raises(checkpoint.CheckpointError, match=expected):
-        checkpoint.load_params(tmp_path)
+    with pytest.raises(CheckpointError, match=expected):
+        load_params(tmp_path)
     (tmp_path / "checkpoints" / "1" / "SHA256SUMS").unlink()
-    checkpoints = checkpoint.Checkpoints(tmp_path)
-    with pytest.raises(checkpoint.CheckpointError, match=expected):
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(CheckpointError, match=expected):
         checkpoints.meta()
     checkpoints.close()
 
@@ -246,11 +250,11 @@ def test_a_checkpoint_of_a_later_format_is_refused_by_name_and_not_set_aside(tmp
 def test_loading_and_resuming_warn_of_nothing(tmp_path, caplog):
     saved(tmp_path, {1: 5.0, 2: None}, with_ema=True).close()
     params = jax.tree.map(jnp.asarray, state_at(7).params)
-    checkpoint.save_encoder(tmp_path / "e", params, {})
+    save_encoder(tmp_path / "e", params, {})
     with caplog.at_level("WARNING"):
-        checkpoint.load_params(tmp_path)
-        checkpoint.load_params(tmp_path / "e")
-        checkpoints = checkpoint.Checkpoints(tmp_path)
+        load_params(tmp_path)
+        load_params(tmp_path / "e")
+        checkpoints = Checkpoints(tmp_path)
         checkpoints.meta()
         checkpoints.restore(state_at(0, with_ema=True), hosts.data_mesh())
         checkpoints.close()
@@ -259,11 +263,11 @@ def test_loading_and_resuming_warn_of_nothing(tmp_path, caplog):
 
 def test_equal_weights_have_one_hash_and_others_another(tmp_path):
     params = big_state(1).params
-    checkpoint.save_encoder(tmp_path / "e", params, {})
-    found, _ = checkpoint.load_params(tmp_path / "e")
-    hash_ = checkpoint.params_sha256(params)
-    assert checkpoint.params_sha256(found) == hash_
+    save_encoder(tmp_path / "e", params, {})
+    found, _ = load_params(tmp_path / "e")
+    hash_ = params_sha256(params)
+    assert params_sha256(found) == hash_
     kernel = found["stem"]["kernel"]
     others = [kernel.T, kernel.astype(np.float64), np.nextafter(kernel, 9, dtype=np.float32)]
     found = [{"stem": {"kernel": other}} for other in others] + [{"stem": {"kernel_": kernel}}]
-    assert len({checkpoint.params_sha256(params) for params in found} | {hash_}) == 5
+    assert len({params_sha256(params) for params in found} | {hash_}) == 5

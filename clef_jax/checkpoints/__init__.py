@@ -1,0 +1,1 @@
+"""Checkpoints on disk: those of a run, and folders that hold one encoder."""

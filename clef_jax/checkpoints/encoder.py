@@ -1,0 +1,103 @@
+"""Folders that hold one encoder, and the encoder of any checkpoint."""
+
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from clef_jax import files
+from clef_jax.checkpoints.items import CHECKPOINTS, stored_shapes
+from clef_jax.checkpoints.meta import (
+    ARRAYS,
+    CheckpointError,
+    read_meta,
+    reading,
+    require_whole,
+    steps_in,
+    validation_loss,
+)
+
+CLASSIFIER = "classifier.npz"
+
+
+def save_encoder(
+    folder: str | pathlib.Path,
+    params: Any,
+    meta: Mapping[str, Any],
+    *,
+    classifier: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Writes an encoder checkpoint folder, which appears once it is whole.
+
+    Args:
+        folder: Must not exist yet.
+        params: Nested dict of float32 arrays.
+        meta: JSON record: `format_version`, `model`, `preprocessing`, `provenance`, ….
+        classifier: `kernel` and `bias` of a classifier to keep with it.
+
+    Raises:
+        CheckpointError: The folder exists.
+    """
+    path = pathlib.Path(folder).resolve()
+    if path.exists():
+        raise CheckpointError(f"{path}: exists already; choose another folder or remove it")
+    unfinished = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    items = ocp.args.Composite(
+        params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(dict(meta))
+    )
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(unfinished, items)
+        if classifier is not None:
+            np.savez(unfinished / CLASSIFIER, **classifier)
+        files.write_sums(unfinished, unfinished.rglob("*"))
+        os.rename(unfinished, path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def load_params(folder: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns an encoder's parameters, as numpy arrays, and its meta record.
+
+    Args:
+        folder: An encoder folder, one step of a run, or a run's workdir or `checkpoints/`, of which
+            the best step by validation loss, else the newest, is taken. A run's moving average is
+            preferred to its last weights.
+
+    Raises:
+        CheckpointError: There is no checkpoint there, it is damaged, or a later release wrote it.
+            No other step is taken in the place of a damaged one, as it would embed differently.
+    """
+    path = _checkpoint_in(pathlib.Path(folder).resolve())
+    item = "ema" if (path / "ema").is_dir() else "params"
+    require_whole(path, skip=ARRAYS - {item})
+    meta = read_meta(path)
+    with reading(path), _checkpointer() as checkpointer:
+        shapes = stored_shapes(path / item)
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        items = {item: ocp.args.PyTreeRestore(shapes, restore_args=as_numpy)}
+        return checkpointer.restore(path, ocp.args.Composite(**items))[item], meta
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+
+
+def _checkpoint_in(folder: pathlib.Path) -> pathlib.Path:
+    if (folder / "params").is_dir() and (folder / "meta").is_dir():
+        return folder
+    runs = folder / CHECKPOINTS if (folder / CHECKPOINTS).is_dir() else folder
+    steps = steps_in(runs)
+    if not steps:
+        raise CheckpointError(
+            f"{folder}: no checkpoint here; expected an encoder folder (params/ and meta/) as "
+            "`clef-jax convert` writes it, or the workdir of a pretraining run"
+        )
+    losses = {step: validation_loss(runs / str(step)) for step in steps}
+    # The newest of equals: without any validation all are infinite.
+    return runs / str(min(losses, key=lambda step: (losses[step], -step)))

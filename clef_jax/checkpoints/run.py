@@ -1,0 +1,157 @@
+"""The checkpoints of one run: saved in the background, the last few and the best kept."""
+
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+
+from clef_jax import files, hosts
+from clef_jax.checkpoints.items import CHECKPOINTS, require_match
+from clef_jax.checkpoints.meta import CheckpointError, read_meta, reading, set_damaged_aside
+from clef_jax.train.state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of one run: saved in the background, the last few and the best kept.
+
+    Damaged ones are set aside when the folder is opened, so that the newest is whole.
+
+    Args:
+        workdir: The run's folder; checkpoints go to `checkpoints/` in it.
+        keep: How many of the latest to keep, besides the one of lowest validation loss.
+
+    Raises:
+        CheckpointError: There are checkpoints, and all of them are damaged.
+    """
+
+    def __init__(self, workdir: str | pathlib.Path, *, keep: int = 3):
+        self.folder = pathlib.Path(workdir).resolve() / CHECKPOINTS
+        set_damaged_aside(self.folder)
+        policies = ocp.checkpoint_managers
+        best = policies.BestN(
+            get_metric_fn=_validation_loss,
+            reverse=True,
+            n=1,
+        )
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                best_fn=_validation_loss,
+                best_mode="min",
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+                cleanup_tmp_directories=True,
+                temporary_path_class=_StepWithChecksums,
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """Returns the step of the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(
+        self, state: TrainState, meta: Mapping[str, Any], validation_loss: float | None
+    ) -> None:
+        """Copies the state off the devices and writes it in the background.
+
+        Raises:
+            CheckpointError: There is a checkpoint of this step or of a later one.
+        """
+        step = int(state.step)
+        items = {
+            "params": ocp.args.StandardSave(state.params),
+            "rest": ocp.args.StandardSave({"opt_state": state.opt_state, "step": state.step}),
+            "meta": ocp.args.JsonSave(dict(meta)),
+        }
+        if state.ema is not None:
+            items["ema"] = ocp.args.StandardSave(state.ema)
+        # Orbax complains of steps without the metric it ranks by; infinity is never the best.
+        metrics = {"validation_loss": math.inf if validation_loss is None else validation_loss}
+        if not self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics):
+            raise CheckpointError(
+                f"{self.folder}: step {step} was not saved, because step {self.latest_step()} is "
+                "there already; does another process write to this workdir?"
+            )
+
+    def restore(self, like: TrainState, mesh: Mesh) -> TrainState:
+        """Returns the newest checkpoint's state, placed on every device of `mesh`.
+
+        Args:
+            like: A state, or its `jax.eval_shape`, of the run's own structure.
+            mesh: The run's mesh.
+
+        Raises:
+            CheckpointError: It holds a model of another size, lacks or has an average, or cannot be
+                read.
+        """
+        step = self.latest_step()
+        path = self.folder / str(step)
+        require_match(path / "params", like.params)
+        if (like.ema is None) == (path / "ema").exists():
+            raise CheckpointError(
+                f"{path}: the checkpoint was written {'without' if like.ema else 'with'} a moving "
+                "average of the weights, which ema_decay now changes; set it as before or start "
+                "another workdir"
+            )
+
+        def target(tree):
+            sharding = hosts.replicated(mesh)
+            return ocp.args.StandardRestore(
+                jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+                    tree,
+                )
+            )
+
+        items = {
+            "params": target(like.params),
+            "rest": target({"opt_state": like.opt_state, "step": like.step}),
+        }
+        if like.ema is not None:
+            items["ema"] = target(like.ema)
+        with reading(path):
+            found = self._manager.restore(step, args=ocp.args.Composite(**items))
+        return TrainState(
+            step=found["rest"]["step"],
+            params=found["params"],
+            opt_state=found["rest"]["opt_state"],
+            ema=found["ema"] if like.ema is not None else None,
+        )
+
+    def meta(self) -> dict[str, Any]:
+        """Returns the newest checkpoint's meta record."""
+        return read_meta(self.folder / str(self.latest_step()))
+
+    def reached_preemption(self, step: int) -> bool:
+        """Returns whether the cluster is about to stop the hosts; all hosts agree on the step."""
+        return self._manager.reached_preemption(step)
+
+    def wait(self) -> None:
+        """Returns once every save has reached the disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes the saves under way and releases the folder."""
+        self._manager.close()
+
+
+class _StepWithChecksums(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A step's temporary folder, to which checksums are added just before it is renamed.
+
+    That is in the background, once every process has written, on the one that renames.
+    """
+
+    def finalize(self):
+        # Items pass here as well, and are covered by their step.
+        if self.get_final().name.isdigit():
+            folder = pathlib.Path(self.get())
+            # Orbax still changes its own notes beside the items; nothing is computed from them.
+            files.write_sums(folder, folder.glob("*/**/*"))
+        return super().finalize()
+
+
+def _validation_loss(metrics: Mapping[str, float]) -> float:
+    return metrics["validation_loss"]
