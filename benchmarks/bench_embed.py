@@ -235,7 +235,7 @@ def measure_holter(
 ) -> None:
     """Adds the line of one Holter: the command's duration, and the peak memory of its processes."""
     header, out = _write_holter(folder, hours), folder / f"holter{hours:g}.parquet"
-    command = [sys.executable, "-m", "clef_jax.cli", "embed", header, "--weights", weights]
+    command = [sys.executable, "-m", "clef_jax.cli.main", "embed", header, "--weights", weights]
     command += ["--out", os.fspath(out), "--workers", str(_WORKERS.value)]
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import wfdb
 
-from clef_jax import cli
 from clef_jax.checkpoints.encoder import save_encoder
+from clef_jax.cli import main as cli
 from clef_jax.inference import Encoder, encoder_meta
 from clef_jax.models import get_config
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params

@@ -10,20 +10,39 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "clef_jax"
 
-# Each room, and the prefixes of modules that it must not import.
-FORBIDDEN = {
-    "data": ("jax", "flax", "optax", "orbax", "torch", *(f"clef_jax.{room}" for room in (
-        "models", "ops", "objectives", "train", "convert", "embedding", "evaluate",
-        "checkpoint", "parallel"))),
-    "risk": ("jax", "flax", "clef_jax.data", "clef_jax.models", "clef_jax.train"),
-    "objectives": ("flax", "optax", "orbax", "grain", "clef_jax.models", "clef_jax.data",
-                   "clef_jax.train"),
-    "ops": ("flax", "optax", "orbax", "grain", "clef_jax.models", "clef_jax.data",
-            "clef_jax.train"),
-    "models": ("orbax", "grain", "optax", "clef_jax.data", "clef_jax.train",
-               "clef_jax.losses"),
-    "train": ("clef_jax.inference", "clef_jax.evaluate", "clef_jax.convert", "torch"),
-}  # fmt: skip
+# The rooms, floor by floor: each imports only from lower floors, and from within itself.
+FLOORS = (
+    ("nested", "files", "processes", "hardware", "hosts"),
+    ("tables", "ops", "losses"),
+    ("data", "risk", "models"),
+    ("checkpoints",),
+    ("inference",),
+    ("train", "convert"),
+    ("evaluate",),
+    ("cli",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+# Within data, from the ground up.
+DATA_FLOORS = (
+    ("signals",),
+    ("recordings",),
+    ("annotations", "noise"),
+    ("shards", "demo"),
+    ("windows", "batches"),
+)
+DATA_FLOOR = {room: number for number, rooms in enumerate(DATA_FLOORS) for room in rooms}
+
+# Reading processes start without jax; but for batches, as Grain imports it wherever it is installed.
+JAX_FREE = ("nested", "files", "processes", "tables", "risk", "data")
+# What a room must not import of other packages, besides what JAX_FREE says.
+FORBIDDEN_PACKAGES = {
+    "ops": ("flax", "optax", "orbax", "grain"),
+    "losses": ("flax", "optax", "orbax", "grain"),
+    "models": ("orbax", "grain", "optax"),
+    "inference": ("orbax", "grain", "optax", "torch"),
+    "train": ("torch", "sklearn"),
+}
 
 
 def imports_of(path):
@@ -39,29 +58,71 @@ def is_within(module, prefix):
     return module == prefix or module.startswith(prefix + ".")
 
 
-@pytest.mark.parametrize("room", FORBIDDEN)
-def test_rooms_import_only_what_they_may(room):
-    files = list((PACKAGE / room).rglob("*.py"))
-    assert files
-    for path in files:
+def room_of(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def files_of(room):
+    found = [p for p in PACKAGE.rglob("*.py") if room_of(p) == room]
+    assert found, room
+    return found
+
+
+def test_every_room_has_a_floor():
+    rooms = {room_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"}
+    assert rooms == FLOOR.keys()
+    inside = {path.relative_to(PACKAGE / "data").with_suffix("").parts[0]
+              for path in (PACKAGE / "data").rglob("*.py")} - {"__init__"}  # fmt: skip
+    assert inside == DATA_FLOOR.keys()
+
+
+@pytest.mark.parametrize("room", FLOOR)
+def test_rooms_import_from_lower_floors_only(room):
+    for path in files_of(room):
         for module in imports_of(path):
-            for prefix in FORBIDDEN[room]:
-                assert not is_within(module, prefix), f"{path} imports {module}"
+            other = module.split(".")[1:2] if is_within(module, "clef_jax") else []
+            if other and other[0] in FLOOR and other[0] != room:
+                assert FLOOR[other[0]] < FLOOR[room], f"{path} imports {module}"
 
 
-def test_only_checkpoint_knows_orbax_and_only_the_run_sees_the_configuration():
+@pytest.mark.parametrize("room", DATA_FLOOR)
+def test_rooms_of_data_import_from_lower_floors_only(room):
+    for path in (PACKAGE / "data" / room).rglob("*.py"):
+        for module in imports_of(path):
+            parts = module.split(".")
+            if parts[:2] == ["clef_jax", "data"] and len(parts) > 2 and parts[2] != room:
+                assert DATA_FLOOR[parts[2]] < DATA_FLOOR[room], f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("room", FORBIDDEN_PACKAGES)
+def test_rooms_do_without_packages_of_others(room):
+    for path in files_of(room):
+        for module in imports_of(path):
+            for package in FORBIDDEN_PACKAGES[room]:
+                assert not is_within(module, package), f"{path} imports {module}"
+
+
+def test_only_checkpoints_know_orbax_and_only_the_run_sees_the_configuration():
     for path in PACKAGE.rglob("*.py"):
         modules = list(imports_of(path))
-        if path != PACKAGE / "checkpoint.py":
+        if room_of(path) != "checkpoints":
             assert not any(is_within(module, "orbax") for module in modules), path
         if path not in (PACKAGE / "train" / "loop.py", PACKAGE / "train" / "parts.py"):
             assert not any(is_within(module, "ml_collections") for module in modules), path
 
 
-def test_preprocessing_workers_start_without_jax():
+def test_rooms_without_jax_import_in_one_process_that_has_none():
+    modules = ["clef_jax"]
+    for room in JAX_FREE:
+        for path in files_of(room):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            if parts[:3] == ("clef_jax", "data", "batches"):
+                continue
+            modules.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     code = (
-        "import sys, clef_jax.data.shards.write, clef_jax.data.shards.format, clef_jax.risk\n"
-        "assert not {'jax', 'flax', 'torch'} & set(sys.modules)"
+        f"import sys, importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
+        "found = {'jax', 'jaxlib', 'flax', 'optax', 'orbax', 'torch'} & set(sys.modules)\n"
+        "assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

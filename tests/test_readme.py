@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clef_jax import cli
+from clef_jax.cli import main as cli
 from clef_jax.data.demo import cohort
 from tests.convert.checkpoints import torch_model, write_lightning
 

@@ -5,7 +5,7 @@ python tools/compute_risk.py --metadata cohort/metadata.csv --out risk.parquet -
 
 from absl import flags
 
-from clef_jax import command_line
+from clef_jax.cli import tool
 from clef_jax.risk import REGIONS
 from clef_jax.risk.attributes import SYNONYMS
 from clef_jax.risk.table import TableError, compute_risk_table, summary
@@ -64,4 +64,4 @@ def main():
 
 
 if __name__ == "__main__":
-    command_line.run(main, expected=(TableError, OSError))
+    tool.run(main, expected=(TableError, OSError))

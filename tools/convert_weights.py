@@ -6,7 +6,7 @@ python tools/convert_weights.py --to_torch --input weights/clef_small --out clef
 
 from absl import flags, logging
 
-from clef_jax import command_line
+from clef_jax.cli import tool
 from clef_jax.convert import convert_to_folder, export_to_torch, report_lines
 
 _INPUT = flags.DEFINE_string(
@@ -30,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, expected=(ValueError, OSError))
+    tool.run(main, expected=(ValueError, OSError))

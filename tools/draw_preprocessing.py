@@ -8,7 +8,7 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
-from clef_jax import command_line
+from clef_jax.cli import tool
 from clef_jax.data.recordings import formats
 from clef_jax.data.signals import preprocessing
 from clef_jax.data.signals.spec import PREPROCESSING
@@ -59,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, expected=(ValueError, OSError))
+    tool.run(main, expected=(ValueError, OSError))

@@ -11,7 +11,7 @@ sys.path.insert(0, str(_ROOT))
 from absl import flags, logging
 from ml_collections import config_flags
 
-from clef_jax import command_line
+from clef_jax.cli import tool
 from clef_jax.hardware import allocator
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
@@ -50,6 +50,6 @@ def main():
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "shards", "workdir"])
-    command_line.run(
+    tool.run(
         main, expected=(_Expected, OSError), example_config=str(_ROOT / "configs" / "clef_small.py")
     )

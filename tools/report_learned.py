@@ -9,8 +9,8 @@ import sys
 
 from absl import flags, logging
 
-from clef_jax import command_line
 from clef_jax.checkpoints.meta import CheckpointError
+from clef_jax.cli import tool
 from clef_jax.data.noise.bank import NoiseBankError
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.format import ShardError
@@ -63,6 +63,4 @@ def main():
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["workdir", "shards"])
-    command_line.run(
-        main, expected=(CheckpointError, ShardError, NoiseBankError, ReportError, OSError)
-    )
+    tool.run(main, expected=(CheckpointError, ShardError, NoiseBankError, ReportError, OSError))

@@ -7,7 +7,7 @@ Example:
 
 from absl import flags
 
-from clef_jax import command_line
+from clef_jax.cli import tool
 from clef_jax.data.demo.cohort import (
     CohortError,
     write_cohort_of_recordings,
@@ -42,4 +42,4 @@ def main():
 
 
 if __name__ == "__main__":
-    command_line.run(main, expected=(CohortError, OSError))
+    tool.run(main, expected=(CohortError, OSError))

@@ -9,7 +9,7 @@ import sys
 
 from absl import flags
 
-from clef_jax import command_line
+from clef_jax.cli import tool
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.shards.format import ShardError, shard_faults
 from clef_jax.data.shards.plan import IngestError, IngestOptions
@@ -51,7 +51,7 @@ def main():
         faults = shard_faults(OUT.value, checksums=True, progress=True)
         sys.exit("\n".join(faults) or print(f"{OUT.value}: every checksum agrees"))
     if RECORDS.value is None:
-        raise command_line.UsageError("--records is needed, except with --verify")
+        raise tool.UsageError("--records is needed, except with --verify")
     metadata = METADATA.value and MetadataTable(
         METADATA.value, KEY.value, PATIENT.value, AGE.value, SEX.value, SEX_CODING.value
     )
@@ -77,4 +77,4 @@ def main():
 
 
 if __name__ == "__main__":
-    command_line.run(main, expected=(TableError, IngestError, ShardError, OSError))
+    tool.run(main, expected=(TableError, IngestError, ShardError, OSError))

@@ -160,7 +160,7 @@ def test_two_at_once_leave_one_whole_table(weights, tmp_path):
     data, out = tmp_path / "data", tmp_path / "e.parquet"
     for i in range(8):
         write_wfdb(data, f"r{i}", seconds=100, seed=i)
-    command = [sys.executable, "-m", "clef_jax.cli", "embed", data, "--weights", weights]
+    command = [sys.executable, "-m", "clef_jax.cli.main", "embed", data, "--weights", weights]
     command += ["--out", out, "--workers", "0"]
     both = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

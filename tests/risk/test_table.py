@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from clef_jax.risk import score2, score2_diabetes, score2_op
-from clef_jax.risk import table as risk_table
 from clef_jax.risk.table import compute_risk_table, summary
 from clef_jax.tables.columns import TableError
 from clef_jax.tables.files import read_table, write_table
@@ -288,7 +287,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def no_space(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(risk_table.os, "replace", no_space)
+    monkeypatch.setattr(os, "replace", no_space)
     with pytest.raises(OSError, match="no space"):
         write_table(pd.DataFrame({"a": [1]}), out)
     assert os.listdir(tmp_path) == ["risk.csv"]

@@ -115,7 +115,7 @@ def test_a_bfloat16_step_sums_over_devices_time_and_batch_in_float32(backend, mo
 
 def test_with_plain_convolutions_too(monkeypatch):
     native = choice.Passes(*[choice.Algorithm("native")] * 3)
-    monkeypatch.setattr("clef_jax.ops.grouped_conv.choose", lambda *_: native)
+    monkeypatch.setattr("clef_jax.ops.grouped_conv.conv.choose", lambda *_: native)
     assert bfloat16_sums(lower_step("bfloat16")) == []
 
 

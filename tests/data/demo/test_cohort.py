@@ -21,7 +21,7 @@ from clef_jax.data.recordings.wfdb import find_recordings, read_recording
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 SYNTHETIC = ["smoker", "sbp_mmhg", "total_chol_mmol_l", "hdl_mmol_l", "diabetes"]
 SYNTHETIC += ["age_at_diagnosis", "hba1c_mmol_mol", "egfr"]
 COLUMNS = ["subject_id", "age", "sex", *SYNTHETIC, "provenance"]

@@ -24,7 +24,7 @@ from clef_jax.files import locked
 from clef_jax.tables.columns import TableError
 from tests.waiting import children_of, wait_until_gone
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 MIMIC_ORDER = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 
 

@@ -17,7 +17,7 @@ from clef_jax.inference import Encoder
 from clef_jax.models import get_config
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
 
-README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
+README = pathlib.Path(__file__).resolve().parents[3] / "README.md"
 # One block of each stage of the small size keeps compilations short.
 TINY = dataclasses.replace(get_config("clef_small"), stage_widths=(32, 64), stage_blocks=(1, 1))
 REAL = {

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "demo.py"
 
 
@@ -26,7 +26,7 @@ def run(tool, *arguments):
         ("pretrain", ["--config.objective=clef"], "several settings: --config.objective.floor, "),
         ("pretrain", ["--config.batch_size=many"], "--config.batch_size=many: invalid literal for"),
         ("pretrain", ["--config=absent.py"], "--config=absent.py: no such file"),
-        ("pretrain", [f"--config={__file__}"], "test_command_line.py: has no function get_config"),
+        ("pretrain", [f"--config={__file__}"], "test_tool.py: has no function get_config"),
         ("pretrain", ["--shard=x"], "Unknown command line flag 'shard'. Did you mean: shards"),
         ("pretrain", ["extra"], "'extra' belongs to no flag"),
         ("write_shards", ["--out=o", "--records=r", "--min_leads=two"], "--min_leads=two: "),

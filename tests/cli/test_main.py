@@ -143,13 +143,13 @@ EMBED_IN_SMALL_PARTS = """
 import sys
 
 if __name__ == "__main__":
-    from clef_jax import cli
-    from clef_jax.data import sources
+    from clef_jax.cli.main import main
+    from clef_jax.data.windows import sources
     from clef_jax.inference import table
 
     sources._FILES_PER_TASK = 1
     table._SECONDS_PER_PART = 0.0
-    sys.exit(cli.main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))
 """
 
 

@@ -1,0 +1,36 @@
+"""Values of arguments, checked where they are parsed."""
+
+import argparse
+import math
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Returns names separated by commas."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("expected names separated by commas, such as I,II")
+    return names
+
+
+def count(text: str, least: int = 1) -> int:
+    """Returns a whole number from `least` on."""
+    value = int(text) if text.strip().isdecimal() else -1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {text!r}")
+    return value
+
+
+def readers(text: str) -> int:
+    """Returns a number of reading processes."""
+    return count(text, least=0)
+
+
+def positive(text: str) -> float:
+    """Returns a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value

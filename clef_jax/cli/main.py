@@ -1,0 +1,51 @@
+"""The installed command `clef-jax`.
+
+Reading processes import this module when they start, so only the commands import jax.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import clef_jax
+from clef_jax.cli import convert, embed, info
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="clef-jax", description="Embeddings of ECG recordings from CLEF weights."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {clef_jax.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    embed.add_command(commands)
+    info.add_command(commands)
+    convert.add_command(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns 0, 1 after an error, or 3 where some recordings failed.
+
+    Raises:
+        SystemExit: The arguments are wrong (2), or ask for help or the version (0).
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        return arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"clef-jax {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"clef-jax {arguments.command}: interrupted; the same command goes on where it stopped",
+            file=sys.stderr,
+        )
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
