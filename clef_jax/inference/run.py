@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from clef_jax.data.recordings.formats import is_array
-from clef_jax.data.windows.sources import Failure, Request, Source, find_sources, read_sources
+from clef_jax.data.recordings.formats import needs_rate
+from clef_jax.data.windows.pool import Request, read_sources
+from clef_jax.data.windows.sources import Failure, Source, find_sources
 from clef_jax.files import replacing
 from clef_jax.inference.encoder import Encoder
 from clef_jax.inference.forward import default_batch_size
@@ -69,7 +70,7 @@ def _write_errors(out: str | os.PathLike, failures: Sequence[Failure]) -> None:
 
 def table_metadata(encoder: Encoder, request: Request, sources: Sequence[Source]) -> dict:
     """Returns the record that makes a table's embeddings reproducible, as JSON gives it back."""
-    needed = any(is_array(source.file) for source in sources)
+    needed = any(needs_rate(source.file) for source in sources)
     record = {
         "model": encoder.config.name,
         "fingerprint": encoder.fingerprint,
@@ -165,9 +166,7 @@ def embed_to_table(
     """
     begin = time.perf_counter()
     summary = Summary()
-    sources, failures = find_sources(
-        paths, arrays=request.fs is not None, lead_names=request.lead_names
-    )
+    sources, failures = find_sources(paths, request.hints)
     # The list of an earlier run's failures is a CSV file, but no recording.
     earlier = os.path.abspath(errors_path(out))
     sources = [source for source in sources if source.file != earlier]

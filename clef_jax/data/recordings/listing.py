@@ -5,7 +5,8 @@ import posixpath
 
 import pandas as pd
 
-from clef_jax.data.recordings.wfdb import find_recordings
+from clef_jax.data.recordings.folders import search_folder
+from clef_jax.data.recordings.formats import expected_files
 from clef_jax.tables.columns import TableError, find_column
 from clef_jax.tables.files import read_table
 from clef_jax.tables.matching import (
@@ -37,12 +38,9 @@ def list_recordings(
     if not os.path.isdir(folder):
         raise TableError(f"{folder}: no such folder; --records expects the folder of recordings")
     if record_list is None:
-        found = [os.path.relpath(path, folder) for path in find_recordings(folder)]
-        if not found:
-            raise TableError(
-                f"{folder}: holds no WFDB record (.hea) in it or below; check --records"
-            )
-        names = [name.replace(os.sep, "/") for name in found]
+        names = [found.name for found in search_folder(folder)[0]]
+        if not names:
+            raise TableError(f"{folder}: holds no recording; {expected_files()}; check --records")
         return pd.DataFrame({"record": names, "patient": None, "study": None}), []
     table = read_table(record_list)
     column = find_column(table, ("path",), None, record_list, required="a record's path")

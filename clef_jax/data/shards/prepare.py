@@ -5,10 +5,8 @@ import os
 
 import numpy as np
 
-from clef_jax.data.recordings.channels import MV_PER_UNIT
+from clef_jax.data.recordings import OpenRecording, open_recording
 from clef_jax.data.recordings.recording import Header
-from clef_jax.data.recordings.wfdb import files_of, read_signal
-from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.shards.format import quantise
 from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import native_samples, preprocess
@@ -47,18 +45,15 @@ class PreparedRecord:
     spiky: bool
 
 
-def _refuse_escape(header: Header, folder: str) -> None:
+def _refuse_escape(recording: OpenRecording, folder: str) -> None:
     root = os.path.realpath(folder)
-    for file in files_of(header, native_samples(header.fs)):
+    for file in recording.other_files():
         if os.path.commonpath([root, os.path.realpath(file)]) != root:
             raise Rejection(f"outside the records folder: {file} is a link to elsewhere; refused")
 
 
 def _known_leads(header: Header) -> list[str]:
-    """Returns its leads in the order of `NOISE_LEADS`; X, Y and Z may be an accelerometer's."""
-    units = {lead: c.units.lower() for lead, c in zip(header.leads, header.channels, strict=True)}
-    known = [lead for lead in NOISE_LEADS if lead in units]
-    return [lead for lead in known if lead in STANDARD_LEADS or units[lead] in MV_PER_UNIT]
+    return [lead for lead in NOISE_LEADS if lead in header.leads]
 
 
 def _usable_leads(faults: dict[str, str | None], min_leads: int) -> list[str]:
@@ -100,9 +95,10 @@ def prepare_record(
         Rejection: The recording is not good enough.
         RecordingError: It cannot be read; `RecordingUnavailable` where it may be, later.
     """
-    header = read_header(path)
+    recording = open_recording(path, adu_per_mv=adu_per_mv)
+    header = recording.header
     if confine_to is not None:
-        _refuse_escape(header, confine_to)
+        _refuse_escape(recording, confine_to)
     if fault := rate_fault(header.fs):
         raise Rejection(fault)
     needed = native_samples(header.fs)
@@ -114,7 +110,7 @@ def prepare_record(
     present = _known_leads(header)
     if not present:
         raise Rejection(f"missing leads: none of the 12, only {', '.join(header.leads)}")
-    signal_mv = read_signal(header, leads=present, stop=needed, adu_per_mv=adu_per_mv).signal_mv
+    signal_mv = recording.read(leads=present, stop=needed).signal_mv
     signal_mv, spiky = remove_spikes(signal_mv, header.fs, quality)
     faults = dict(zip(present, lead_faults(signal_mv, header.fs, quality), strict=True))
     sound = _usable_leads(faults, min_leads)

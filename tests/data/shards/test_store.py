@@ -11,7 +11,7 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.shards.format import ShardError, manifest_entry, quantise, shard_faults, signed
 from clef_jax.data.shards.index import INDEX_SCHEMA
 from clef_jax.data.shards.plan import IngestOptions

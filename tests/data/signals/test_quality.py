@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import wfdb
 
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.shards.prepare import Rejection, prepare_record
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS
