@@ -60,7 +60,6 @@ def main():
     )
     options = IngestOptions(
         min_leads=MIN_LEADS.value,
-        validation_fraction=VALIDATION.value,
         records_per_shard=PER_SHARD.value,
         adu_per_mv=ADU_PER_MV.value,
     )
@@ -70,6 +69,7 @@ def main():
         record_list=RECORD_LIST.value,
         metadata=metadata,
         risk=risk,
+        validation_fraction=VALIDATION.value,
         options=options,
         workers=WORKERS.value,
     )

@@ -47,7 +47,7 @@ def match_rows(
     frame: pd.DataFrame,
     values: pd.DataFrame,
     key_column: str | None,
-    folder: str,
+    folder: str | None,
     source: str,
 ) -> np.ndarray:
     """Finds for each record the table row that describes it.
@@ -62,7 +62,7 @@ def match_rows(
         frame: The table.
         values: What will be taken from it; rows that agree in all of this are as good as one.
         key_column: The column to go by; those of usual names when None.
-        folder: The records folder.
+        folder: The records folder; None where it is not known any more.
         source: The table's file.
 
     Returns:
@@ -75,7 +75,7 @@ def match_rows(
     if not looked_at:
         raise TableError(
             f"{source}: no column that says whose row it is; found {', '.join(frame.columns)}; "
-            "expected a path, record, study or patient column, or name one by an option"
+            "expected a path, record, study or patient column; rename it or name it by an option"
         )
     if not readings:
         first = records.iloc[0]
@@ -83,7 +83,7 @@ def match_rows(
             f"{source}: no row belongs to any of the {len(records)} records. The table's keys: "
             f"{', '.join(dict.fromkeys(looked_at))}. The first record: path {first['record']!r}, "
             f"study {first['study'] or 'unknown'}, patient {first['patient'] or 'unknown'}. Check "
-            "--records, or name the right column by an option"
+            "that it describes these records, and rename the right column or name it by an option"
         )
     same = values.groupby(list(values.columns), dropna=False, sort=False).ngroup().to_numpy()
     names = records["record"]
@@ -167,7 +167,9 @@ def _match_identifiers(wanted: pd.Series, given: np.ndarray) -> tuple[np.ndarray
     return keys, pd.Index(known, dtype=object).get_indexer(identifiers(wanted.astype(object)))
 
 
-def _match_paths(names: pd.Series, given: np.ndarray, folder: str) -> tuple[np.ndarray, np.ndarray]:
+def _match_paths(
+    names: pd.Series, given: np.ndarray, folder: str | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Matches where the table's path ends the record's full path, or failing that the reverse.
 
     So a table may count its paths from above the records folder (records500/00000/00001_hr for a
@@ -179,11 +181,11 @@ def _match_paths(names: pd.Series, given: np.ndarray, folder: str) -> tuple[np.n
     names = names.to_numpy(object)
     found = np.full(len(names), -1)
     depths = sorted({path.count("/") + 1 for path in known}, reverse=True)
-    root = posixpath.abspath(os.path.abspath(folder).replace(os.sep, "/"))
+    root = "" if folder is None else f"{_absolute(folder)}/"
     for depth in depths:
         missing = np.flatnonzero(found < 0)
-        above = _last_parts(root, depth)
-        tails = [_last_parts(f"{above}/{name}", depth) for name in names[missing]]
+        above = _last_parts(root, depth + 1)
+        tails = [_last_parts(above + name, depth) for name in names[missing]]
         found[missing] = index.get_indexer(np.array(tails, object))
     if (found < 0).all():
         below = max(name.count("/") + 1 for name in names)
@@ -191,6 +193,10 @@ def _match_paths(names: pd.Series, given: np.ndarray, folder: str) -> tuple[np.n
         keys, known = pd.factorize(np.array(short, object))
         found = pd.Index(known, dtype=object).get_indexer(names)
     return keys, found
+
+
+def _absolute(folder: str) -> str:
+    return posixpath.abspath(os.path.abspath(folder).replace(os.sep, "/"))
 
 
 def _last_parts(path: str, count: int) -> str:

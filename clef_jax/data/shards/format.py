@@ -5,9 +5,13 @@ A finished folder holds
 * ``leads-00000.array_record`` …: one uncompressed entry per (record, lead), `PREPROCESSING.samples`
   little-endian int16; the leads of a record follow one another in the order of `NOISE_LEADS`;
 * ``index.parquet``: one row per record;
+* ``annotations.parquet``: what tables and headers said of each record, and the split; it may be
+  written anew with other tables, and is no part of what identifies the set;
 * ``rejected.csv``: record, file, reason of each recording left out;
 * ``manifest.json``, written last: format and preprocessing versions, counts, size and checksum of
   each file above, and its own checksum.
+
+In format 1 the annotations were columns of the index.
 """
 
 import hashlib
@@ -25,9 +29,11 @@ import clef_jax
 from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
 from clef_jax.files import file_sha256
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
+ANNOTATIONS = "annotations.parquet"
 REJECTED = "rejected.csv"
 
 _AGAIN = (
@@ -124,9 +130,10 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     if has_checksum and manifest.get("sha256") != _sha256(manifest, without={"sha256"}):
         raise ShardError(f"{path}: damaged, it differs from its own checksum; {_AGAIN}")
     found = manifest.get("format_version")
-    if found != FORMAT_VERSION:
+    if found not in READABLE_VERSIONS:
         raise ShardError(
-            f"{path}: format_version is {found}, this package reads {FORMAT_VERSION}; write the "
+            f"{path}: format_version is {found}, this package reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; write the "
             "shards again, or use the release of clef_jax that wrote them"
         )
     spec = manifest.get("preprocessing")
@@ -156,7 +163,8 @@ def shard_faults(
 
     Args:
         folder: The set.
-        checksums: Also read every file in full and compare its SHA-256, and not the index's alone.
+        checksums: Also read every shard in full and compare its SHA-256, as is always done with
+            index and annotations.
         progress: Whether to show a bar.
 
     Returns:
@@ -165,13 +173,14 @@ def shard_faults(
     faults = []
     for entry in tqdm(read_manifest(folder)["files"], unit="file", disable=not progress):
         path = os.path.join(folder, entry["file"])
+        reads = checksums or entry["file"] in (INDEX, ANNOTATIONS)
         if not os.path.isfile(path):
             fault = "missing"
         elif os.path.getsize(path) != entry["bytes"]:
             fault = (
                 f"{os.path.getsize(path)} bytes, expected {entry['bytes']}: truncated or changed"
             )
-        elif (checksums or entry["file"] == INDEX) and file_sha256(path) != entry["sha256"]:
+        elif reads and file_sha256(path) != entry["sha256"]:
             fault = "its content differs from the manifest's checksum"
         else:
             continue

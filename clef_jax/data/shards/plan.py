@@ -6,7 +6,6 @@ import json
 import os
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from clef_jax.data.shards.format import FORMAT_VERSION
@@ -33,7 +32,6 @@ class IngestOptions:
 
     Attributes:
         min_leads: Good standard leads a record needs, of 12; leads with faults are dropped.
-        validation_fraction: Share of the patients held out.
         records_per_shard: Records planned for each shard. None: 16 shards, but no fewer than 64
             records and no more than 4096 (half a gigabyte) in each.
         adu_per_mv: Digital units per mV in place of the headers' gains, see `read_recording`.
@@ -44,7 +42,6 @@ class IngestOptions:
     """
 
     min_leads: int = 12
-    validation_fraction: float = 0.05
     records_per_shard: int | None = None
     adu_per_mv: float | None = None
     quality: QualityLimits = QUALITY
@@ -52,10 +49,6 @@ class IngestOptions:
     def __post_init__(self):
         if not 1 <= self.min_leads <= len(STANDARD_LEADS):
             raise IngestError(f"min_leads is {self.min_leads}; expected 1 to 12")
-        if not 0 <= self.validation_fraction < 1:
-            raise IngestError(
-                f"validation_fraction is {self.validation_fraction}; expected 0 or more, below 1"
-            )
         if self.records_per_shard is not None and self.records_per_shard < 1:
             raise IngestError(f"records_per_shard is {self.records_per_shard}; expected 1 or more")
         if self.adu_per_mv is not None and not self.adu_per_mv > 0:
@@ -63,10 +56,10 @@ class IngestOptions:
 
 
 def plan_of(records: pd.DataFrame, options: IngestOptions, confine: bool) -> dict[str, Any]:
-    """Describes everything that the bytes of a set of shards depend on.
+    """Describes everything that the bytes of a set of shards and its index depend on.
 
     Args:
-        records: One row per record, joined with its patient and risk; see `tables`.
+        records: record, patient and study, one row per record.
         options: What to keep and how.
         confine: Whether a list named the records, so that links out of the folder are refused.
 
@@ -78,8 +71,6 @@ def plan_of(records: pd.DataFrame, options: IngestOptions, confine: bool) -> dic
         "records": len(records),
         "record_names": _digest(records["record"], records["study"]),
         "patients": _digest(records["patient"]),
-        "ages_and_sexes": _digest(records["age"], records["sex"]),
-        "risks": _digest(records["risk"], records["completeness"]),
         "from_record_list": confine,
         "options": dataclasses.asdict(options)
         | {"records_per_shard": _records_per_shard(len(records), options)},
@@ -117,10 +108,7 @@ def agree_on_plan(out: str, plan: dict[str, Any]) -> None:
 def _digest(*columns: Any) -> str:
     digest = hashlib.sha256()
     for column in columns:
-        if column.dtype == np.float32:
-            digest.update(column.to_numpy().tobytes())
-        else:
-            digest.update("\n".join("" if pd.isna(v) else str(v) for v in column).encode())
+        digest.update("\n".join("" if pd.isna(v) else str(v) for v in column).encode())
         digest.update(b"\0")
     return digest.hexdigest()
 

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +26,10 @@ from clef_jax.files import replacing
 PARTS = "parts"
 
 _PART_FACTS = b"clef_jax"
-_PART_SCHEMA = INDEX_SCHEMA.append(pa.field("content", pa.binary(16)))
+# Besides the index: a hash of the samples, and what the header says of the patient.
+_PART_SCHEMA = pa.schema(
+    [*INDEX_SCHEMA, ("content", pa.binary(16)), ("age", pa.float32()), ("sex", pa.string())]
+)
 _REJECTED_HEADER = ("record", "file", "reason")
 
 
@@ -37,7 +39,7 @@ class ShardTask:
 
     Attributes:
         shard: Its number.
-        rows: Its records, joined with what the tables say.
+        rows: Its records, with patient and study where tables know them.
         records_folder: Where they are.
         confine: Whether to refuse files that lie elsewhere.
         out: Folder of the shards.
@@ -52,12 +54,6 @@ class ShardTask:
     out: str
     options: IngestOptions
     plan: str
-
-
-def is_validation_patient(patient: str, fraction: float) -> bool:
-    """Says whether a patient is held out, by a hash of the identifier alone: stable for ever."""
-    digest = hashlib.sha256(patient.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
 def file_of(record: str, folder: str) -> str:
@@ -133,7 +129,7 @@ def read_facts(out: str, shard: int) -> dict[str, Any]:
 
 
 def read_part(out: str, shard: int) -> pa.Table:
-    """Returns a finished shard's rows of the index, and content, a hash of each one's samples."""
+    """Returns a finished shard's rows of the index, with the columns that parts alone have."""
     return pq.read_table(_part_file(out, shard)).replace_schema_metadata()
 
 
@@ -182,20 +178,16 @@ def _prepare(task: ShardTask, record: str) -> PreparedRecord:
 
 def _index_row(task: ShardTask, row, prepared: PreparedRecord, first_entry: int) -> dict[str, Any]:
     header = prepared.header
-    patient = row.patient if isinstance(row.patient, str) else header.patient or row.record
-    held_out = is_validation_patient(patient, task.options.validation_fraction)
     return {
         "record": row.record,
-        "patient": patient,
+        "patient": row.patient if isinstance(row.patient, str) else header.patient or row.record,
         "study": row.study if isinstance(row.study, str) else None,
         "leads": list(prepared.leads),
         "scale_mv": prepared.scale_mv.tolist(),
         "shard": task.shard,
         "first_entry": first_entry,
-        "risk": None if np.isnan(row.risk) else float(row.risk),
-        "completeness": None if np.isnan(row.completeness) else float(row.completeness),
-        "age": header.age if np.isnan(row.age) else float(row.age),
-        "sex": row.sex if isinstance(row.sex, str) else header.sex,
-        "split": "validation" if held_out else "train",
+        "start_s": 0.0,
         "content": hashlib.blake2b(prepared.steps, digest_size=16).digest(),
+        "age": header.age,
+        "sex": header.sex,
     }

@@ -1,16 +1,20 @@
 """From recordings to a finished folder of shards, in parallel, resumable at any point.
 
-The plan (which records, joined with their patients and risks, in which shard) depends on the input
-alone. One shard's slice of it is one task. A killed run leaves whole shards and temporary files,
-and the next run writes the shards that are missing. Index, rejections and manifest follow at the
-end.
+The plan (which records of which patients, in which shard) depends on the input alone. One shard's
+slice of it is one task. A killed run leaves whole shards and temporary files, and the next run
+writes the shards that are missing. Index, annotations, rejections and manifest follow at the end:
+another risk table, or another split, of a finished set writes only these.
 """
 
 import dataclasses
 import functools
 import os
 import time
+from collections.abc import Sequence
+from typing import Any
 
+import pandas as pd
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from clef_jax.data.annotations.join import MetadataTable, RiskTable, join_metadata, join_risk
@@ -98,6 +102,7 @@ def write_shards(
     record_list: str | None = None,
     metadata: MetadataTable | None = None,
     risk: RiskTable | None = None,
+    validation_fraction: float = 0.05,
     options: IngestOptions | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -112,6 +117,7 @@ def write_shards(
         record_list: CSV of the records to take, see `tables.list_recordings`.
         metadata: Patients, ages and sexes.
         risk: Risks.
+        validation_fraction: Share of the patients held out.
         options: What to keep and how.
         workers: Processes; the number of CPUs when None. The output does not depend on it.
         progress: Whether to show a bar.
@@ -121,75 +127,95 @@ def write_shards(
 
     Raises:
         TableError: A table or the records folder does not fit; nothing has been written.
-        IngestError: `out` was begun with other input or is being written; a record could not be
-            read, but perhaps can be later; a worker died; or every record was rejected.
+        IngestError: `out` was begun with other records, patients or options or is being written; a
+            record could not be read, but perhaps can be later; a worker died; or every record was
+            rejected.
         OSError: The disk failed; as after `IngestError`, finished shards are kept.
     """
+    if not 0 <= validation_fraction < 1:
+        raise IngestError(
+            f"validation_fraction is {validation_fraction}; expected 0 or more, below 1"
+        )
     folder, out = os.fspath(records), os.fspath(out)
     options = options or IngestOptions()
-    plan_rows, duplicates = list_recordings(folder, record_list)
-    matches = {}
-    plan_rows, found = join_metadata(plan_rows, metadata, folder)
-    if metadata is not None:
-        matches["metadata"] = found
-    plan_rows, found = join_risk(plan_rows, risk, folder)
-    if risk is not None:
-        matches["risk"] = found
-    plan = plan_of(plan_rows, options, confine=record_list is not None)
-    size = plan["options"]["records_per_shard"]
-    n_shards = -(-len(plan_rows) // size)
+    rows, duplicates = list_recordings(folder, record_list)
+    rows, described = join_metadata(rows, metadata, folder)
+    matches = {} if metadata is None else {"metadata": described}
+    rows, described = join_risk(rows, risk, folder)
+    matches |= {} if risk is None else {"risk": described}
+    confine = record_list is not None
+    plan = plan_of(rows, options, confine)
     os.makedirs(os.path.join(out, PARTS), exist_ok=True)
     with locked(os.path.join(out, ".lock"), functools.partial(_taken, out)):
         agree_on_plan(out, plan)
         _remove_temporaries(out)
-        fingerprint = fingerprint_of(plan)
-        todo = [s for s in range(n_shards) if not is_finished(out, s, fingerprint)]
-        slices = {shard: slice(shard * size, (shard + 1) * size) for shard in todo}
-        reading = sum(len(range(*part.indices(len(plan_rows)))) for part in slices.values())
-        tasks = (
-            ShardTask(
-                shard=shard,
-                rows=plan_rows.iloc[part],
-                records_folder=folder,
-                confine=record_list is not None,
-                out=out,
-                options=options,
-                plan=fingerprint,
-            )
-            for shard, part in slices.items()
-        )
+        tasks = _tasks_left(rows, folder, confine, out, options, plan)
         started = time.monotonic()
-        with tqdm(total=reading, unit="record", disable=not progress, smoothing=0.05) as bar:
-            workers = min(workers or os.cpu_count() or 1, max(len(todo), 1))
-            try:
-                run_tasks(write_shard, tasks, workers, bar)
-            except (WorkerDied, WorkersCannotStart) as error:
-                raise IngestError(
-                    f"{out}: {error}; run the same command again, with fewer --workers: finished "
-                    "shards are kept"
-                ) from error
+        _write_missing(tasks, out, workers or os.cpu_count() or 1, progress)
         seconds = time.monotonic() - started
-        manifest = merge_parts(out, n_shards, duplicates, folder, plan)
+        manifest, annotations = merge_parts(
+            out,
+            -(-len(rows) // plan["options"]["records_per_shard"]),
+            duplicates,
+            folder,
+            plan,
+            rows,
+            validation_fraction,
+        )
+    validation = pc.sum(pc.equal(annotations.column("split"), "validation")).as_py()
     return Summary(
-        records_in=len(plan_rows) + len(duplicates),
+        records_in=len(rows) + len(duplicates),
         written=manifest["records"],
+        rejected=manifest["rejected"],
+        patients=manifest["patients"],
+        train=annotations.num_rows - validation,
+        validation=validation,
+        patients_from_records=manifest["patients_from_records"],
+        einthoven_violations=manifest["einthoven_violations"],
+        spiky_records=manifest["spiky_records"],
+        risk_known=annotations.num_rows - annotations.column("risk").null_count,
         matches=matches,
-        records_read=reading,
+        records_read=sum(len(task.rows) for task in tasks),
         seconds=seconds,
-        **{
-            key: manifest[key]
-            for key in (
-                "rejected",
-                "patients",
-                "train",
-                "validation",
-                "patients_from_records",
-                "einthoven_violations",
-                "spiky_records",
-                "risk_known",
-            )
-        },
     )
+
+
+def _tasks_left(
+    rows: pd.DataFrame,
+    folder: str,
+    confine: bool,
+    out: str,
+    options: IngestOptions,
+    plan: dict[str, Any],
+) -> list[ShardTask]:
+    """Returns the tasks of those shards that no earlier run has finished."""
+    rows = rows[["record", "patient", "study"]]
+    size, fingerprint = plan["options"]["records_per_shard"], fingerprint_of(plan)
+    return [
+        ShardTask(
+            shard=shard,
+            rows=rows.iloc[start : start + size],
+            records_folder=folder,
+            confine=confine,
+            out=out,
+            options=options,
+            plan=fingerprint,
+        )
+        for shard, start in enumerate(range(0, len(rows), size))
+        if not is_finished(out, shard, fingerprint)
+    ]
+
+
+def _write_missing(tasks: Sequence[ShardTask], out: str, workers: int, progress: bool) -> None:
+    reading = sum(len(task.rows) for task in tasks)
+    with tqdm(total=reading, unit="record", disable=not progress, smoothing=0.05) as bar:
+        try:
+            run_tasks(write_shard, tasks, min(workers, max(len(tasks), 1)), bar)
+        except (WorkerDied, WorkersCannotStart) as error:
+            raise IngestError(
+                f"{out}: {error}; run the same command again, with fewer --workers: finished "
+                "shards are kept"
+            ) from error
 
 
 def _taken(out: str, holder: str) -> IngestError:
