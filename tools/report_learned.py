@@ -47,14 +47,16 @@ def main():
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every load as info.
     out = pathlib.Path(_OUT.value or _WORKDIR.value)
     encoder = load_encoder(_WORKDIR.value)
+    shards = ShardSet(_SHARDS.value)
     recordings = choose_recordings(
-        ShardSet(_SHARDS.value),
+        shards,
         lead=_LEAD.value,
         max_patients=_MAX_PATIENTS.value,
         seed=_SEED.value,
     )
     noise = _NOISE.value or encoder.meta.get("config", {}).get("noise") or None
-    found = what_was_learned(encoder, recordings, load_noise_bank(noise).signal, seed=_SEED.value)
+    bank = load_noise_bank(noise, shards.spec).on_leads(shards.montage)
+    found = what_was_learned(encoder, recordings, bank, seed=_SEED.value)
     print(*sentences(found), sep="\n")
     write_json(out / "learned.json", to_json(found))
     plot_learned(found, out / "plots" / "learned.png")

@@ -17,7 +17,7 @@ def add_command(commands) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     import jax
 
-    from clef_jax.data.signals.spec import recipe
+    from clef_jax.data.signals.recipe import recipe
     from clef_jax.inference import fingerprints_agree, load_encoder
 
     encoder = load_encoder(arguments.folder)

@@ -64,8 +64,9 @@ def make_batches(
 
     Returns:
         An iterable of `{"ecg": int16 [b, 2, samples], "scale_mv": float32 [b, 2] (mV per step of
-        ecg), "lead": int32 [b, 2] (index into NOISE_LEADS), "risk": float32 [b] (percent, NaN where
-        unknown), "completeness": float32 [b], "record": int64 [b]}`, b being the local batch size.
+        ecg), "lead": int32 [b, 2] (ids in the shards' montage), "risk": float32 [b] (percent,
+        NaN where unknown), "completeness": float32 [b], "record": int64 [b]}`, b being the local
+        batch size.
 
     Raises:
         PlanError: The batch size does not divide by the number of processes.

@@ -24,7 +24,7 @@ from clef_jax.data.shards.task import (
     read_rejections,
     write_rejections,
 )
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.montage import ECG
 from clef_jax.files import replacing, write_json
 
 
@@ -70,7 +70,8 @@ def merge_parts(
     validation = pc.sum(pc.equal(index.column("split"), "validation")).as_py()
     manifest = {
         "format_version": FORMAT_VERSION,
-        "preprocessing": PREPROCESSING.to_dict(),
+        "preprocessing": plan["preprocessing"],
+        "montage": ECG.to_dict(),
         "plan": plan,
         "records": index.num_rows,
         "patients": pc.count_distinct(index.column("patient")).as_py(),

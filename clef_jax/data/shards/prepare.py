@@ -14,7 +14,7 @@ from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import native_samples, preprocess
 from clef_jax.data.signals.quality import QUALITY, QualityLimits, filtered_fault, lead_faults
 from clef_jax.data.signals.rates import rate_fault
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import PreprocessingSpec
 from clef_jax.data.signals.spikes import remove_spikes
 
 # III - (II - I) against the largest of the three, as standard deviations. Rounding leaves up to
@@ -47,9 +47,9 @@ class PreparedRecord:
     spiky: bool
 
 
-def _refuse_escape(header: Header, folder: str) -> None:
+def _refuse_escape(header: Header, folder: str, spec: PreprocessingSpec) -> None:
     root = os.path.realpath(folder)
-    for file in files_of(header, native_samples(header.fs)):
+    for file in files_of(header, native_samples(header.fs, spec)):
         if os.path.commonpath([root, os.path.realpath(file)]) != root:
             raise Rejection(f"outside the records folder: {file} is a link to elsewhere; refused")
 
@@ -81,6 +81,7 @@ def _contradicts_einthoven(x: np.ndarray, leads: list[str]) -> bool:
 
 def prepare_record(
     path: str,
+    spec: PreprocessingSpec,
     *,
     confine_to: str | None = None,
     min_leads: int = len(STANDARD_LEADS),
@@ -91,6 +92,7 @@ def prepare_record(
 
     Args:
         path: The WFDB record.
+        spec: The preprocessing.
         confine_to: Folder that its files must lie in, symbolic links followed; anywhere when None.
         min_leads: Good standard leads it needs; leads with faults are dropped.
         adu_per_mv: See `read_recording`.
@@ -102,23 +104,22 @@ def prepare_record(
     """
     header = read_header(path)
     if confine_to is not None:
-        _refuse_escape(header, confine_to)
-    if fault := rate_fault(header.fs):
+        _refuse_escape(header, confine_to, spec)
+    if fault := rate_fault(header.fs, spec):
         raise Rejection(fault)
-    needed = native_samples(header.fs)
+    needed = native_samples(header.fs, spec)
     if header.samples < needed:
         raise Rejection(
-            f"too short: {header.samples} samples at {header.fs:g} Hz, needs "
-            f"{PREPROCESSING.seconds:g} s"
+            f"too short: {header.samples} samples at {header.fs:g} Hz, needs {spec.seconds:g} s"
         )
     present = _known_leads(header)
     if not present:
         raise Rejection(f"missing leads: none of the 12, only {', '.join(header.leads)}")
     signal_mv = read_signal(header, leads=present, stop=needed, adu_per_mv=adu_per_mv).signal_mv
-    signal_mv, spiky = remove_spikes(signal_mv, header.fs, quality)
+    signal_mv, spiky = remove_spikes(signal_mv, header.fs, spec)
     faults = dict(zip(present, lead_faults(signal_mv, header.fs, quality), strict=True))
     sound = _usable_leads(faults, min_leads)
-    x = preprocess(signal_mv[[present.index(lead) for lead in sound]], header.fs)
+    x = preprocess(signal_mv[[present.index(lead) for lead in sound]], header.fs, spec)
     for lead, filtered in zip(sound, x, strict=True):
         fault = filtered_fault(filtered, quality)
         faults[lead] = fault and f"{fault} after filtering"

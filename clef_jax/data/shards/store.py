@@ -15,12 +15,13 @@ from clef_jax.data.shards.format import (
     REJECTED,
     ShardError,
     _sha256,
+    montage_of,
     read_manifest,
     shard_faults,
     shard_file,
+    spec_of,
 )
 from clef_jax.data.shards.index import read_index
-from clef_jax.data.signals.spec import PREPROCESSING
 
 
 class ShardSet:
@@ -34,13 +35,15 @@ class ShardSet:
         manifest: The manifest's content.
         fingerprint: SHA-256 of the manifest's content but for `rejected.csv`, whose reasons tell
             where the recordings lay.
+        spec: The preprocessing that made it.
+        montage: The leads that it may hold.
         records: Number of records, n.
         record: object [n], the records' names.
         patient: object [n], patient identifiers.
         patient_code: int64 [n], patients numbered in the sorted order of their identifiers.
         n_leads: int8 [n].
-        lead_ids: int8 [n, 15], index into `NOISE_LEADS` by slot, -1 beyond the record's leads.
-        scale_mv: float32 [n, 15], mV per int16 step, 0 beyond the record's leads.
+        lead_ids: int8 [n, leads of the montage], ids by slot, -1 beyond the record's leads.
+        scale_mv: float32 [n, leads of the montage], mV per int16 step, 0 beyond them.
         risk: float32 [n], percent, NaN unknown.
         completeness: float32 [n], share of the risk attributes known, NaN unknown.
         age: float32 [n], years, NaN unknown.
@@ -61,9 +64,11 @@ class ShardSet:
         if faults:
             raise ShardError("\n".join(faults))
         self.fingerprint = _fingerprint(self.manifest)
+        self.spec, self.montage = spec_of(self.manifest), montage_of(self.manifest)
         path = os.path.join(self.folder, INDEX)
         try:
-            index = read_index(path, shards=sum(map(_is_shard, self.manifest["files"])))
+            shards = sum(map(_is_shard, self.manifest["files"]))
+            index = read_index(path, shards, self.montage)
         except ValueError as error:
             raise ShardError(f"{path}: {error}; mend that and write the shards again") from None
         self.records = len(index.record)
@@ -116,7 +121,7 @@ class ShardSet:
             raise IndexError("slots must lie in 0 to n_leads - 1 of their record")
         shards = self._shard[records]
         entries = self._first_entry[records] + slots
-        out = np.empty((len(records), PREPROCESSING.samples), _ENTRY_TYPE)
+        out = np.empty((len(records), self.spec.samples), _ENTRY_TYPE)
         # In file order within each shard, so that a cold disk is read forwards.
         order = np.lexsort((entries, shards))
         starts = np.flatnonzero(np.diff(shards[order], prepend=-1))
