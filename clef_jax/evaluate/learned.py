@@ -139,7 +139,7 @@ def what_was_learned(
 
 def _untrained(encoder: Encoder, seed: int) -> Encoder:
     model = build_model(encoder.config)
-    x = jnp.zeros((1, 64, encoder.config.in_channels))  # The length does not matter.
+    x = jnp.zeros((1, encoder.preprocessing.samples, encoder.config.in_channels))
     params = jax.jit(model.init)(jax.random.key(seed), x)["params"]
     return Encoder(encoder.config, params, preprocessing=encoder.preprocessing)
 
