@@ -91,7 +91,7 @@ def make_streams(
     mesh = hosts.data_mesh(jax.devices()[:1])
     plans = plan(shards, _BATCH)
     paths = [str(records / name) for name in shards.record]
-    noise = simulate_noise_bank(0, 60.0).signal
+    noise = simulate_noise_bank(0, 60.0, shards.spec.fs).signal
     dataset = ReadEveryTime(paths, np.nan_to_num(shards.annotations.columns["risk"]), noise)
     cores = os.cpu_count()
     streams = {}

@@ -65,7 +65,8 @@ def main():
         seed=_SEED.value,
     )
     noise = _NOISE.value or settings.get("noise") or None
-    found = what_was_learned(encoder, recordings, load_noise_bank(noise).signal, seed=_SEED.value)
+    bank = load_noise_bank(noise, shards.spec).on_leads(shards.montage)
+    found = what_was_learned(encoder, recordings, bank, seed=_SEED.value)
     print(*sentences(found), sep="\n")
     write_json(out / "learned.json", to_json(found))
     plot_learned(found, out / "plots" / "learned.png")

@@ -14,6 +14,7 @@ from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.shards.format import ShardError, shard_faults
 from clef_jax.data.shards.plan import IngestError, IngestOptions
 from clef_jax.data.shards.write import write_shards
+from clef_jax.data.signals.spec import SpecError, read_spec
 from clef_jax.tables.columns import SEX_CODINGS, TableError
 
 RECORDS = flags.DEFINE_string("records", None, "Folder of WFDB records, searched to any depth.")
@@ -35,12 +36,9 @@ RISK_COLUMN = flags.DEFINE_string("risk_column", None, "Its column of risks, per
 COMPLETENESS = flags.DEFINE_string("completeness_column", None, "Its share of known attributes.")
 MIN_LEADS = flags.DEFINE_integer("min_leads", 12, "Good standard leads a record needs.")
 VALIDATION = flags.DEFINE_float("validation_fraction", 0.05, "Share of patients held out.")
-PER_SHARD = flags.DEFINE_integer(
-    "records_per_shard", None, "Default: 16 shards, of 64 to 4096 records (half a gigabyte) each."
-)
-ADU_PER_MV = flags.DEFINE_float(
-    "adu_per_mv", None, "Digital units per mV, in place of wrong gains in headers (LUDB: 1000)."
-)
+PER_SHARD = flags.DEFINE_integer("records_per_shard", None, "Default: 64 to 4096, in 16 shards.")
+ADU_PER_MV = flags.DEFINE_float("adu_per_mv", None, "In place of headers' gains (LUDB: 1000).")
+SPEC = flags.DEFINE_string("spec", "clef_v2", "Preprocessing: clef_v2, ecgfounder or a JSON file.")
 WORKERS = flags.DEFINE_integer("workers", None, "Processes; default: one a CPU.")
 VERIFY = flags.DEFINE_bool("verify", False, "Only check the finished --out by its checksums.")
 
@@ -62,6 +60,7 @@ def main():
         min_leads=MIN_LEADS.value,
         records_per_shard=PER_SHARD.value,
         adu_per_mv=ADU_PER_MV.value,
+        spec=read_spec(SPEC.value),
     )
     summary = write_shards(
         RECORDS.value,
@@ -77,4 +76,4 @@ def main():
 
 
 if __name__ == "__main__":
-    tool.run(main, expected=(TableError, IngestError, ShardError, OSError))
+    tool.run(main, expected=(TableError, IngestError, ShardError, SpecError, OSError))

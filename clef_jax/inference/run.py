@@ -9,15 +9,19 @@ import os
 import pathlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from tqdm import tqdm
 
 from clef_jax.data.recordings.formats import needs_rate
+from clef_jax.data.shards.format import read_manifest
+from clef_jax.data.signals.spec import PreprocessingSpec, upgraded
 from clef_jax.data.windows.pool import Request, read_sources
 from clef_jax.data.windows.sources import Failure, Source, find_sources
 from clef_jax.files import replacing
 from clef_jax.inference.encoder import Encoder
 from clef_jax.inference.forward import default_batch_size
+from clef_jax.inference.stored import TableError
 from clef_jax.inference.stream import EmbeddedBlock, Timings, embed_blocks
 from clef_jax.inference.table import EmbeddingTable
 
@@ -71,16 +75,43 @@ def _write_errors(out: str | os.PathLike, failures: Sequence[Failure]) -> None:
 def table_metadata(encoder: Encoder, request: Request, sources: Sequence[Source]) -> dict:
     """Returns the record that makes a table's embeddings reproducible, as JSON gives it back."""
     needed = any(needs_rate(source.file) for source in sources)
+    settings = dataclasses.asdict(request.settings)
+    del settings["preprocessing"]
     record = {
         "model": encoder.config.name,
         "fingerprint": encoder.fingerprint,
-        "preprocessing": encoder.preprocessing.to_dict(),
-        "settings": dataclasses.asdict(request.settings),
+        "preprocessing": _preprocessing_of(encoder, sources),
+        "settings": settings,
         "reading": request.reading if needed else None,
         "provenance": encoder.meta.get("provenance", {}),
         "versions": encoder.meta.get("versions", {}),
     }
     return json.loads(json.dumps(record))
+
+
+def _preprocessing_of(encoder: Encoder, sources: Sequence[Source]) -> dict[str, Any]:
+    """Returns the record of what all the sources' windows have gone, or will go, through.
+
+    Raises:
+        TableError: Shards of version 1, which are used as if of version 2, are among others.
+    """
+    of_folder = {source.file: None for source in sources if source.position >= 0}
+    records = {folder: upgraded(read_manifest(folder)["preprocessing"]) for folder in of_folder}
+    if len(of_folder) < len(sources) and any(source.position < 0 for source in sources):
+        records["the recordings"] = encoder.preprocessing.to_dict()
+    # Those of another spec than the encoder's fail by themselves.
+    versions = {
+        where: record["version"]
+        for where, record in records.items()
+        if PreprocessingSpec.from_dict(record) == encoder.preprocessing
+    }
+    if len(set(versions.values())) > 1:
+        raise TableError(
+            "preprocessed in different versions: "
+            + ", ".join(f"{where} in {version}" for where, version in versions.items())
+            + "; embed them into tables of their own"
+        )
+    return next((records[where] for where in versions), encoder.preprocessing.to_dict())
 
 
 class _Collector:

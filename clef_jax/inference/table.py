@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clef_jax.data.signals.spec import upgraded
 from clef_jax.data.windows.sources import Source
 from clef_jax.files import locked, write_json
 from clef_jax.inference.fingerprint import fingerprints_agree
@@ -162,9 +163,10 @@ class EmbeddingTable:
 
     def _require_same(self, stored: StoredEmbeddings, wanted: Mapping[str, Any]) -> None:
         """Raises `TableError` if its embeddings were made in another way, and if it has any."""
-        found = stored.metadata
         if not stored.keys:
             return
+        found = stored.metadata
+        found = found | {"preprocessing": upgraded(found.get("preprocessing", {}))}
         names = ["preprocessing", "settings"]
         if stored.holds_arrays and wanted["reading"] is not None:
             names.append("reading")

@@ -12,14 +12,15 @@ from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.ops.precision import multiply_as
 from clef_jax.train.augment import zscore
 
 
 def slots_of_lead(shards: ShardSet, records: np.ndarray, lead: str) -> np.ndarray:
-    """Returns the position of a standard lead among each record's leads `[n]`, -1 where absent."""
-    found = shards.lead_ids[records] == STANDARD_LEADS.index(lead)
+    """Returns the position of a lead among each record's leads `[n]`, -1 where absent."""
+    if shards.montage.find(lead) is None:
+        return np.full(len(records), -1)
+    found = shards.lead_ids[records] == shards.montage.id_of(lead)
     return np.where(found.any(axis=1), found.argmax(axis=1), -1)
 
 
@@ -33,7 +34,7 @@ def records_to_map(
     Args:
         shards: The shard set.
         is_validation: bool `[n]`, which of its records are held out.
-        lead: A standard lead.
+        lead: Its name.
         most: Records to return at most.
     """
     slots = slots_of_lead(shards, np.arange(len(shards)), lead)

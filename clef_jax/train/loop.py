@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import clef_jax
@@ -26,8 +25,9 @@ from clef_jax.data.batches.plans import PlanError
 from clef_jax.data.noise.bank import NoiseBankError
 from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
+from clef_jax.data.signals.spec import spec_differences
 from clef_jax.hardware import peaks
+from clef_jax.inference.loading import preprocessing_of
 from clef_jax.models import costs
 from clef_jax.tables.columns import TableError
 from clef_jax.train import embed, metrics, plots
@@ -116,7 +116,7 @@ def _train(config: ConfigDict, parts: Parts, folder: pathlib.Path, stop: StopSig
     recorder = Recorder(
         log, folder, lambda number: parts.shards.record[parts.plans[number - 1].record].tolist()
     )
-    clock = metrics.Clock(config.batch_size, _peak_records_per_s(config, parts.mesh))
+    clock = metrics.Clock(config.batch_size, _peak_records_per_s(config, parts))
     bar = metrics.progress_bar(total_steps, step, enabled=log is not None)
     batches = device_batches(
         parts.shards,
@@ -210,7 +210,7 @@ def _newest_state(
     """
     meta = _meta(config, parts)
     meta["validation"] = parts.validation and parts.validation.record
-    initial = functools.partial(_initial_state, parts.model, parts.optimizer, config)
+    initial = functools.partial(_initial_state, parts, config)
     newer = unvalidated.newer_than(checkpoints.latest_step())
     saved = checkpoints if newer is None else newer
     if newer is None:
@@ -218,7 +218,7 @@ def _newest_state(
     if saved.latest_step() is None:
         state = jax.jit(initial, out_shardings=hosts.replicated(parts.mesh))()
         if config.init:
-            state = _start_from(config.init, state, meta, parts.mesh)
+            state = _start_from(config.init, state, meta, parts)
         return state, meta, None
     # Before annotations stood apart, a run had those of its shards.
     own = {"annotations": parts.shards.annotations.fingerprints(NEEDED)}
@@ -286,13 +286,13 @@ def _finite(loss: float | None) -> float | None:
     return loss if loss is not None and math.isfinite(loss) else None
 
 
-def _initial_state(model, optimizer, config: ConfigDict) -> TrainState:
-    x = jnp.zeros((1, PREPROCESSING.samples, 1))
-    params = model.init(jax.random.key(config.seed), x)["params"]
-    return create_state(params, optimizer, with_ema=config.ema_decay is not None)
+def _initial_state(parts: Parts, config: ConfigDict) -> TrainState:
+    x = jnp.zeros((1, parts.shards.spec.samples, 1))
+    params = parts.model.init(jax.random.key(config.seed), x)["params"]
+    return create_state(params, parts.optimizer, with_ema=config.ema_decay is not None)
 
 
-def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) -> TrainState:
+def _start_from(path: str, state: TrainState, meta: dict[str, Any], parts: Parts) -> TrainState:
     """Returns the state with the weights of an encoder checkpoint, noted in `meta`."""
     params, found = load_params(path)
     try:
@@ -303,17 +303,18 @@ def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) 
         raise ConfigError(
             f"{path}: holds {found['model']['name']}, but config.model is {meta['model']['name']}"
         )
-    if conflict := spec_conflict(found["preprocessing"]):
+    if differing := spec_differences(preprocessing_of(found, path), parts.shards.spec):
         raise ConfigError(
-            f"{path}: its weights expect other preprocessing than this release does: {conflict}"
+            f"{path}: its weights expect other preprocessing than {parts.shards.folder} has: "
+            f"{differing}; write the shards with the encoder's spec, or start without config.init"
         )
     meta["init"] = {
         "path": path,
         "provenance": found.get("provenance"),
         "sha256": params_sha256(params),
     }
-    ema = None if state.ema is None else hosts.replicate(params, mesh)
-    return state.replace(params=hosts.replicate(params, mesh), ema=ema)
+    ema = None if state.ema is None else hosts.replicate(params, parts.mesh)
+    return state.replace(params=hosts.replicate(params, parts.mesh), ema=ema)
 
 
 def _meta(config: ConfigDict, parts: Parts) -> dict[str, Any]:
@@ -346,11 +347,11 @@ def _require_same_run(folder: pathlib.Path, found: dict[str, Any], wanted: dict[
         )
 
 
-def _peak_records_per_s(config: ConfigDict, mesh: Mesh) -> float | None:
+def _peak_records_per_s(config: ConfigDict, parts: Parts) -> float | None:
     """Returns the rate at which the devices would work at their peak, or None if unknown."""
     peak = peaks.peak_flops(jax.devices()[0].device_kind, config.dtype)
-    record = costs.train_flops(models.get_config(config.model), PREPROCESSING.samples)
-    return peak * mesh.size / record if peak and record else None
+    record = costs.train_flops(models.get_config(config.model), parts.shards.spec.samples)
+    return peak * parts.mesh.size / record if peak and record else None
 
 
 def _plot_map(

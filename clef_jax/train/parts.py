@@ -125,8 +125,8 @@ def make_parts(config: ConfigDict, shards_folder: str) -> Parts:
         records_per_patient=config.records_per_patient,
     )
     total_steps = config.steps or config.epochs * plans.steps_per_epoch
-    bank = load_noise_bank(config.noise or None)
-    noise = hosts.replicate(bank.signal, mesh)
+    bank = load_noise_bank(config.noise or None, shards.spec)
+    noise = hosts.replicate(bank.on_leads(shards.montage), mesh)
     model = models.create_model(config.model, dtype=jnp.dtype(config.dtype), remat=config.remat)
     objective = _make_objective(config.objective)
     schedule = _make_schedule(config, plans.steps_per_epoch, total_steps)

@@ -23,7 +23,8 @@ from clef_jax.cli import main as cli
 from clef_jax.data.shards.format import signed
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
-from clef_jax.data.signals.spec import recipe
+from clef_jax.data.signals.recipe import recipe
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.inference import load_encoder
 from tests.convert.checkpoints import torch_model, write_lightning
 from tests.embed_runs import embed, errors, save, tiny_encoder, write_wfdb
@@ -360,7 +361,7 @@ def test_info_and_convert(tmp_path, capsys):
     assert "443,184 parameters, 256-d" in output and "run.ckpt" in output
     assert "fingerprint: computed as stored" in output
     assert '"version": 2' in output and "trained on version" not in output
-    assert textwrap.indent(recipe(), "    ") in output
+    assert textwrap.indent(recipe(CLEF_V2), "    ") in output
     assert cli.main(["convert", str(folder), "--to_torch", "--out", str(tmp_path / "b.ckpt")]) == 0
     assert cli.main(["convert", str(tmp_path / "b.ckpt"), "--out", str(tmp_path / "again")]) == 0
     capsys.readouterr()

@@ -21,7 +21,7 @@ from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.learned import (
     LABEL_SHARES,
@@ -49,7 +49,7 @@ def _encoder(seed):
 
 @pytest.fixture(scope="module")
 def noise():
-    return simulate_noise_bank(0, 30).signal
+    return simulate_noise_bank(0, 30, 500.0).signal
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def _report(*arguments, prelude="pass"):
 
 
 def test_few_records_of_a_converted_encoder_are_too_few_to_tell(shards_folder, tmp_path):
-    meta = {"model": dataclasses.asdict(TINY), "preprocessing": PREPROCESSING.to_dict()}
+    meta = {"model": dataclasses.asdict(TINY), "preprocessing": CLEF_V2.to_dict()}
     save_encoder(tmp_path / "encoder", jax.device_get(_encoder(1).params), meta)
     done = _report("--workdir", tmp_path / "encoder", "--shards", shards_folder, "--out", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ from clef_jax.data.recordings import read_recording
 from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.inference import Encoder, QualityWarning, encoder_meta, fingerprints_agree
 from clef_jax.inference.forward import batch_sizes, default_batch_size, forward, split_batches
 from clef_jax.models import get_config
@@ -305,7 +305,7 @@ def folder(encoder, tmp_path):
 def test_load_encoder(encoder, folder):
     loaded = clef_jax.load_encoder(folder)
     assert loaded.config == encoder.config
-    assert loaded.preprocessing == PREPROCESSING
+    assert loaded.preprocessing == CLEF_V2
     assert loaded.meta["provenance"] == {"source": {"file": "made here"}}
     assert fingerprints_agree(loaded.fingerprint, loaded.meta["fingerprint"])
     jax.tree.map(np.testing.assert_array_equal, loaded.params, encoder.params)
@@ -318,7 +318,7 @@ def test_weights_of_preprocessing_version_1_are_used_with_todays(encoder, tmp_pa
     meta = encoder_meta(encoder.config, encoder.params, {}) | {"preprocessing": SPEC_VERSION_1}
     save_encoder(tmp_path / "weights", encoder.params, meta)
     loaded = clef_jax.load_encoder(tmp_path / "weights")
-    assert loaded.preprocessing == PREPROCESSING
+    assert loaded.preprocessing == CLEF_V2
     assert loaded.meta["preprocessing"] == SPEC_VERSION_1
     meta["preprocessing"] = SPEC_VERSION_1 | {"fs": 250.0}
     save_encoder(tmp_path / "others", encoder.params, meta)

@@ -66,8 +66,8 @@ def make_batches(
 
     Returns:
         An iterable of `{"ecg": int16 [b, 2, samples], "scale_mv": float32 [b, 2] (mV per step of
-        ecg), "lead": int32 [b, 2] (index into NOISE_LEADS), "record": int64 [b]}` and, under their
-        names, the columns `[b]`; b is the local batch size.
+        ecg), "lead": int32 [b, 2] (ids in the shards' montage), "record": int64 [b]}` and, under
+        their names, the columns `[b]`; b is the local batch size.
 
     Raises:
         PlanError: The batch size does not divide by the number of processes.

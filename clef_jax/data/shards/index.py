@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clef_jax.data.signals.leads import NOISE_LEADS
+from clef_jax.data.signals.montage import Montage
 from clef_jax.tables.faults import require_none, value_faults
 
 INDEX_SCHEMA = pa.schema(
@@ -46,12 +46,13 @@ class Index:
     start_s: np.ndarray
 
 
-def read_index(path: str | os.PathLike, shards: int) -> Index:
+def read_index(path: str | os.PathLike, shards: int, montage: Montage) -> Index:
     """Reads and checks an index, of either format.
 
     Args:
         path: `index.parquet`.
         shards: Number of shard files.
+        montage: The set's leads.
 
     Raises:
         ValueError: Values that no shard set can hold: which records and columns, what was found and
@@ -59,8 +60,8 @@ def read_index(path: str | os.PathLike, shards: int) -> Index:
         OSError: It cannot be read.
     """
     table = pq.read_table(path, schema=INDEX_SCHEMA)
-    require_none(_faults(table, shards))
-    n_leads, lead_ids, scale_mv = _padded_leads(table)
+    require_none(_faults(table, shards, montage))
+    n_leads, lead_ids, scale_mv = _padded_leads(table, montage)
     return Index(
         record=table.column("record").to_numpy(),
         patient=table.column("patient").to_numpy(),
@@ -74,7 +75,7 @@ def read_index(path: str | os.PathLike, shards: int) -> Index:
     )
 
 
-def _faults(table: pa.Table, shards: int) -> Iterator[str]:
+def _faults(table: pa.Table, shards: int, montage: Montage) -> Iterator[str]:
     """Yields a phrase for every impossible value."""
     phrases = functools.partial(value_faults, table)
     start_s = _start_s(table)
@@ -86,14 +87,15 @@ def _faults(table: pa.Table, shards: int) -> Iterator[str]:
     yield from phrases("patient", _null(table, "patient"), "an identifier")
     sizes = [pc.list_value_length(table.column(name)) for name in ("leads", "scale_mv")]
     n_leads, n_scales = (size.to_pandas().to_numpy(np.float64, na_value=np.nan) for size in sizes)
-    yield from phrases("leads", ~((n_leads >= 1) & (n_leads <= len(NOISE_LEADS))), "1 to 15 leads")
+    most = len(montage.leads)
+    yield from phrases("leads", ~((n_leads >= 1) & (n_leads <= most)), f"1 to {most} leads")
     yield from phrases("scale_mv", n_scales != n_leads, "one scale for each lead")
     rows = np.repeat(np.arange(len(entries)), np.nan_to_num(n_leads).astype(np.int64))
-    known = pa.array(NOISE_LEADS)
+    known = pa.array(montage.leads)
     unknown = ~pc.is_in(table.column("leads").combine_chunks().flatten(), known).to_numpy(
         zero_copy_only=False
     )
-    yield from phrases("leads", unknown, f"leads of {', '.join(NOISE_LEADS)}", rows)
+    yield from phrases("leads", unknown, f"leads of {', '.join(montage.leads)}", rows)
     rows = np.repeat(np.arange(len(entries)), np.nan_to_num(n_scales).astype(np.int64))
     scale = table.column("scale_mv").combine_chunks().flatten().to_numpy(zero_copy_only=False)
     yield from phrases(
@@ -119,17 +121,17 @@ def _start_s(table: pa.Table) -> np.ndarray:
     return pc.fill_null(table.column("start_s"), 0).to_numpy()
 
 
-def _padded_leads(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the ragged lists of leads as counts [n], ids [n, 15] and scales [n, 15]."""
+def _padded_leads(table: pa.Table, montage: Montage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the ragged lists of leads as counts [n], ids and scales [n, leads of the montage]."""
     names = table.column("leads").combine_chunks()
     counts = np.diff(names.offsets.to_numpy())
-    number = {lead: i for i, lead in enumerate(NOISE_LEADS)}
+    number = {lead: i for i, lead in enumerate(montage.leads)}
     encoded = names.flatten().dictionary_encode()
     ids_of_code = np.array([number[name] for name in encoded.dictionary.to_pylist()], np.int8)
     rows = np.repeat(np.arange(len(counts)), counts)
     slots = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    ids = np.full((len(counts), len(NOISE_LEADS)), -1, np.int8)
-    scale = np.zeros((len(counts), len(NOISE_LEADS)), np.float32)
+    ids = np.full((len(counts), len(montage.leads)), -1, np.int8)
+    scale = np.zeros((len(counts), len(montage.leads)), np.float32)
     if len(rows):
         ids[rows, slots] = ids_of_code[encoded.indices.to_numpy()]
         scale[rows, slots] = table.column("scale_mv").combine_chunks().flatten().to_numpy()

@@ -28,7 +28,7 @@ from clef_jax.data.shards.task import (
     read_rejections,
     write_rejections,
 )
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.montage import ECG
 from clef_jax.files import replacing, write_json
 
 
@@ -83,7 +83,8 @@ def merge_parts(
     facts = [read_facts(out, shard) for shard in range(n_shards)]
     manifest = {
         "format_version": FORMAT_VERSION,
-        "preprocessing": PREPROCESSING.to_dict(),
+        "preprocessing": plan["preprocessing"],
+        "montage": ECG.to_dict(),
         "plan": plan,
         "records": entries.num_rows,
         "patients": pc.count_distinct(entries.column("patient")).as_py(),

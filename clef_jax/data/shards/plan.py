@@ -11,7 +11,7 @@ import pandas as pd
 from clef_jax.data.shards.format import FORMAT_VERSION
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.quality import QUALITY, QualityLimits
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.files import write_json
 from clef_jax.nested import flatten
 
@@ -36,6 +36,7 @@ class IngestOptions:
             records and no more than 4096 (half a gigabyte) in each.
         adu_per_mv: Digital units per mV in place of the headers' gains, see `read_recording`.
         quality: Thresholds of the quality checks.
+        spec: The preprocessing.
 
     Raises:
         IngestError: A value is impossible.
@@ -45,6 +46,7 @@ class IngestOptions:
     records_per_shard: int | None = None
     adu_per_mv: float | None = None
     quality: QualityLimits = QUALITY
+    spec: PreprocessingSpec = CLEF_V2
 
     def __post_init__(self):
         if not 1 <= self.min_leads <= len(STANDARD_LEADS):
@@ -66,15 +68,15 @@ def plan_of(records: pd.DataFrame, options: IngestOptions, confine: bool) -> dic
     Returns:
         A JSON-ready dictionary; its options.records_per_shard is a number.
     """
+    values = {k: v for k, v in dataclasses.asdict(options).items() if k != "spec"}
     return {
         "format_version": FORMAT_VERSION,
         "records": len(records),
         "record_names": _digest(records["record"], records["study"]),
         "patients": _digest(records["patient"]),
         "from_record_list": confine,
-        "options": dataclasses.asdict(options)
-        | {"records_per_shard": _records_per_shard(len(records), options)},
-        "preprocessing": PREPROCESSING.to_dict(),
+        "options": values | {"records_per_shard": _records_per_shard(len(records), options)},
+        "preprocessing": options.spec.to_dict(),
     }
 
 

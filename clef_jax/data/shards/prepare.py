@@ -12,7 +12,7 @@ from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import native_samples, preprocess
 from clef_jax.data.signals.quality import QUALITY, QualityLimits, filtered_fault, lead_faults
 from clef_jax.data.signals.rates import rate_fault
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import PreprocessingSpec
 from clef_jax.data.signals.spikes import remove_spikes
 
 # III - (II - I) against the largest of the three, as standard deviations. Rounding leaves up to
@@ -76,6 +76,7 @@ def _contradicts_einthoven(x: np.ndarray, leads: list[str]) -> bool:
 
 def prepare_record(
     path: str,
+    spec: PreprocessingSpec,
     *,
     confine_to: str | None = None,
     min_leads: int = len(STANDARD_LEADS),
@@ -86,6 +87,7 @@ def prepare_record(
 
     Args:
         path: The WFDB record.
+        spec: The preprocessing.
         confine_to: Folder that its files must lie in, symbolic links followed; anywhere when None.
         min_leads: Good standard leads it needs; leads with faults are dropped.
         adu_per_mv: See `read_recording`.
@@ -99,22 +101,21 @@ def prepare_record(
     header = recording.header
     if confine_to is not None:
         _refuse_escape(recording, confine_to)
-    if fault := rate_fault(header.fs):
+    if fault := rate_fault(header.fs, spec):
         raise Rejection(fault)
-    needed = native_samples(header.fs)
+    needed = native_samples(header.fs, spec)
     if header.samples < needed:
         raise Rejection(
-            f"too short: {header.samples} samples at {header.fs:g} Hz, needs "
-            f"{PREPROCESSING.seconds:g} s"
+            f"too short: {header.samples} samples at {header.fs:g} Hz, needs {spec.seconds:g} s"
         )
     present = _known_leads(header)
     if not present:
         raise Rejection(f"missing leads: none of the 12, only {', '.join(header.leads)}")
     signal_mv = recording.read(leads=present, stop=needed).signal_mv
-    signal_mv, spiky = remove_spikes(signal_mv, header.fs, quality)
+    signal_mv, spiky = remove_spikes(signal_mv, header.fs, spec)
     faults = dict(zip(present, lead_faults(signal_mv, header.fs, quality), strict=True))
     sound = _usable_leads(faults, min_leads)
-    x = preprocess(signal_mv[[present.index(lead) for lead in sound]], header.fs)
+    x = preprocess(signal_mv[[present.index(lead) for lead in sound]], header.fs, spec)
     for lead, filtered in zip(sound, x, strict=True):
         fault = filtered_fault(filtered, quality)
         faults[lead] = fault and f"{fault} after filtering"

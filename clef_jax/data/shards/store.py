@@ -17,12 +17,13 @@ from clef_jax.data.shards.format import (
     REJECTED,
     ShardError,
     _sha256,
+    montage_of,
     read_manifest,
     shard_faults,
     shard_file,
+    spec_of,
 )
 from clef_jax.data.shards.index import read_index
-from clef_jax.data.signals.spec import PREPROCESSING
 
 
 class ShardSet:
@@ -37,14 +38,16 @@ class ShardSet:
         annotations: What is known of each record besides; of the tables it was written with.
         fingerprint: SHA-256 of the manifest's content but for the annotations and for
             `rejected.csv`, whose reasons tell where the recordings lay.
+        spec: The preprocessing that made it.
+        montage: The leads that it may hold.
         records: Number of records, n.
         record: object [n], the records' names.
         patient: object [n], patient identifiers.
         study: object [n], study identifiers, None unknown.
         patient_code: int64 [n], patients numbered in the sorted order of their identifiers.
         n_leads: int8 [n].
-        lead_ids: int8 [n, 15], index into `NOISE_LEADS` by slot, -1 beyond the record's leads.
-        scale_mv: float32 [n, 15], mV per int16 step, 0 beyond the record's leads.
+        lead_ids: int8 [n, leads of the montage], ids by slot, -1 beyond the record's leads.
+        scale_mv: float32 [n, leads of the montage], mV per int16 step, 0 beyond them.
         start_s: float32 [n], where in its recording an entry begins.
     """
 
@@ -61,9 +64,11 @@ class ShardSet:
         if faults:
             raise ShardError("\n".join(faults))
         self.fingerprint = _fingerprint(self.manifest)
+        self.spec, self.montage = spec_of(self.manifest), montage_of(self.manifest)
         path = os.path.join(self.folder, INDEX)
         try:
-            index = read_index(path, shards=sum(map(_is_shard, self.manifest["files"])))
+            shards = sum(map(_is_shard, self.manifest["files"]))
+            index = read_index(path, shards, self.montage)
             if self.manifest["format_version"] > 1:
                 path = os.path.join(self.folder, ANNOTATIONS)
             self.annotations = read_annotations(path, index.record)
@@ -121,7 +126,7 @@ class ShardSet:
             raise IndexError("slots must lie in 0 to n_leads - 1 of their record")
         shards = self._shard[records]
         entries = self._first_entry[records] + slots
-        out = np.empty((len(records), PREPROCESSING.samples), _ENTRY_TYPE)
+        out = np.empty((len(records), self.spec.samples), _ENTRY_TYPE)
         # In file order within each shard, so that a cold disk is read forwards.
         order = np.lexsort((entries, shards))
         starts = np.flatnonzero(np.diff(shards[order], prepend=-1))

@@ -152,6 +152,7 @@ def _prepare(task: ShardTask, record: str) -> PreparedRecord:
     try:
         return prepare_record(
             file,
+            task.options.spec,
             confine_to=task.records_folder if task.confine else None,
             min_leads=task.options.min_leads,
             adu_per_mv=task.options.adu_per_mv,

@@ -11,8 +11,7 @@ import numpy as np
 from clef_jax.data.recordings.formats import open_hinted
 from clef_jax.data.recordings.recording import Hints, RecordingError
 from clef_jax.data.signals import preprocessing, quality
-from clef_jax.data.signals.leads import NOISE_LEADS
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import PreprocessingSpec, spec_differences
 from clef_jax.data.windows.cut import (
     Windows,
     WindowSettings,
@@ -82,23 +81,35 @@ def plan_tasks(sources: Sequence[Source]) -> Iterator[Task]:
             yield Task(batch)
 
 
-def _stored_flag(x: np.ndarray) -> str:
+def _stored_flag(x: np.ndarray, spec: PreprocessingSpec) -> str:
     if not x.any():
         return quality.FLAT
-    return quality.NOISE if quality.is_noise(x, PREPROCESSING.fs) else quality.OK
+    judged = preprocessing.in_ecg_band(x, spec)
+    return quality.NOISE if quality.is_noise(judged, spec.fs) else quality.OK
+
+
+def _require_readable(shards, settings: WindowSettings) -> None:
+    """Raises `RecordingError` where the shards do not hold what the encoder sees."""
+    if differing := spec_differences(shards.spec, settings.preprocessing):
+        raise RecordingError(
+            f"{shards.folder}: the shards' preprocessing is not the encoder's: {differing}; embed "
+            "the recordings themselves, or write shards for this encoder (--spec)"
+        )
+    if settings.spec != shards.spec or settings.channels > 1:
+        raise RecordingError(
+            f"{shards.folder}: shards hold one lead each of {shards.spec.seconds:g} s; for other "
+            "windows, or an encoder of several leads, embed the recordings themselves"
+        )
 
 
 def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
     shards = open_shards(task.sources[0].file)
-    if settings.spec != PREPROCESSING or settings.channels > 1:
-        raise RecordingError(
-            f"{shards.folder}: shards hold one lead each of {PREPROCESSING.seconds:g} s; for other "
-            "windows, or an encoder of several leads, embed the recordings themselves"
-        )
+    _require_readable(shards, settings)
+    spec, names = shards.spec, shards.montage.leads
     results: list[Block | Failure] = []
     wanted: list[tuple[Source, int]] = []
     for source in task.sources:
-        found = [NOISE_LEADS[i] for i in shards.lead_ids[source.position] if i >= 0]
+        found = [names[i] for i in shards.lead_ids[source.position] if i >= 0]
         try:
             slots = choose_leads(found, settings, f"{source.file}: {source.record}")
             wanted += [(source, slot) for slot in slots]
@@ -107,15 +118,15 @@ def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
     if not wanted:
         return results
     steps = shards.read([s.position for s, _ in wanted], [slot for _, slot in wanted])
-    x = preprocessing.zscore(steps)
+    x = preprocessing.normalise(steps[:, None], spec)[:, 0]
     for source, rows in itertools.groupby(range(len(wanted)), lambda row: wanted[row][0]):
         rows = list(rows)
         windows = Windows(
             x=x[rows, :, None].astype(np.float32),
-            lead=[NOISE_LEADS[shards.lead_ids[source.position, wanted[row][1]]] for row in rows],
+            lead=[names[shards.lead_ids[source.position, wanted[row][1]]] for row in rows],
             start_s=np.zeros(len(rows)),
-            quality=[_stored_flag(x[row]) for row in rows],
-            fs=PREPROCESSING.fs,
+            quality=[_stored_flag(x[row], spec) for row in rows],
+            fs=spec.fs,
         )
         results.append(Block(source, windows, 1.0))
     return results

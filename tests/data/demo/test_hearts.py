@@ -178,7 +178,7 @@ def test_lead_ii_varies_as_in_real_recordings(real_data):
         person = {"age": age[i], "male": float(i % 2)} | {k: v[i] for k, v in people.items()}
         simulated.append(simulate_ecg(draw_heart(person, rng), rng)[1])
     of_real, of_simulated = (
-        np.array([plain_features(preprocessing.preprocess(x, 500)) for x in group])
+        np.array([plain_features(preprocessing.preprocess(x, 500), 500) for x in group])
         for group in (real, simulated)
     )
     for name in ("heart rate, 1/min", "log RMSSD, s", "S over R", "T over R", "P to R, s"):
@@ -201,7 +201,7 @@ def test_visits_of_a_patient_differ():
         )
         for visit in range(2):
             ecg = simulate_ecg(heart, np.random.default_rng([patient, visit]))
-            found = plain_features(preprocessing.preprocess(ecg[1], 500))
+            found = plain_features(preprocessing.preprocess(ecg[1], 500), 500)
             rates.append(found[0])
             waves.append(found[PLAIN_FEATURES.index("T over R")])
     for values in (np.log(rates), waves):

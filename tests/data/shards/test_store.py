@@ -1,4 +1,5 @@
 import concurrent.futures
+import dataclasses
 import json
 import pathlib
 import pickle
@@ -18,7 +19,9 @@ from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
+from clef_jax.data.signals.montage import ECG, Montage
 from clef_jax.data.signals.preprocessing import preprocess
+from clef_jax.data.signals.spec import CLEF_V2
 from tests.damage import flip_bit
 from tests.oracles.specs import SPEC_VERSION_1
 
@@ -164,11 +167,30 @@ def edit_manifest(folder, **changes):
 
 def test_another_preprocessing_is_refused(copied):
     spec = json.loads((copied / "manifest.json").read_text())["preprocessing"]
-    edit_manifest(copied, preprocessing=spec | {"version": 0, "band_hz": [0.5, 40.0]})
+    edit_manifest(copied, preprocessing=spec | {"version": 3, "detrend": True})
     with pytest.raises(ShardError) as error:
         ShardSet(copied)
-    for part in ("manifest.json", "version 0 instead of 2", "band_hz", "write them again"):
+    for part in ("manifest.json", "version 3 instead of 2", "unknown field detrend", "write the"):
         assert part in str(error.value)
+
+
+def test_preprocessing_and_montage_are_those_of_the_manifest(copied):
+    edit_manifest(copied, preprocessing=CLEF_V2.to_dict() | {"band_hz": [0.5, 40.0], "order": 3})
+    shards = ShardSet(copied)
+    assert shards.spec == dataclasses.replace(CLEF_V2, band_hz=(0.5, 40.0), order=3)
+    assert shards.montage == ECG and shards.manifest["montage"]["leads"] == list(ECG.leads)
+    ids = shards.lead_ids.copy()
+    turned = Montage("turned", ECG.leads[::-1])
+    edit_manifest(copied, montage=turned.to_dict())
+    shards = ShardSet(copied)
+    assert shards.montage == turned
+    np.testing.assert_array_equal(shards.lead_ids, np.where(ids < 0, -1, 14 - ids))
+    edit_manifest(copied, montage={"name": "ecg"})
+    with pytest.raises(ShardError, match="json: a montage has.*unknown: aliases, leads; write"):
+        ShardSet(copied)
+    edit_manifest(copied, montage=Montage("two", ("I", "II")).to_dict())
+    with pytest.raises(ShardError, match="column leads: found.*expected 1 to 2 leads"):
+        ShardSet(copied)
 
 
 def test_version_1_of_the_preprocessing_opens_with_a_warning(copied, caplog):
@@ -179,7 +201,7 @@ def test_version_1_of_the_preprocessing_opens_with_a_warning(copied, caplog):
     assert "manifest.json: preprocessed in version 1" in record.getMessage()
     assert shards.manifest["preprocessing"] == SPEC_VERSION_1
     edit_manifest(copied, preprocessing=SPEC_VERSION_1 | {"order": 4})
-    with pytest.raises(ShardError, match="differently: order 4 instead of 5; write"):
+    with pytest.raises(ShardError, match="version 1: order 4 instead of 5; write"):
         ShardSet(copied)
 
 
