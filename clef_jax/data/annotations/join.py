@@ -1,6 +1,7 @@
 """Records joined with what tables say: when shards are written, and when a run starts."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -21,9 +22,12 @@ from clef_jax.data.annotations.values import (
     percentages,
     shares,
 )
+from clef_jax.data.recordings.formats import without_suffix
 from clef_jax.tables.columns import TableError, find_column
 from clef_jax.tables.files import read_table
 from clef_jax.tables.matching import PATIENT_COLUMNS, identifiers, match_rows
+
+_match_rows = functools.partial(match_rows, without_suffix=without_suffix)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +101,7 @@ def join_metadata(
     if wanted["sex"]:
         male = males(frame, wanted["sex"], table.sex_coding, table.path)
         values["sex"] = np.select([male == 1, male == 0], ["male", "female"], None)
-    rows = match_rows(records, frame, values, table.key_column, folder, table.path)
+    rows = _match_rows(records, frame, values, table.key_column, folder, table.path)
     found = rows >= 0
     for field in values:
         taken = values[field].to_numpy()[rows[found]]
@@ -130,7 +134,7 @@ def join_risk(
     values = pd.DataFrame({"risk": percentages(frame[risk], source)})
     if share:
         values["completeness"] = shares(frame[share], source)
-    rows = match_rows(records, frame, values, table.key_column, folder, source)
+    rows = _match_rows(records, frame, values, table.key_column, folder, source)
     found = rows >= 0
     for field in values:
         column = records[field].to_numpy(copy=True)
@@ -178,7 +182,7 @@ def annotate(
     for path in tables:
         frame = read_table(path)
         values = _wanted(frame, sorted(set(needed) - default.columns.keys()), path)
-        found = match_rows(records, frame, pd.DataFrame(values), None, None, path)
+        found = _match_rows(records, frame, pd.DataFrame(values), None, None, path)
         logging.info("%s: describes %d of %d records", path, np.sum(found >= 0), len(names))
         for name, known in values.items():
             # Row -1, which a record has that the table lacks, is the last one.

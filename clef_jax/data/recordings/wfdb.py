@@ -20,6 +20,9 @@ from clef_jax.data.signals.leads import STANDARD_LEADS
 _STRETCHES = 20
 _STRETCH_S = 10.0
 
+# The records of a database share their labels, which take as long to understand as the samples.
+_why_no_ecg = functools.lru_cache(maxsize=64)(why_no_ecg)
+
 
 def _millivolts(
     digital: np.ndarray, channel: Channel, adu_per_mv: float | None, file: str
@@ -97,16 +100,16 @@ def _reader(header: WfdbHeader, channels: Sequence[int], adu_per_mv: float | Non
     return fetch
 
 
-def _units(header: WfdbHeader, hints: Hints) -> list[str]:
+def _units(header: WfdbHeader, hints: Hints) -> tuple[str, ...]:
     """Returns each channel's unit; that of a standard lead does not count where a gain was said."""
-    return [
+    return tuple(
         "mV"
         if hints.adu_per_mv is not None
         and lead in STANDARD_LEADS
         and channel.samples_per_frame <= header.samples_per_frame
         else channel.units
         for lead, channel in zip(header.leads, header.channels, strict=True)
-    ]
+    )
 
 
 def open_wfdb(path: str, hints: Hints) -> OpenRecording:
@@ -124,8 +127,8 @@ def open_wfdb(path: str, hints: Hints) -> OpenRecording:
             reading again may go well.
     """
     header = read_header(path)
-    labels = [channel.label for channel in header.channels]
-    reasons = why_no_ecg(labels, _units(header, hints))
+    labels = tuple(channel.label for channel in header.channels)
+    reasons = _why_no_ecg(labels, _units(header, hints))
     ecg, left_out = ecg_positions(header.path + ".hea", labels, reasons)
     read_mv = _reader(header, ecg, hints.adu_per_mv)
 

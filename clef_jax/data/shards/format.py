@@ -5,10 +5,12 @@ A finished folder holds
 * ``leads-00000.array_record`` …: one uncompressed entry per (record, lead), little-endian
   int16, as many as the set's preprocessing makes; a record's leads follow one another in the order
   of the set's montage;
-* ``index.parquet``: one row per record;
+* ``index.parquet``: one row per record, or per window of one;
 * ``annotations.parquet``: what tables and headers said of each record, and the split; it may be
   written anew with other tables, and is no part of what identifies the set;
-* ``rejected.csv``: record, file, reason of each recording left out;
+* ``rejected.csv``: each recording, or window of one, left out, with the kind of fault and the
+  reason;
+* ``notes.csv``: what is left out of recordings that are not, such as all but the first window;
 * ``manifest.json``, written last: format version, preprocessing, montage, counts, size and checksum
   of each file above, and its own checksum.
 
@@ -37,6 +39,7 @@ MANIFEST = "manifest.json"
 INDEX = "index.parquet"
 ANNOTATIONS = "annotations.parquet"
 REJECTED = "rejected.csv"
+NOTES = "notes.csv"
 
 _AGAIN = (
     "copy it again from its source, or write the shards again: with the same arguments "

@@ -15,27 +15,23 @@ from clef_jax.data.shards.format import (
     FORMAT_VERSION,
     INDEX,
     MANIFEST,
+    NOTES,
     REJECTED,
     manifest_entry,
     signed,
 )
 from clef_jax.data.shards.index import INDEX_SCHEMA
+from clef_jax.data.shards.left_out import Rejected, RejectionKind, write_notes, write_rejected
+from clef_jax.data.shards.listing import Listing, file_of
+from clef_jax.data.shards.parts import notes_in, read_facts, read_part, rejected_in
 from clef_jax.data.shards.plan import IngestError
-from clef_jax.data.shards.task import (
-    file_of,
-    read_facts,
-    read_part,
-    read_rejections,
-    write_rejections,
-)
-from clef_jax.data.signals.montage import ECG
 from clef_jax.files import replacing, write_json
 
 
 def merge_parts(
     out: str,
     n_shards: int,
-    left_out: list[tuple[str, str]],
+    listing: Listing,
     records_folder: str,
     plan: dict[str, Any],
     tables: pd.DataFrame,
@@ -48,7 +44,7 @@ def merge_parts(
     Args:
         out: Folder of the shards, all finished.
         n_shards: How many.
-        left_out: (record, reason) of records that were not planned.
+        listing: What was planned, and what was not.
         records_folder: Where the records are.
         plan: What the shards were made from.
         tables: What tables say of each planned record, see `annotation_table`.
@@ -60,15 +56,16 @@ def merge_parts(
     Raises:
         IngestError: Every record was rejected.
     """
+    shards = range(n_shards)
     entries, duplicates = _without_same_samples(
-        pa.concat_tables([read_part(out, shard) for shard in range(n_shards)])
+        pa.concat_tables([read_part(out, shard) for shard in shards]), records_folder
     )
-    rejected = [(name, file_of(name, records_folder), why) for name, why in left_out]
-    for shard in range(n_shards):
-        rejected += read_rejections(out, shard)
-    rejected += [(name, file_of(name, records_folder), why) for name, why in duplicates]
-    rejected_path = os.path.join(out, REJECTED)
-    write_rejections(rejected_path, rejected)
+    rejected = listing.rejected + [line for shard in shards for line in rejected_in(out, shard)]
+    rejected += duplicates
+    notes = listing.notes + [line for shard in shards for line in notes_in(out, shard)]
+    rejected_path, notes_path = os.path.join(out, REJECTED), os.path.join(out, NOTES)
+    write_rejected(rejected_path, rejected)
+    write_notes(notes_path, notes)
     if not entries.num_rows:
         raise IngestError(f"{rejected_path}: every record was rejected; see there why")
     headers = entries.select(["record", "patient", "age", "sex"]).to_pandas()
@@ -80,15 +77,17 @@ def merge_parts(
     ):
         with replacing(path) as temporary:
             pq.write_table(table, temporary)
-    facts = [read_facts(out, shard) for shard in range(n_shards)]
+    facts = [read_facts(out, shard) for shard in shards]
     manifest = {
         "format_version": FORMAT_VERSION,
         "preprocessing": plan["preprocessing"],
-        "montage": ECG.to_dict(),
+        "montage": plan["montage"],
         "plan": plan,
         "records": entries.num_rows,
+        "recordings": pc.count_distinct(entries.column("record")).as_py(),
         "patients": pc.count_distinct(entries.column("patient")).as_py(),
-        "rejected": dict(Counter(reason.split(":")[0] for _, _, reason in rejected)),
+        "rejected": Counter(line.kind for line in rejected),
+        "notes": Counter(line.kind for line in notes),
         "patients_from_records": sum(f["patients_from_records"] for f in facts),
         "einthoven_violations": sum(f["einthoven_violations"] for f in facts),
         "spiky_records": sum(f["spiky_records"] for f in facts),
@@ -97,21 +96,33 @@ def merge_parts(
             manifest_entry(index_path, INDEX),
             manifest_entry(annotations_path, ANNOTATIONS),
             manifest_entry(rejected_path, REJECTED),
+            manifest_entry(notes_path, NOTES),
         ],
     }
     write_json(os.path.join(out, MANIFEST), signed(manifest))
     return manifest, annotations
 
 
-def _without_same_samples(entries: pa.Table) -> tuple[pa.Table, list[tuple[str, str]]]:
+def _without_same_samples(
+    entries: pa.Table, records_folder: str
+) -> tuple[pa.Table, list[Rejected]]:
     content = entries.column("content").to_pandas()
     again = content.duplicated().to_numpy()
-    duplicates = []
-    if again.any():
-        names = entries.column("record").to_pandas()
-        first = names.groupby(content).first()
-        duplicates = [
-            (name, f"duplicate samples: identical to {first[value]}")
-            for name, value in zip(names[again], content[again], strict=True)
-        ]
+    if not again.any():
+        return entries, []
+    rows = entries.select(["record", "file", "start_s"]).to_pandas()
+    first = rows.groupby(content).first().loc[content[again]]
+    duplicates = [
+        Rejected(
+            row.record,
+            file_of(row.file, records_folder),
+            row.start_s,
+            RejectionKind.DUPLICATE_SAMPLES,
+            f"duplicate samples: identical to {same.record}"
+            + (f" at {same.start_s:g} s" if same.start_s else ""),
+        )
+        for row, same in zip(
+            rows[again].itertuples(index=False), first.itertuples(index=False), strict=True
+        )
+    ]
     return entries.filter(pa.array(~again)), duplicates

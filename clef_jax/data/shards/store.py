@@ -14,6 +14,7 @@ from clef_jax.data.shards.format import (
     _ENTRY_TYPE,
     ANNOTATIONS,
     INDEX,
+    NOTES,
     REJECTED,
     ShardError,
     _sha256,
@@ -24,6 +25,8 @@ from clef_jax.data.shards.format import (
     spec_of,
 )
 from clef_jax.data.shards.index import read_index
+
+_NO_PART_OF_THE_SET = (ANNOTATIONS, REJECTED, NOTES)
 
 
 class ShardSet:
@@ -36,8 +39,8 @@ class ShardSet:
         folder: Where the shards are.
         manifest: The manifest's content.
         annotations: What is known of each record besides; of the tables it was written with.
-        fingerprint: SHA-256 of the manifest's content but for the annotations and for
-            `rejected.csv`, whose reasons tell where the recordings lay.
+        fingerprint: SHA-256 of the manifest's content but for the annotations, `rejected.csv` and
+            `notes.csv`: reasons tell where the recordings lay.
         spec: The preprocessing that made it.
         montage: The leads that it may hold.
         records: Number of records, n.
@@ -145,9 +148,9 @@ class ShardSet:
 
 
 def _is_shard(entry: dict[str, Any]) -> bool:
-    return entry["file"] not in (INDEX, ANNOTATIONS, REJECTED)
+    return entry["file"] not in (INDEX, *_NO_PART_OF_THE_SET)
 
 
 def _fingerprint(manifest: dict[str, Any]) -> str:
-    files = [entry for entry in manifest["files"] if entry["file"] not in (ANNOTATIONS, REJECTED)]
+    files = [entry for entry in manifest["files"] if entry["file"] not in _NO_PART_OF_THE_SET]
     return _sha256(manifest | {"files": files}, without={"clef_jax", "sha256"})

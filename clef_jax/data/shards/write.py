@@ -6,7 +6,6 @@ writes the shards that are missing. Index, annotations, rejections and manifest 
 another risk table, or another split, of a finished set writes only these.
 """
 
-import dataclasses
 import functools
 import os
 import time
@@ -18,8 +17,9 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from clef_jax.data.annotations.join import MetadataTable, RiskTable, join_metadata, join_risk
-from clef_jax.data.recordings.listing import list_recordings
+from clef_jax.data.shards.listing import list_recordings
 from clef_jax.data.shards.merge import merge_parts
+from clef_jax.data.shards.parts import PARTS, is_finished
 from clef_jax.data.shards.plan import (
     IngestError,
     IngestOptions,
@@ -27,72 +27,10 @@ from clef_jax.data.shards.plan import (
     fingerprint_of,
     plan_of,
 )
-from clef_jax.data.shards.task import (
-    PARTS,
-    ShardTask,
-    is_finished,
-    write_shard,
-)
+from clef_jax.data.shards.report import WriteReport
+from clef_jax.data.shards.task import ShardTask, write_shard
 from clef_jax.files import locked
 from clef_jax.processes import WorkerDied, WorkersCannotStart, run_tasks
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """What a run did, for the terminal."""
-
-    records_in: int
-    written: int
-    rejected: dict[str, int]
-    patients: int
-    train: int
-    validation: int
-    patients_from_records: int
-    einthoven_violations: int
-    spiky_records: int
-    risk_known: int
-    matches: dict[str, int]
-    records_read: int
-    seconds: float
-
-    def __str__(self) -> str:
-        lines = [
-            f"records in           {self.records_in:>9,}",
-            f"  written            {self.written:>9,}",
-        ]
-        lines.append(f"  rejected           {sum(self.rejected.values()):>9,}")
-        lines += [f"    {count:>9,}  {why}" for why, count in sorted(self.rejected.items())]
-        lines.append(f"patients             {self.patients:>9,}")
-        lines.append(f"train / validation   {self.train:>9,} / {self.validation:,} records")
-        lines += [
-            f"{table + ' rows found':<20} {count:>9,} of {self.records_in:,} records"
-            for table, count in self.matches.items()
-        ]
-        lines.append(f"risk known           {self.risk_known:>9,} of {self.written:,} written")
-        if self.patients_from_records:
-            lines.append(
-                f"{self.patients_from_records:,} records name no patient in a table or header: "
-                "each stands in for one of its own.\nIf patients were recorded more than once, "
-                "give --metadata with their ids, or the split may put one on both sides."
-            )
-        if self.einthoven_violations:
-            lines.append(
-                f"{self.einthoven_violations:,} records contradict III = II - I: their gains may "
-                "be wrong lead by lead (in LUDB they are: --adu_per_mv=1000)."
-            )
-        if self.spiky_records:
-            lines.append(
-                f"{self.spiky_records:,} records have spikes that no heart makes; those beyond "
-                "15 mV were bridged like missing samples."
-            )
-        if self.records_read:
-            speed = self.records_read / max(self.seconds, 1e-9)
-            lines.append(
-                f"{self.records_read:,} read now in {self.seconds:.1f} s: {speed:.0f} records/s"
-            )
-        else:
-            lines.append("every shard was finished already")
-        return "\n".join(lines)
 
 
 def write_shards(
@@ -106,15 +44,15 @@ def write_shards(
     options: IngestOptions | None = None,
     workers: int | None = None,
     progress: bool = True,
-) -> Summary:
+) -> WriteReport:
     """Reads, checks, preprocesses and writes recordings; goes on where an earlier run stopped.
 
     With more than one worker the caller's main module must be importable (spawn).
 
     Args:
-        records: Folder of WFDB records.
+        records: Folder of recordings of any format.
         out: Folder of the shards.
-        record_list: CSV of the records to take, see `tables.list_recordings`.
+        record_list: CSV of the records to take, see `list_recordings`.
         metadata: Patients, ages and sexes.
         risk: Risks.
         validation_fraction: Share of the patients held out.
@@ -123,7 +61,7 @@ def write_shards(
         progress: Whether to show a bar.
 
     Returns:
-        Counts for the terminal.
+        What it did.
 
     Raises:
         TableError: A table or the records folder does not fit; nothing has been written.
@@ -138,8 +76,8 @@ def write_shards(
         )
     folder, out = os.fspath(records), os.fspath(out)
     options = options or IngestOptions()
-    rows, duplicates = list_recordings(folder, record_list)
-    rows, described = join_metadata(rows, metadata, folder)
+    listing = list_recordings(folder, record_list, options.hints)
+    rows, described = join_metadata(listing.records, metadata, folder)
     matches = {} if metadata is None else {"metadata": described}
     rows, described = join_risk(rows, risk, folder)
     matches |= {} if risk is None else {"risk": described}
@@ -156,17 +94,19 @@ def write_shards(
         manifest, annotations = merge_parts(
             out,
             -(-len(rows) // plan["options"]["records_per_shard"]),
-            duplicates,
+            listing,
             folder,
             plan,
             rows,
             validation_fraction,
         )
     validation = pc.sum(pc.equal(annotations.column("split"), "validation")).as_py()
-    return Summary(
-        records_in=len(rows) + len(duplicates),
-        written=manifest["records"],
+    return WriteReport(
+        records_in=len(rows) + len({line.record for line in listing.rejected}),
+        recordings=manifest["recordings"],
+        windows=manifest["records"],
         rejected=manifest["rejected"],
+        notes=manifest["notes"],
         patients=manifest["patients"],
         train=annotations.num_rows - validation,
         validation=validation,
@@ -189,7 +129,7 @@ def _tasks_left(
     plan: dict[str, Any],
 ) -> list[ShardTask]:
     """Returns the tasks of those shards that no earlier run has finished."""
-    rows = rows[["record", "patient", "study"]]
+    rows = rows[["record", "file", "patient", "study"]]
     size, fingerprint = plan["options"]["records_per_shard"], fingerprint_of(plan)
     return [
         ShardTask(

@@ -114,7 +114,7 @@ def test_split_keeps_patients_together(mimic, tmp_path):
 def test_record_list_names_patients_and_studies(mimic, tmp_path):
     summary = write(mimic, tmp_path / "out", record_list=str(mimic / "record_list.csv"))
     shards = ShardSet(tmp_path / "out")
-    assert summary.written == 24 and summary.patients == 12 and not summary.patients_from_records
+    assert summary.recordings == 24 and summary.patients == 12 and not summary.patients_from_records
     assert shards.patient[0] == "10000000" and shards.record[0] == mimic_name(
         "10000000", "40000000"
     )
@@ -329,7 +329,7 @@ def test_each_rejection_names_file_and_reason(troubled, tmp_path):
     for name, reason in expected.items():
         assert reason in rejected[name]["reason"]
         assert rejected[name]["file"] == str(troubled / name)
-    assert summary.records_in == 12 and summary.written == 1
+    assert summary.records_in == 12 and summary.recordings == 1
     assert summary.rejected == {
         "bad leads": 3, "duplicate samples": 1, "missing leads": 2, "too short": 1, "unreadable": 4,
     }  # fmt: skip
@@ -471,7 +471,7 @@ def test_wrong_gains_show_in_the_summary(real_data, tmp_path):
         shutil.copy(source.with_suffix(".dat"), tmp_path / "records")
     summary = write(tmp_path / "records", tmp_path / "a")
     assert summary.einthoven_violations == 2 and "2 records contradict" in str(summary)
-    right = IngestOptions(adu_per_mv=1000)
+    right = IngestOptions(hints=Hints(adu_per_mv=1000))
     assert write(tmp_path / "records", tmp_path / "b", options=right).einthoven_violations == 0
 
 
@@ -602,7 +602,7 @@ def test_the_tool_verifies_and_reports_errors(mimic, tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [{"min_leads": 0}, {"min_leads": 13}, {"validation_fraction": 1.0}, {"records_per_shard": 0},
-     {"adu_per_mv": -1.0}],
+     {"hints": Hints(adu_per_mv=-1.0)}, {"hints": Hints(fs=0.0)}],
 )  # fmt: skip
 def test_impossible_options(wrong):
     with pytest.raises(IngestError, match=next(iter(wrong))):
