@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from clef_jax.data.annotations.join import MetadataTable, RiskTable, join_metadata
+from clef_jax.data.annotations.splits import is_validation_patient
 from clef_jax.data.recordings.listing import list_recordings
 from clef_jax.data.shards.format import shard_faults
 from clef_jax.data.shards.plan import IngestError, IngestOptions
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.shards.task import is_validation_patient
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.files import locked
@@ -88,22 +88,12 @@ def contents(folder):
 # --- the split -----------------------------------------------------------------------------------
 
 
-def test_split_is_stable_and_of_the_right_size():
-    patients = [str(i) for i in range(20_000)]
-    held_out = {p for p in patients if is_validation_patient(p, 0.05)}
-    assert 0.045 < len(held_out) / 20_000 < 0.055
-    assert held_out < {p for p in patients if is_validation_patient(p, 0.1)}
-    # SHA-256("10000032") begins with 3a09dd…, 0.226713 of the range: it must stay there for ever.
-    assert [is_validation_patient("10000032", f) for f in (0.22671, 0.22672)] == [False, True]
-    assert not any(is_validation_patient(p, 0.0) for p in patients)
-
-
 def test_split_keeps_patients_together(mimic, tmp_path):
     write(mimic, tmp_path / "out", record_list=str(mimic / "record_list.csv"),
-          options=IngestOptions(validation_fraction=0.4))  # fmt: skip
+          validation_fraction=0.4)  # fmt: skip
     shards = ShardSet(tmp_path / "out")
-    train = set(shards.patient[~shards.is_validation])
-    validation = set(shards.patient[shards.is_validation])
+    held_out = shards.annotations.is_validation
+    train, validation = set(shards.patient[~held_out]), set(shards.patient[held_out])
     assert train and validation and not train & validation
     assert len(train | validation) == 12 and shards.records == 24
 
@@ -136,9 +126,11 @@ def test_risk_table_by_any_key(mimic, tmp_path, key):
     expected = dict(zip(table[key], table["risk"], strict=True))
     shards = ShardSet(tmp_path / "out")
     index = listed.set_index("path").loc[list(shards.record)].reset_index()
-    np.testing.assert_array_equal(shards.risk, index[key].map(expected).to_numpy(np.float32))
-    assert (shards.completeness == 0.75).all()
-    assert summary.matches == {"risk": 24} and summary.risk_known == np.isfinite(shards.risk).sum()
+    known = shards.annotations.columns
+    np.testing.assert_array_equal(known["risk"], index[key].map(expected).to_numpy(np.float32))
+    assert (known["completeness"] == 0.75).all()
+    assert summary.matches == {"risk": 24}
+    assert summary.risk_known == np.isfinite(known["risk"]).sum() < 24
 
 
 def test_the_original_s_table(mimic, tmp_path):
@@ -154,10 +146,11 @@ def test_the_original_s_table(mimic, tmp_path):
     write(mimic, tmp_path / "out", record_list=str(mimic / "record_list.csv"),
           metadata=MetadataTable(path), risk=RiskTable(path))  # fmt: skip
     shards = ShardSet(tmp_path / "out")
-    np.testing.assert_allclose(shards.risk, np.linspace(0, 20, 24), rtol=1e-6)
-    np.testing.assert_allclose(shards.completeness, 0.8, rtol=1e-6)
-    np.testing.assert_array_equal(shards.age, np.arange(40, 64))
-    np.testing.assert_array_equal(shards.male, [1, 0] * 12)
+    known = shards.annotations.columns
+    np.testing.assert_allclose(known["risk"], np.linspace(0, 20, 24), rtol=1e-6)
+    np.testing.assert_allclose(known["completeness"], 0.8, rtol=1e-6)
+    np.testing.assert_array_equal(known["age"], np.arange(40, 64))
+    np.testing.assert_array_equal(known["male"], [1, 0] * 12)
     assert set(shards.patient) == set(listed["subject_id"])
 
 
@@ -235,8 +228,8 @@ def test_mapped_columns(tmp_path):
     write(tmp_path / "records", tmp_path / "out", metadata=table)
     shards = ShardSet(tmp_path / "out")
     assert list(shards.patient) == ["9", "7"]
-    np.testing.assert_array_equal(shards.age, [np.nan, 51])
-    np.testing.assert_array_equal(shards.male, [0, np.nan])
+    np.testing.assert_array_equal(shards.annotations.columns["age"], [np.nan, 51])
+    np.testing.assert_array_equal(shards.annotations.columns["male"], [0, np.nan])
     with pytest.raises(TableError, match="no column 'Falll'; found Fall, Person"):
         write(tmp_path / "records", tmp_path / "out2",
               metadata=MetadataTable(str(tmp_path / "m.csv"), "Falll"))  # fmt: skip
@@ -310,7 +303,8 @@ def test_each_rejection_names_file_and_reason(troubled, tmp_path):
     summary = write(troubled, tmp_path / "out")
     shards = ShardSet(tmp_path / "out")
     assert list(shards.record) == ["good"] and shards.patient[0] == "p1"
-    assert shards.age[0] == 61 and shards.male[0] == 0
+    known = shards.annotations.columns
+    assert known["age"][0] == 61 and known["male"][0] == 0
     rejected = rejections(tmp_path / "out")
     expected = {
         "short": "too short: 4750 samples at 500 Hz, needs 10 s",
@@ -406,16 +400,17 @@ def test_a_failing_disk_stops_the_run_and_rejects_nothing(tmp_path):
 
 OUT_OF_MEMORY = """
 import re, resource, sys
-from clef_jax.data import ingest
+from clef_jax.data.shards.plan import IngestError, IngestOptions
+from clef_jax.data.shards.write import write_shards
 
 good, both, out = sys.argv[1:]
-options = ingest.IngestOptions(records_per_shard=1)
-ingest.write_shards(good, out + "_good", options=options, workers=1, progress=False)
+options = IngestOptions(records_per_shard=1)
+write_shards(good, out + "_good", options=options, workers=1, progress=False)
 used = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
 try:
-    ingest.write_shards(both, out, options=options, workers=1, progress=False)
-except ingest.IngestError as error:
+    write_shards(both, out, options=options, workers=1, progress=False)
+except IngestError as error:
     sys.exit(str(error))
 """
 
@@ -439,6 +434,14 @@ def test_too_little_memory_stops_the_run_and_rejects_nothing(tmp_path):
     assert [p.name for p in (tmp_path / "out/parts").glob("*0.*")] and not list(
         (tmp_path / "out").glob("*1.array_record")
     )
+
+
+def test_an_impossible_split_is_refused_before_anything_is_written(mimic, tmp_path):
+    with pytest.raises(
+        IngestError, match="validation_fraction is 1.0; expected 0 or more, below 1"
+    ):
+        write(mimic, tmp_path / "out", validation_fraction=1.0)
+    assert not (tmp_path / "out").exists()
 
 
 def test_duplicate_studies(mimic, tmp_path):
@@ -561,10 +564,20 @@ def test_other_input_is_refused_and_nothing_lost(mimic, tmp_path):
     listed = str(mimic / "record_list.csv")
     write(mimic, tmp_path / "out", record_list=listed)
     before = contents(tmp_path / "out")
-    pd.DataFrame({"subject_id": ["10000000"], "risk": [3.0]}).to_csv(tmp_path / "r.csv")
+    patients = {"path": [mimic_name("10000000", "40000000")], "subject_id": ["7"]}
+    pd.DataFrame(patients).to_csv(tmp_path / "m.csv", index=False)
+    (mimic / "nobody.csv").write_text(
+        (mimic / "record_list.csv").read_text().replace("subject", "x")
+    )
     for changed, named in (
         ({"options": IngestOptions(min_leads=8)}, "options.min_leads"),
-        ({"risk": RiskTable(str(tmp_path / "r.csv"))}, "risks"),
+        (
+            {
+                "record_list": str(mimic / "nobody.csv"),
+                "metadata": MetadataTable(str(tmp_path / "m.csv")),
+            },
+            "patients",
+        ),
         ({"record_list": None}, "from_record_list, patients, record_names"),
     ):
         with pytest.raises(IngestError) as error:
@@ -572,6 +585,38 @@ def test_other_input_is_refused_and_nothing_lost(mimic, tmp_path):
         for part in ("plan.json", f"different now: {named};", "use another --out"):
             assert part in str(error.value)
     assert contents(tmp_path / "out") == before
+
+
+def test_other_tables_and_another_split_annotate_a_finished_set_anew(mimic, tmp_path):
+    listed, out = str(mimic / "record_list.csv"), tmp_path / "out"
+    patients = sorted(set(pd.read_csv(listed, dtype=str)["subject_id"]))
+    for name, risks in (("low", np.arange(12) / 2), ("high", np.arange(12) * 2.0)):
+        table = pd.DataFrame({"subject_id": patients, "risk": risks})
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    people = {"subject_id": patients, "age": range(50, 62), "sex": ["F", "M"] * 6}
+    pd.DataFrame(people).to_csv(tmp_path / "people.csv", index=False)
+    low, high = (RiskTable(str(tmp_path / f"{name}.csv")) for name in ("low", "high"))
+    write(mimic, out, record_list=listed, risk=low)
+    before, first = contents(out), ShardSet(out)
+
+    summary = write(mimic, out, record_list=listed, risk=high, validation_fraction=0.5,
+                    metadata=MetadataTable(str(tmp_path / "people.csv")))  # fmt: skip
+    assert summary.records_read == 0 and summary.risk_known == 24
+    shards, after = ShardSet(out), contents(out)
+    assert shards.fingerprint == first.fingerprint
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    assert changed == {"annotations.parquet", "manifest.json"}
+    assert shard_faults(out, checksums=True) == []
+    place = np.array([patients.index(patient) for patient in shards.patient])
+    known = shards.annotations.columns
+    np.testing.assert_array_equal(known["risk"], 2.0 * place)
+    np.testing.assert_array_equal(known["age"], 50.0 + place)
+    np.testing.assert_array_equal(known["male"], place % 2)
+    held_out = [is_validation_patient(patient, 0.5) for patient in shards.patient]
+    assert shards.annotations.is_validation.tolist() == held_out
+    assert summary.validation == sum(held_out) > first.annotations.is_validation.sum()
+    write(mimic, out, record_list=listed, risk=low)
+    assert contents(out) == before
 
 
 def test_only_one_writer_at_a_time(mimic, tmp_path):
@@ -600,8 +645,7 @@ def test_the_tool_verifies_and_reports_errors(mimic, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"min_leads": 0}, {"min_leads": 13}, {"validation_fraction": 1.0}, {"records_per_shard": 0},
-     {"adu_per_mv": -1.0}],
+    [{"min_leads": 0}, {"min_leads": 13}, {"records_per_shard": 0}, {"adu_per_mv": -1.0}],
 )  # fmt: skip
 def test_impossible_options(wrong):
     with pytest.raises(IngestError, match=next(iter(wrong))):
@@ -611,9 +655,9 @@ def test_impossible_options(wrong):
 def test_manifest_counts(mimic, tmp_path):
     write(mimic, tmp_path / "out", record_list=str(mimic / "record_list.csv"))
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
-    assert manifest["records"] == 24 and manifest["train"] + manifest["validation"] == 24
+    assert manifest["records"] == 24 and manifest["patients"] == 12
     assert [entry["file"] for entry in manifest["files"]] == [
-        "leads-00000.array_record", "index.parquet", "rejected.csv",
+        "leads-00000.array_record", "index.parquet", "annotations.parquet", "rejected.csv",
     ]  # fmt: skip
     for entry in manifest["files"]:
         content = (tmp_path / "out" / entry["file"]).read_bytes()
