@@ -102,7 +102,7 @@ def write_shards(
         )
     validation = pc.sum(pc.equal(annotations.column("split"), "validation")).as_py()
     return WriteReport(
-        records_in=len(rows) + len({line.record for line in listing.rejected}),
+        records_in=len(rows) + len(listing.rejected),
         recordings=manifest["recordings"],
         windows=manifest["records"],
         rejected=manifest["rejected"],
