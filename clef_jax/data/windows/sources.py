@@ -14,7 +14,7 @@ from clef_jax.data.recordings import formats
 from clef_jax.data.recordings.folders import search_folder
 from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals import preprocessing, quality
-from clef_jax.data.signals.spec import PreprocessingSpec, spec_differences
+from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec, spec_differences
 from clef_jax.data.windows.cut import (
     Windows,
     WindowSettings,
@@ -137,13 +137,19 @@ def _file_source(path: str, root: str | None) -> Source:
 
 
 def _sources_below(
-    path: str, arrays: bool, lead_names: Sequence[str] | None
+    path: str, arrays: bool, lead_names: Sequence[str] | None, preprocessing: PreprocessingSpec
 ) -> Iterator[Source | Failure]:
     if not os.path.isdir(path):
         yield _file_source(path, None)
     elif _is_shards_folder(path):
         folder = os.path.abspath(path)
-        for position, record in enumerate(_open_shards(folder).record):
+        shards = _open_shards(folder)
+        if differing := spec_differences(shards.spec, preprocessing):
+            raise RecordingError(
+                f"{folder}: the shards' preprocessing is not the encoder's: {differing}; embed the "
+                "recordings themselves, or write shards for this encoder (--spec)"
+            )
+        for position, record in enumerate(shards.record):
             yield Source(folder, str(record), position)
     else:
         found, passed_over = search_folder(path, arrays=arrays, lead_names=lead_names)
@@ -154,7 +160,11 @@ def _sources_below(
 
 
 def find_sources(
-    paths: Iterable[str], *, arrays: bool, lead_names: Sequence[str] | None = None
+    paths: Iterable[str],
+    *,
+    arrays: bool,
+    lead_names: Sequence[str] | None = None,
+    preprocessing: PreprocessingSpec = CLEF_V2,
 ) -> tuple[list[Source], list[Failure]]:
     """Finds the recordings that files, folders, shards folders and glob patterns stand for.
 
@@ -162,6 +172,7 @@ def find_sources(
         paths: What to look at.
         arrays: Whether CSV, TSV, NPY and headerless MATLAB files in folders are recordings.
         lead_names: Names given for the leads of such files.
+        preprocessing: The encoder's; shards of another are no sources.
 
     Returns:
         The sources, without repetition; and as failures the paths under which nothing was found,
@@ -179,7 +190,7 @@ def find_sources(
         below: list[Source | Failure] = []
         for match in matches or [path]:
             try:
-                below += _sources_below(match, arrays, lead_names)
+                below += _sources_below(match, arrays, lead_names, preprocessing)
             except ValueError as fault:  # a ShardError, whose module would load pandas and Arrow
                 error = str(fault)
         if not any(isinstance(one, Source) for one in below):
@@ -219,23 +230,13 @@ def _stored_flag(x: np.ndarray, spec: PreprocessingSpec) -> str:
     return quality.NOISE if quality.is_noise(judged, spec.fs) else quality.OK
 
 
-def _require_readable(shards, settings: WindowSettings) -> None:
-    """Raises `RecordingError` where the shards do not hold what the encoder sees."""
-    if differing := spec_differences(shards.spec, settings.preprocessing):
-        raise RecordingError(
-            f"{shards.folder}: the shards' preprocessing is not the encoder's: {differing}; embed "
-            "the recordings themselves, or write shards for this encoder (--spec)"
-        )
+def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
+    shards = _open_shards(task.sources[0].file)
     if settings.spec != shards.spec or settings.channels > 1:
         raise RecordingError(
             f"{shards.folder}: shards hold one lead each of {shards.spec.seconds:g} s; for other "
             "windows, or an encoder of several leads, embed the recordings themselves"
         )
-
-
-def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
-    shards = _open_shards(task.sources[0].file)
-    _require_readable(shards, settings)
     spec, names = shards.spec, shards.montage.leads
     results: list[Block | Failure] = []
     wanted: list[tuple[Source, int]] = []
