@@ -163,9 +163,9 @@ class EmbeddingTable:
 
     def _require_same(self, stored: StoredEmbeddings, wanted: Mapping[str, Any]) -> None:
         """Raises `TableError` if its embeddings were made in another way, and if it has any."""
+        found = stored.metadata
         if not stored.keys:
             return
-        found = stored.metadata
         found = found | {"preprocessing": upgraded(found.get("preprocessing", {}))}
         names = ["preprocessing", "settings"]
         if stored.holds_arrays and wanted["reading"] is not None:
