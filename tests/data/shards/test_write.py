@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.task import is_validation_patient
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import STANDARD_LEADS
+from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 from clef_jax.files import locked
 from clef_jax.tables.columns import TableError
 from tests.waiting import children_of, wait_until_gone
@@ -573,6 +575,21 @@ def test_other_input_is_refused_and_nothing_lost(mimic, tmp_path):
         for part in ("plan.json", f"different now: {named};", "use another --out"):
             assert part in str(error.value)
     assert contents(tmp_path / "out") == before
+
+
+def test_the_tool_writes_with_a_preprocessing_of_choice(mimic, tmp_path):
+    at_250 = dataclasses.replace(CLEF_V2, fs=250, samples=2500)
+    (tmp_path / "at_250.json").write_text('{"fs": 250, "samples": 2500}')
+    tool = [sys.executable, ROOT / "tools/write_shards.py", "--records", mimic, "--workers=1"]
+    for name, spec in (("ecgfounder", ECGFOUNDER), (f"{tmp_path}/at_250.json", at_250)):
+        out = tmp_path / f"of_{spec.samples}"
+        subprocess.run([*tool, "--out", out, f"--spec={name}"], check=True, capture_output=True)
+        assert ShardSet(out).spec == spec
+        assert ShardSet(out).read([0], [0]).shape == (1, spec.samples)
+    with pytest.raises(IngestError, match="different now: preprocessing.fs, preprocessing.samples"):
+        write(mimic, tmp_path / "of_2500")
+    bad = subprocess.run([*tool, "--out", out, "--spec=clef"], capture_output=True, text=True)
+    assert bad.returncode == 1 and "clef: no such file; expected one, or the name" in bad.stderr
 
 
 def test_only_one_writer_at_a_time(mimic, tmp_path):
