@@ -12,7 +12,7 @@ import pytest
 import clef_jax
 from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.data.demo import cohort
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
