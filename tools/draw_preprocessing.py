@@ -9,7 +9,7 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from clef_jax.cli import tool
-from clef_jax.data.recordings import formats
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals import preprocessing
 from clef_jax.data.signals.spec import CLEF_V2
 
@@ -36,7 +36,7 @@ def _stages(x: np.ndarray, fs: float) -> list[tuple[str, str, float, np.ndarray]
 
 def main() -> None:
     """Draws ten seconds on the left and the samples of less than one on the right."""
-    recording = formats.read(_RECORDING.value, leads=[_LEAD.value])
+    recording = read_recording(_RECORDING.value, leads=[_LEAD.value])
     stages = _stages(recording.signal_mv[0], recording.fs)
     figure = Figure(figsize=(10, 8), layout="constrained")
     grid = figure.subplots(len(stages), 2, sharex="col", width_ratios=(3, 1))

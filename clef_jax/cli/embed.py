@@ -64,8 +64,9 @@ def add_command(commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from clef_jax.data.recordings.recording import Hints
     from clef_jax.data.windows.cut import WindowSettings
-    from clef_jax.data.windows.sources import Request
+    from clef_jax.data.windows.pool import Request
     from clef_jax.inference import load_encoder
     from clef_jax.inference.run import embed_to_table, errors_path
 
@@ -84,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
         encoder,
         arguments.paths,
         arguments.out,
-        Request(settings, arguments.fs, arguments.lead_names, arguments.units),
+        Request(settings, Hints(arguments.fs, arguments.lead_names, arguments.units)),
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         overwrite=arguments.overwrite,

@@ -180,12 +180,16 @@ def _view_maker(recordings: Recordings, noise: np.ndarray, seed: int):
 
 
 def _probes(recordings: Recordings, z: Mapping[str, np.ndarray], seed: int) -> list[Figure]:
-    shards, first = recordings.shards, recordings.first
+    known = {
+        name: values[recordings.first].astype(float)
+        for name, values in recordings.annotations.columns.items()
+        if name in ("age", "male", "risk")
+    }
     with np.errstate(divide="ignore", invalid="ignore"):
         questions = (
-            ("age", "R²", shards.age[first].astype(float)),
-            ("sex", "AUC", shards.male[first].astype(float)),
-            ("risk", "R²", np.log(shards.risk[first].astype(float))),
+            ("age", "R²", known["age"]),
+            ("sex", "AUC", known["male"]),
+            ("risk", "R²", np.log(known["risk"])),
         )
     return [
         _probe(name, metric, labels, y, recordings.held_out, z, seed)

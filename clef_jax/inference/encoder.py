@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+from clef_jax.data.recordings import open_recording
 from clef_jax.data.recordings.arrays import array_recording
-from clef_jax.data.recordings.formats import open_recording
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.units import unit_doubt
 from clef_jax.data.signals import quality
@@ -183,6 +183,7 @@ class Encoder:
         leads: str | Sequence[str] | None = None,
         *,
         fs: float | None = None,
+        lead_names: Sequence[str] | None = None,
         units: str | None = None,
         window_s: float | None = None,
         stride_s: float | None = None,
@@ -196,6 +197,7 @@ class Encoder:
             leads: Leads in order of preference, of which the first found is embedded; "all" for
                 every lead; lead I by default. For an encoder of several leads, all of them.
             fs: Sampling rate of CSV, TSV, NPY and headerless MATLAB files, Hz.
+            lead_names: Names of the leads of such files, in place of their own.
             units: Units of such files that name none: mV, uV or V; mV by default.
             window_s: Length of a window, seconds; that of `preprocessing` by default.
             stride_s: From one window's start to the next; `window_s` by default.
@@ -205,7 +207,7 @@ class Encoder:
         Raises:
             RecordingError: The file is damaged, too short or lacks the leads.
         """
-        recording = open_recording(path, fs=fs, units=units)
+        recording = open_recording(path, fs=fs, lead_names=lead_names, units=units)
         return self._embed_opened(recording, leads, window_s, stride_s, pad, layers)
 
     def classify(self, embedding: ArrayLike) -> jax.Array:

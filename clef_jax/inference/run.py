@@ -13,10 +13,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from clef_jax.data.recordings.formats import is_array
+from clef_jax.data.recordings.formats import needs_rate
 from clef_jax.data.shards.format import read_manifest
 from clef_jax.data.signals.spec import SpecError, spec_differences, upgraded
-from clef_jax.data.windows.sources import Failure, Request, Source, find_sources, read_sources
+from clef_jax.data.windows.pool import Request, read_sources
+from clef_jax.data.windows.sources import Failure, Source, find_sources
 from clef_jax.files import replacing
 from clef_jax.inference.encoder import Encoder
 from clef_jax.inference.forward import default_batch_size
@@ -73,7 +74,7 @@ def _write_errors(out: str | os.PathLike, failures: Sequence[Failure]) -> None:
 
 def table_metadata(encoder: Encoder, request: Request, sources: Sequence[Source]) -> dict:
     """Returns the record that makes a table's embeddings reproducible, as JSON gives it back."""
-    needed = any(is_array(source.file) for source in sources)
+    needed = any(needs_rate(source.file) for source in sources)
     settings = dataclasses.asdict(request.settings)
     del settings["preprocessing"]
     record = {
@@ -195,12 +196,7 @@ def embed_to_table(
     summary = Summary()
     if differing := spec_differences(request.settings.preprocessing, encoder.preprocessing):
         raise SpecError(f"the windows asked for are not the encoder's: {differing}")
-    sources, failures = find_sources(
-        paths,
-        arrays=request.fs is not None,
-        lead_names=request.lead_names,
-        preprocessing=encoder.preprocessing,
-    )
+    sources, failures = find_sources(paths, request.hints, preprocessing=encoder.preprocessing)
     # The list of an earlier run's failures is a CSV file, but no recording.
     earlier = os.path.abspath(errors_path(out))
     sources = [source for source in sources if source.file != earlier]

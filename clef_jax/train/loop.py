@@ -20,6 +20,7 @@ from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
 from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError
 from clef_jax.checkpoints.run import Checkpoints
+from clef_jax.data.annotations.annotations import AnnotationError, Annotations
 from clef_jax.data.batches.plans import PlanError
 from clef_jax.data.noise.bank import NoiseBankError
 from clef_jax.data.shards.format import ShardError
@@ -28,9 +29,10 @@ from clef_jax.data.signals.spec import spec_differences
 from clef_jax.hardware import peaks
 from clef_jax.inference.loading import preprocessing_of
 from clef_jax.models import costs
+from clef_jax.tables.columns import TableError
 from clef_jax.train import embed, metrics, plots
 from clef_jax.train.feed import device_batches
-from clef_jax.train.parts import ConfigError, Parts, check, make_parts
+from clef_jax.train.parts import NEEDED, ConfigError, Parts, check, make_parts
 from clef_jax.train.recorder import NonFiniteLoss, Recorder
 from clef_jax.train.same_run import run_differences
 from clef_jax.train.state import TrainState, create_state
@@ -46,6 +48,8 @@ EXPECTED_ERRORS = (
     WorkdirInUse,
     PlanError,
     ShardError,
+    TableError,
+    AnnotationError,
     NoiseBankError,
     CheckpointError,
     NonFiniteLoss,
@@ -65,10 +69,12 @@ def pretrain(config: ConfigDict, shards_folder: str, workdir: str) -> dict[str, 
 
     Raises:
         ConfigError: A value of the configuration is impossible, by itself or with these devices, or
-            the workdir holds a run of another configuration or other shards.
+            the workdir holds a run of another configuration, of other shards or annotations.
         WorkdirInUse: Another process runs in this workdir.
         PlanError: The shards hold too few patients for a batch.
         ShardError: The shards cannot be read.
+        TableError: A table of annotations cannot be read, or does not fit the shards.
+        AnnotationError: A column is needed that there is not.
         NoiseBankError: The noise recordings cannot be read.
         CheckpointError: A checkpoint is missing or does not fit.
         NonFiniteLoss: Training has diverged.
@@ -116,6 +122,7 @@ def _train(config: ConfigDict, parts: Parts, folder: pathlib.Path, stop: StopSig
         parts.shards,
         parts.plans,
         parts.mesh,
+        columns={name: parts.annotations.columns[name] for name in NEEDED},
         first_step=step,
         num_threads=config.num_threads,
         num_workers=config.num_workers,
@@ -201,7 +208,7 @@ def _newest_state(
     With it come its meta record and, if it was saved before it was validated, the row of
     `metrics.jsonl` that waits for the loss.
     """
-    meta = _meta(config, parts.shards, parts.bank.fingerprint())
+    meta = _meta(config, parts)
     meta["validation"] = parts.validation and parts.validation.record
     initial = functools.partial(_initial_state, parts, config)
     newer = unvalidated.newer_than(checkpoints.latest_step())
@@ -213,7 +220,9 @@ def _newest_state(
         if config.init:
             state = _start_from(config.init, state, meta, parts)
         return state, meta, None
-    found = saved.meta()
+    # Before annotations stood apart, a run had those of its shards.
+    own = {"annotations": parts.shards.annotations.fingerprints(NEEDED)}
+    found = own | saved.meta()
     _require_same_run(folder, found, meta)
     if found.get("validation") != meta["validation"]:
         logging.warning(
@@ -257,7 +266,11 @@ def _report(
         plots.plot_losses(rows, folder / "plots" / "loss.png")
         if outcome.status != "interrupted":
             _plot_map(
-                parts.model, outcome.state, parts.shards, folder / "plots" / "embedding_map.png"
+                parts.model,
+                outcome.state,
+                parts.shards,
+                parts.annotations,
+                folder / "plots" / "embedding_map.png",
             )
         metrics.write_json(folder / "summary.json", summary)
     return summary
@@ -304,7 +317,7 @@ def _start_from(path: str, state: TrainState, meta: dict[str, Any], parts: Parts
     return state.replace(params=hosts.replicate(params, parts.mesh), ema=ema)
 
 
-def _meta(config: ConfigDict, shards: ShardSet, noise: str) -> dict[str, Any]:
+def _meta(config: ConfigDict, parts: Parts) -> dict[str, Any]:
     """Returns the record that goes with every checkpoint of the run, as JSON gives it back."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     meta = {
@@ -312,9 +325,10 @@ def _meta(config: ConfigDict, shards: ShardSet, noise: str) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "model": models.config_to_dict(models.get_config(config.model)),
         "config": config.to_dict(),
-        "preprocessing": shards.manifest["preprocessing"],
-        "shards": shards.fingerprint,
-        "noise": noise,
+        "preprocessing": parts.shards.manifest["preprocessing"],
+        "shards": parts.shards.fingerprint,
+        "annotations": parts.annotations.fingerprints(NEEDED),
+        "noise": parts.bank.fingerprint(),
         "versions": {
             "clef_jax": clef_jax.__version__,
             **{name: importlib.metadata.version(name) for name in packages},
@@ -340,9 +354,13 @@ def _peak_records_per_s(config: ConfigDict, parts: Parts) -> float | None:
     return peak * parts.mesh.size / record if peak and record else None
 
 
-def _plot_map(model, state: TrainState, shards: ShardSet, path: pathlib.Path) -> None:
+def _plot_map(
+    model, state: TrainState, shards: ShardSet, annotations: Annotations, path: pathlib.Path
+) -> None:
     """Draws the validation (if too few, the training) records by their embedding of lead II."""
-    records, slots, split = embed.records_to_map(shards, _LEAD_ON_MAP, most=_RECORDS_ON_MAP)
+    records, slots, split = embed.records_to_map(
+        shards, annotations.is_validation, _LEAD_ON_MAP, most=_RECORDS_ON_MAP
+    )
     if len(records) < 3:
         logging.warning("%d records have lead %s: no embedding map", len(records), _LEAD_ON_MAP)
         return
@@ -350,4 +368,4 @@ def _plot_map(model, state: TrainState, shards: ShardSet, path: pathlib.Path) ->
     embed_records = embed.make_embed_records(model, hosts.data_mesh(jax.local_devices()))
     z = embed_records(params, shards, records, slots)
     title = f"{len(records)} {split} records, lead {_LEAD_ON_MAP}"
-    plots.plot_embedding_map(z, shards.risk[records], path, title=title)
+    plots.plot_embedding_map(z, annotations.columns["risk"][records], path, title=title)

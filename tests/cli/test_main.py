@@ -145,10 +145,10 @@ import sys
 
 if __name__ == "__main__":
     from clef_jax.cli.main import main
-    from clef_jax.data.windows import sources
+    from clef_jax.data.windows import pool
     from clef_jax.inference import table
 
-    sources._FILES_PER_TASK = 1
+    pool._FILES_PER_TASK = 1
     table._SECONDS_PER_PART = 0.0
     sys.exit(main(sys.argv[1:]))
 """
@@ -342,7 +342,7 @@ def test_a_dying_reader_fails_its_file_only(weights, tmp_path, monkeypatch, caps
 
 def test_workers_do_not_import_jax():
     script = (
-        "import sys, clef_jax.cli.main, clef_jax.data.windows.sources\n"
+        "import sys, clef_jax.cli.main, clef_jax.data.windows.pool\n"
         "print([m for m in ('jax', 'flax', 'torch', 'pandas', 'pyarrow') if m in sys.modules])\n"
     )
     command = [sys.executable, "-c", script]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clef_jax.data.demo.hearts import draw_heart, simulate_ecg
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals import preprocessing
 from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features, r_peaks

@@ -22,7 +22,7 @@ from clef_jax.data.noise.bank import (
     _bank_of_orthogonal,
     _checked,
 )
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals.leads import NOISE_LEADS
 from clef_jax.data.signals.preprocessing import resample
 

@@ -1,7 +1,7 @@
 """Montages: which leads a shard set, a noise bank or an encoder knows, and their numbers."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clef_jax.data.signals.leads import NOISE_LEADS, canonical_lead
@@ -95,3 +95,15 @@ class Montage:
 
 # The twelve leads and the Frank leads, as the noise bank has them.
 ECG = Montage("ecg15", NOISE_LEADS)
+
+
+def montage_of_leads(leads: Sequence[str]) -> Montage:
+    """Returns a montage of leads in any usual spelling.
+
+    >>> montage_of_leads(["ecg ii", "MLII", "v5"]).leads
+    ('II', 'MLII', 'V5')
+
+    Raises:
+        ValueError: As of `Montage`.
+    """
+    return Montage("custom", tuple(canonical_lead(lead) for lead in leads))

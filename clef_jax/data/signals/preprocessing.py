@@ -157,6 +157,26 @@ def native_samples(fs: float, spec: PreprocessingSpec = CLEF_V2) -> int:
     return (spec.samples - 1) * down // up + 1
 
 
+def window_starts(
+    samples: int, fs: float, spec: PreprocessingSpec = CLEF_V2, stride_s: float | None = None
+) -> np.ndarray:
+    """Returns int64 [windows], the first sample of every whole window of a recording.
+
+    Args:
+        samples: Length of the recording.
+        fs: Its rate, Hz.
+        spec: Of what length a window is.
+        stride_s: From one window's start to the next; its length when None.
+    """
+    stride_s = spec.seconds if stride_s is None else stride_s
+    room = samples - native_samples(fs, spec)
+    if room < 0:
+        return np.zeros(0, np.int64)
+    count = math.floor((room + 0.5) / (stride_s * fs)) + 1
+    starts = np.rint(np.arange(count) * stride_s * fs).astype(np.int64)
+    return starts[starts <= room]
+
+
 def preprocess(
     signal_mv: ArrayLike,
     fs: float,

@@ -4,7 +4,6 @@ This is what the reading processes run, so it imports neither jax nor the models
 """
 
 import dataclasses
-import math
 import time
 from collections.abc import Sequence
 
@@ -151,13 +150,10 @@ def window_starts(samples: int, fs: float, settings: WindowSettings) -> np.ndarr
 
     A recording shorter than one window has one to be padded, where settings allow it, or none.
     """
-    room = samples - preprocessing.native_samples(fs, settings.spec)
-    if room < 0:
-        enough = settings.pad and samples >= _SHORTEST_PADDED_S * fs
-        return np.zeros(int(enough), np.int64)
-    count = math.floor((room + 0.5) / (settings.stride_s * fs)) + 1
-    starts = np.rint(np.arange(count) * settings.stride_s * fs).astype(np.int64)
-    return starts[starts <= room]
+    starts = preprocessing.window_starts(samples, fs, settings.spec, settings.stride_s)
+    if not len(starts) and settings.pad and samples >= _SHORTEST_PADDED_S * fs:
+        return np.zeros(1, np.int64)
+    return starts
 
 
 def require_windows(samples: int, fs: float, settings: WindowSettings, path: str) -> np.ndarray:

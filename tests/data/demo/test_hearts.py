@@ -10,7 +10,7 @@ import scipy.stats
 from clef_jax.data.demo import hearts
 from clef_jax.data.demo.cohort import draw_risk_factors
 from clef_jax.data.demo.hearts import draw_heart, simulate_ecg
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features

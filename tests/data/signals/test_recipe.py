@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from clef_jax.data.recordings import formats
-from clef_jax.data.shards.prepare import prepare_record
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals.preprocessing import preprocess
 from clef_jax.data.signals.recipe import recipe
 from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
@@ -17,6 +16,7 @@ from clef_jax.data.windows.cut import WindowSettings, preprocess_windows
 from clef_jax.inference import Encoder
 from clef_jax.models import get_config
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
+from tests.shard_records import first_window
 
 README = pathlib.Path(__file__).resolve().parents[3] / "README.md"
 # One block of each stage of the small size keeps compilations short.
@@ -105,7 +105,7 @@ def test_embeddings_are_the_recipes(encoder, fs):
 @pytest.mark.parametrize("fs", REAL)
 def test_embeddings_of_real_recordings_are_the_recipes(encoder, real_data, fs):
     path, lead = REAL[fs]
-    recording = formats.read(real_data / path, leads=[lead], stop=25 * fs)
+    recording = read_recording(real_data / path, leads=[lead], stop=25 * fs)
     assert recording.fs == fs
     x = recording.signal_mv[0]
     assert_reproduced(encoder, x, fs)
@@ -168,9 +168,9 @@ def test_a_window_is_its_samples_alone(fs):
 
 def test_shards_hold_the_recipes_samples(real_data):
     path, lead = REAL[1000]
-    prepared = prepare_record(str(real_data / path), CLEF_V2)
+    prepared = first_window(str(real_data / path))
     steps = prepared.steps[prepared.leads.index(lead)].astype(np.float64)
-    x = formats.read(real_data / path, leads=[lead]).signal_mv[0]
+    x = read_recording(real_data / path, leads=[lead]).signal_mv[0]
     z = (steps - steps.mean()) / steps.std()
     # int16: half a step of 65,534 between the extremes
     np.testing.assert_allclose(z, encoder_input(x, 1000), rtol=0, atol=1.1 * np.ptp(z) / 65_000)
