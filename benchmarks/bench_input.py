@@ -47,8 +47,8 @@ from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.hardware import allocator
+from clef_jax.train.clock import Clock
 from clef_jax.train.feed import device_batches
-from clef_jax.train.metrics import Clock
 
 _RECORDS = flags.DEFINE_string("records", None, "Folder of 12-lead WFDB records, 10 s at 500 Hz.")
 _SIZES = flags.DEFINE_list("sizes", "clef_small,clef_medium,clef_large", "Sizes to feed.")

@@ -17,8 +17,8 @@ from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.evaluate.recordings import ReportError, choose_recordings
+from clef_jax.files import write_json
 from clef_jax.inference.loading import load_encoder
-from clef_jax.train.metrics import write_json
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "A run's folder, or an encoder's as `clef-jax convert` writes it."
@@ -56,6 +56,7 @@ def main():
     noise = _NOISE.value or encoder.meta.get("config", {}).get("noise") or None
     found = what_was_learned(encoder, recordings, load_noise_bank(noise).signal, seed=_SEED.value)
     print(*sentences(found), sep="\n")
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "learned.json", to_json(found))
     plot_learned(found, out / "plots" / "learned.png")
     print(f"Written: {out / 'learned.json'}, {out / 'plots' / 'learned.png'}")

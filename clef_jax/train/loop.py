@@ -26,9 +26,11 @@ from clef_jax.data.noise.bank import NoiseBankError
 from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
+from clef_jax.files import write_json
 from clef_jax.hardware import peaks
 from clef_jax.models import costs
 from clef_jax.train import embed, metrics, plots
+from clef_jax.train.clock import Clock
 from clef_jax.train.feed import device_batches
 from clef_jax.train.parts import ConfigError, Parts, check, make_parts
 from clef_jax.train.recorder import NonFiniteLoss, Recorder
@@ -103,14 +105,14 @@ def _train(config: ConfigDict, parts: Parts, folder: pathlib.Path, stop: StopSig
 
     log = None
     if jax.process_index() == 0:
-        metrics.write_json(folder / "config.json", config.to_dict())
+        write_json(folder / "config.json", config.to_dict())
         # A row that waits for its validation loss is written anew, with it.
         kept = step if waiting is None else step - 1
         log = metrics.MetricsLog(folder, step=kept, tensorboard=config.tensorboard)
     recorder = Recorder(
         log, folder, lambda number: parts.shards.record[parts.plans[number - 1].record].tolist()
     )
-    clock = metrics.Clock(config.batch_size, _peak_records_per_s(config, parts.mesh))
+    clock = Clock(config.batch_size, _peak_records_per_s(config, parts.mesh))
     bar = metrics.progress_bar(total_steps, step, enabled=log is not None)
     batches = device_batches(
         parts.shards,
@@ -259,7 +261,7 @@ def _report(
             _plot_map(
                 parts.model, outcome.state, parts.shards, folder / "plots" / "embedding_map.png"
             )
-        metrics.write_json(folder / "summary.json", summary)
+        write_json(folder / "summary.json", summary)
     return summary
 
 

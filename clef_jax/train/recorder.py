@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import jax
 
-from clef_jax.train.metrics import MetricsLog, write_json
+from clef_jax.files import write_json
+from clef_jax.train.metrics import MetricsLog
 
 # Steps whose results may be outstanding: enough to keep the devices busy while the host dispatches.
 _IN_FLIGHT = 2
