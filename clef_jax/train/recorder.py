@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 
+from clef_jax.errors import ClefError
 from clef_jax.train.metrics import MetricsLog, write_json
 
 # Steps whose results may be outstanding: enough to keep the devices busy while the host dispatches.
@@ -20,7 +21,7 @@ _SHOWN = {
 }
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(ClefError):
     """The loss or its gradient is no longer finite; the message names the step and the records."""
 
 
