@@ -12,7 +12,8 @@ PACKAGE = ROOT / "clef_jax"
 
 # The rooms, floor by floor: each imports only from lower floors, and from within itself.
 FLOORS = (
-    ("nested", "files", "processes", "hardware", "hosts"),
+    ("errors", "nested"),
+    ("files", "processes", "hardware", "hosts"),
     ("tables", "ops", "losses"),
     ("data", "risk", "models"),
     ("checkpoints",),
@@ -34,7 +35,7 @@ DATA_FLOORS = (
 DATA_FLOOR = {room: number for number, rooms in enumerate(DATA_FLOORS) for room in rooms}
 
 # Reading processes start without jax; Grain, which batches need, imports it wherever it is there.
-JAX_FREE = ("nested", "files", "processes", "tables", "risk", "data")
+JAX_FREE = ("errors", "nested", "files", "processes", "tables", "risk", "data")
 # What a room must not import of other packages, besides what JAX_FREE says.
 FORBIDDEN_PACKAGES = {
     "ops": ("flax", "optax", "orbax", "grain"),

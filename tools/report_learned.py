@@ -9,14 +9,11 @@ import sys
 
 from absl import flags, logging
 
-from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.cli import tool
-from clef_jax.data.noise.bank import NoiseBankError
 from clef_jax.data.noise.load import load_noise_bank
-from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.evaluate.recordings import ReportError, choose_recordings
+from clef_jax.evaluate.recordings import choose_recordings
 from clef_jax.files import write_json
 from clef_jax.inference.loading import load_encoder
 
@@ -64,4 +61,4 @@ def main():
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["workdir", "shards"])
-    tool.run(main, expected=(CheckpointError, ShardError, NoiseBankError, ReportError, OSError))
+    tool.run(main)

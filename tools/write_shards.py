@@ -11,10 +11,10 @@ from absl import flags
 
 from clef_jax.cli import tool
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
-from clef_jax.data.shards.format import ShardError, shard_faults
-from clef_jax.data.shards.plan import IngestError, IngestOptions
+from clef_jax.data.shards.format import shard_faults
+from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.write import write_shards
-from clef_jax.tables.columns import SEX_CODINGS, TableError
+from clef_jax.tables.columns import SEX_CODINGS
 
 RECORDS = flags.DEFINE_string("records", None, "Folder of WFDB records, searched to any depth.")
 RECORD_LIST = flags.DEFINE_string(
@@ -77,4 +77,4 @@ def main():
 
 
 if __name__ == "__main__":
-    tool.run(main, expected=(TableError, IngestError, ShardError, OSError))
+    tool.run(main)

@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 
 import clef_jax
 from clef_jax import files
+from clef_jax.errors import ClefError
 
 # Belongs in every meta record. 1, in which it was not noted, had no checksums.
 FORMAT_VERSION = 2
@@ -22,7 +23,7 @@ FORMAT_VERSION = 2
 ARRAYS = frozenset({"params", "ema", "rest"})
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ClefError):
     """A checkpoint that is absent, damaged or of another kind; the message says what to do."""
 
 

@@ -15,12 +15,13 @@ from clef_jax.convert.names import (
     batch_norm_entries,
     used_parameters,
 )
+from clef_jax.errors import ClefError
 from clef_jax.models import EncoderConfig, get_config, list_models
 
 PREFIX = "backbone."
 
 
-class ConversionError(ValueError):
+class ConversionError(ClefError):
     """Weights that are not those of a known encoder; the message lists every difference."""
 
 

@@ -160,7 +160,7 @@ def embed_to_table(
         Counts and failures; the failures are in E.errors.csv, too.
 
     Raises:
-        TableError: The table cannot be appended to, or another process does it now.
+        EmbeddingTableError: The table cannot be appended to, or another process does it now.
         WorkersCannotStart: No reading process can be started.
     """
     begin = time.perf_counter()

@@ -19,11 +19,8 @@ import clef_jax
 from clef_jax import hosts, models
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
-from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError
+from clef_jax.checkpoints.meta import FORMAT_VERSION
 from clef_jax.checkpoints.run import Checkpoints
-from clef_jax.data.batches.plans import PlanError
-from clef_jax.data.noise.bank import NoiseBankError
-from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
 from clef_jax.files import write_json
@@ -37,21 +34,9 @@ from clef_jax.train.recorder import NonFiniteLoss, Recorder
 from clef_jax.train.same_run import run_differences
 from clef_jax.train.state import TrainState, create_state
 from clef_jax.train.stopping import StopSignal, note_validation
-from clef_jax.train.workdir import Unvalidated, WorkdirInUse, only_run
+from clef_jax.train.workdir import Unvalidated, only_run
 
 _LEAD_ON_MAP, _RECORDS_ON_MAP = "II", 4096
-
-
-# What a user can cause and mend; anything else deserves its traceback.
-EXPECTED_ERRORS = (
-    ConfigError,
-    WorkdirInUse,
-    PlanError,
-    ShardError,
-    NoiseBankError,
-    CheckpointError,
-    NonFiniteLoss,
-)
 
 
 def pretrain(config: ConfigDict, shards_folder: str, workdir: str) -> dict[str, Any]:

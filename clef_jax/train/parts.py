@@ -19,6 +19,7 @@ from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
+from clef_jax.errors import ClefError
 from clef_jax.nested import flatten
 from clef_jax.train import optim
 from clef_jax.train.step import make_train_step
@@ -36,7 +37,7 @@ _POSSIBLE = {
 }
 
 
-class ConfigError(ValueError):
+class ConfigError(ClefError):
     """A configuration that cannot be run; the message names the key, its value and the choices."""
 
 

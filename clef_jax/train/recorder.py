@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 
+from clef_jax.errors import ClefError
 from clef_jax.files import write_json
 from clef_jax.train.metrics import MetricsLog
 
@@ -21,7 +22,7 @@ _SHOWN = {
 }
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(ClefError):
     """The loss or its gradient is no longer finite; the message names the step and the records."""
 
 

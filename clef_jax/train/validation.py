@@ -20,12 +20,13 @@ from jax.sharding import PartitionSpec as P
 from clef_jax import hosts
 from clef_jax.data.batches.plans import BatchPlans, Plan
 from clef_jax.data.shards.store import ShardSet
+from clef_jax.errors import ClefError
 from clef_jax.ops.precision import multiply_as
 from clef_jax.train.feed import device_batches
 from clef_jax.train.step import Batch, Metrics, Objective, make_embed_views
 
 
-class TooFewPatients(ValueError):
+class TooFewPatients(ClefError):
     """There are fewer than the two patients that a contrastive loss compares."""
 
 

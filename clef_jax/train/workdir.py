@@ -13,11 +13,12 @@ from jax.experimental import multihost_utils
 
 from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.checkpoints.run import Checkpoints
+from clef_jax.errors import ClefError
 from clef_jax.files import LockedError, locked
 from clef_jax.train.state import TrainState
 
 
-class WorkdirInUse(RuntimeError):
+class WorkdirInUse(ClefError):
     """Another run writes to the workdir; the message names its process."""
 
 

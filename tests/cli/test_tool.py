@@ -64,6 +64,21 @@ def test_an_absent_file_is_named_with_exit_code_1(tool, arguments, tmp_path):
     assert last.startswith(f"{tool}: ") and "absent" in last
 
 
+@pytest.mark.parametrize(
+    ("error", "told"), [("ClefError", True), ("OSError", True), ("ValueError", False)]
+)
+def test_only_a_mistake_in_the_program_keeps_its_traceback(error, told, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from clef_jax.cli import tool\nfrom clef_jax.errors import ClefError\n"
+        f"def main():\n    raise {error}('so it is')\ntool.run(main)\n"
+    )
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert ("Traceback" not in result.stderr) == told
+    assert (result.stderr == "script: so it is\n") == told
+
+
 def test_help_shows_every_setting_with_its_default_and_what_it_means():
     result = run("pretrain", "--help")
     assert result.returncode == 0

@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 
 from clef_jax.data.shards.store import ShardSet
+from clef_jax.errors import ClefError
 
 
-class PlanError(ValueError):
+class PlanError(ClefError):
     """Batches that these shards cannot fill; the message says what to change."""
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from clef_jax.data.noise.dower import twelve_leads
 from clef_jax.data.signals.leads import NOISE_LEADS
+from clef_jax.errors import ClefError
 
 NOISE_FS = 500.0
 KINDS = ("motion", "electrode", "baseline_wander", "mixture")
@@ -14,7 +15,7 @@ KINDS = ("motion", "electrode", "baseline_wander", "mixture")
 _SHORTEST_SECONDS = 10.0
 
 
-class NoiseBankError(ValueError):
+class NoiseBankError(ClefError):
     """A noise recording that cannot be used; the message names the file, fault and remedy."""
 
 

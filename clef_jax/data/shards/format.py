@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 import clef_jax
 from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
+from clef_jax.errors import ClefError
 from clef_jax.files import file_sha256
 
 FORMAT_VERSION = 1
@@ -38,7 +39,7 @@ _ENTRY_TYPE = np.dtype("<i2")
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
-class ShardError(ValueError):
+class ShardError(ClefError):
     """A shard folder that cannot be used; the message names the file, the fault and the remedy."""
 
 

@@ -16,13 +16,14 @@ from clef_jax.data.signals.quality import QUALITY, QualityLimits, filtered_fault
 from clef_jax.data.signals.rates import rate_fault
 from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.data.signals.spikes import remove_spikes
+from clef_jax.errors import ClefError
 
 # III - (II - I) against the largest of the three, as standard deviations. Rounding leaves up to
 # 0.006 in PTB-XL and the 2021 Challenge; LUDB's headers, whose gains differ by lead, 0.06 to 0.9.
 _EINTHOVEN_RESIDUAL = 0.05
 
 
-class Rejection(Exception):
+class Rejection(ClefError):
     """Why a recording is left out; the text up to the first colon names the kind of fault."""
 
 

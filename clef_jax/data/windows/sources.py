@@ -24,6 +24,7 @@ from clef_jax.data.windows.cut import (
     read_windows,
     require_windows,
 )
+from clef_jax.errors import ClefError
 from clef_jax.processes import WorkerDied, Workers, in_order
 
 # Rows of windows handed over at once: 1.3 MB of ten-second windows.
@@ -181,7 +182,7 @@ def find_sources(
         for match in matches or [path]:
             try:
                 below += _sources_below(match, arrays, lead_names)
-            except ValueError as fault:  # a ShardError, whose module would load pandas and Arrow
+            except ClefError as fault:  # a ShardError, whose module would load pandas and Arrow
                 error = str(fault)
         if not any(isinstance(one, Source) for one in below):
             failures[path] = Failure(Source(os.path.abspath(path), ""), error)
