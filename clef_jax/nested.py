@@ -11,3 +11,15 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = isinstance(value, Mapping)
         flat |= flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
     return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `flatten` was given."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *outer, name = key.split(".")
+        inner = nested
+        for part in outer:
+            inner = inner.setdefault(part, {})
+        inner[name] = value
+    return nested

@@ -40,9 +40,14 @@ def get_config() -> ConfigDict:
     config.ema_decay = config_dict.placeholder(float)  # Of a moving average of the weights.
 
     config.log_steps = 50  # Steps from one row of metrics.jsonl to the next.
-    config.eval_steps = 1000  # Steps from one validation to the next.
     config.checkpoint_steps = 1000  # Steps from one checkpoint to the next.
     config.keep_checkpoints = 3  # The latest; the best is kept besides.
     config.patience = 0  # Evaluations without a better loss before the run ends; 0 never.
     config.tensorboard = False  # Write event files too.
+
+    # Steps from one evaluation to the next, and at the end; 0, at the end only; -1, never.
+    config.evaluators = ConfigDict()
+    config.evaluators.validation = 1000  # Loss of the validation patients; ranks checkpoints.
+    config.evaluators.probe = -1  # What a linear map reads of them: age, risk; effective rank.
+    config.evaluators.map = 0  # Picture of their embeddings, plots/embedding_map.png.
     return config

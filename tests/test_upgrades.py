@@ -21,8 +21,8 @@ from clef_jax.data.shards.store import ShardSet
 from clef_jax.inference import encoder_meta, fingerprints_agree
 from clef_jax.models import EncoderConfig, build_model, registry
 from clef_jax.train import optim
-from clef_jax.train.loop import pretrain
-from clef_jax.train.same_run import run_differences
+from clef_jax.train.pretrain import pretrain
+from clef_jax.train.run_record import run_differences
 from clef_jax.train.state import create_state
 from configs import clef_small
 

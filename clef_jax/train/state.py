@@ -24,6 +24,11 @@ class TrainState:
     opt_state: Any
     ema: Any
 
+    @property
+    def averaged(self) -> Any:
+        """The average of the parameters where there is one, else the parameters."""
+        return self.params if self.ema is None else self.ema
+
 
 def create_state(
     params: Any, optimizer: optax.GradientTransformation, *, with_ema: bool

@@ -18,8 +18,8 @@ import pytest
 
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.files import locked
-from clef_jax.train.loop import pretrain
 from clef_jax.train.metrics import read_metrics
+from clef_jax.train.pretrain import pretrain
 from clef_jax.train.recorder import NonFiniteLoss
 from configs import demo
 from tests.oracles.specs import SPEC_VERSION_1

@@ -1,8 +1,8 @@
 """Configurations that no run can have."""
 
 import pytest
-
 from clef_jax.train.parts import ConfigError, check
+
 from configs import clef_small, demo
 
 

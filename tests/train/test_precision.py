@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from clef_jax.train.validation import make_eval_step
 
 from clef_jax import hosts, losses
 from clef_jax.data.shards.store import ShardSet
@@ -17,7 +18,6 @@ from clef_jax.train import optim
 from clef_jax.train.embed import make_embed_records
 from clef_jax.train.state import create_state
 from clef_jax.train.step import make_train_step
-from clef_jax.train.validation import make_eval_step
 
 SAMPLES, ROWS = 600, 32
 TINY = EncoderConfig(

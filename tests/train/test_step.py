@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from clef_jax.train.validation import make_eval_step
 
 from clef_jax import hosts, losses
 from clef_jax.models import ResNeXt1D
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
 from clef_jax.train.step import make_train_step
-from clef_jax.train.validation import make_eval_step
 
 SAMPLES, ROWS = 600, 8
 # All kinds of block, few of each: it compiles in seconds.

@@ -12,7 +12,7 @@ from clef_jax import hosts, losses
 from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.models import ResNeXt1D
-from clef_jax.train.validation import FilledPlans, TooFewPatients, Validation
+from clef_jax.train.evaluators.validation import FilledPlans, TooFewPatients, Validation
 
 MODEL = ResNeXt1D(stem_width=8, ratio=0.5, stage_widths=(8, 16), stage_blocks=(1, 1), group_width=4)
 RELEASED = functools.partial(losses.clef_loss, **losses.PRESETS["released"])

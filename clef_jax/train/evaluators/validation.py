@@ -23,6 +23,7 @@ from clef_jax.data.shards.store import ShardSet
 from clef_jax.errors import ClefError
 from clef_jax.ops.precision import multiply_as
 from clef_jax.train.feed import device_batches
+from clef_jax.train.state import TrainState
 from clef_jax.train.step import Batch, Metrics, Objective, make_embed_views
 
 
@@ -97,6 +98,11 @@ class Validation:
             "batches": batches,
             "seen_twice": batches * size - patients,
         }
+
+    def evaluate(self, state: TrainState, stopped: Callable[[], bool]) -> dict[str, float] | None:
+        """Returns the loss by name, or None if `stopped` says so before the last batch."""
+        loss = self.loss(state.averaged, stopped)
+        return None if loss is None else {"validation/loss": loss}
 
     def loss(self, params: Any, stopped: Callable[[], bool]) -> float | None:
         """Returns the mean over the batches, or None if `stopped` says so before the last."""
