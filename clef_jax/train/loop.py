@@ -33,7 +33,7 @@ from clef_jax.train.feed import device_batches
 from clef_jax.train.parts import ConfigError, Parts, check, make_parts
 from clef_jax.train.recorder import NonFiniteLoss, Recorder
 from clef_jax.train.same_run import run_differences
-from clef_jax.train.state import TrainState, create_state
+from clef_jax.train.state import TrainState, create_state, state_from_items
 from clef_jax.train.stopping import StopSignal, note_validation
 from clef_jax.train.workdir import Unvalidated, WorkdirInUse, only_run
 
@@ -124,7 +124,7 @@ def _train(config: ConfigDict, parts: Parts, folder: pathlib.Path, stop: StopSig
     def validate(row: dict[str, float]) -> float | None:
         """Adds the loss to a step's row and to the progress, unless a signal ends it before."""
         with clock.paused():
-            loss = validation.loss(state.params if state.ema is None else state.ema, stop.is_set)
+            loss = validation.loss(state, stop.is_set)
         if loss is not None:
             row["validation/loss"] = loss
             meta["progress"] = note_validation(meta["progress"], step, loss)
@@ -139,11 +139,11 @@ def _train(config: ConfigDict, parts: Parts, folder: pathlib.Path, stop: StopSig
                 status = "interrupted"
             else:
                 status = _status(config, meta["progress"])
-                checkpoints.save(state, meta, _finite(loss))
+                checkpoints.save(step, state.items(), meta, _finite(loss))
                 checkpoints.wait()
                 unvalidated.remove()
         while step < total_steps and status == "finished":
-            state, values = parts.train_step(state, clock.next_batch(batches), parts.noise)
+            state, values = parts.train_step(state, clock.next_batch(batches), parts.constants)
             step += 1
             recorder.add(step, values)
             if step == first + 1:
@@ -173,7 +173,7 @@ def _train(config: ConfigDict, parts: Parts, folder: pathlib.Path, stop: StopSig
             ):
                 with clock.paused():
                     recorder.settle()  # Never save a diverged state.
-                    checkpoints.save(state, meta, _finite(loss))
+                    checkpoints.save(step, state.items(), meta, _finite(loss))
             bar.update()
     except NonFiniteLoss as error:
         checkpoints.wait()
@@ -201,17 +201,16 @@ def _newest_state(
     With it come its meta record and, if it was saved before it was validated, the row of
     `metrics.jsonl` that waits for the loss.
     """
-    meta = _meta(config, parts.shards, parts.bank.fingerprint())
+    meta = _meta(config, parts)
     meta["validation"] = parts.validation and parts.validation.record
-    initial = functools.partial(_initial_state, parts.model, parts.optimizer, config)
+    initial = functools.partial(_initial_state, parts.method, parts.optimizer, config)
     newer = unvalidated.newer_than(checkpoints.latest_step())
     saved = checkpoints if newer is None else newer
     if newer is None:
         unvalidated.remove()
     if saved.latest_step() is None:
-        state = jax.jit(initial, out_shardings=hosts.replicated(parts.mesh))()
-        if config.init:
-            state = _start_from(config.init, state, meta, parts.mesh)
+        encoder = _initial_encoder(config.init, meta, parts.mesh) if config.init else None
+        state = jax.jit(initial, out_shardings=hosts.replicated(parts.mesh))(encoder)
         return state, meta, None
     found = saved.meta()
     _require_same_run(folder, found, meta)
@@ -222,7 +221,7 @@ def _newest_state(
             saved.latest_step(),
         )
     meta |= {key: found[key] for key in ("progress", "init") if key in found}
-    state = saved.restore(jax.eval_shape(initial), parts.mesh)
+    state = state_from_items(saved.restore(jax.eval_shape(initial).items(), parts.mesh))
     if newer is not None:
         newer.close()
     return state, meta, found.get("row")
@@ -242,7 +241,7 @@ def _report(
         "step": step,
         "steps": parts.total_steps,
         "epochs": round(step / parts.plans.steps_per_epoch, 3),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(outcome.state.params)),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(outcome.state.params["encoder"])),
         "training_patients": parts.plans.patients,
         "validation_patients": parts.validation.record["patients"] if parts.validation else 0,
         "first_train_loss": losses[0] if losses else None,
@@ -273,14 +272,14 @@ def _finite(loss: float | None) -> float | None:
     return loss if loss is not None and math.isfinite(loss) else None
 
 
-def _initial_state(model, optimizer, config: ConfigDict) -> TrainState:
+def _initial_state(method, optimizer, config: ConfigDict, encoder: Any = None) -> TrainState:
     x = jnp.zeros((1, PREPROCESSING.samples, 1))
-    params = model.init(jax.random.key(config.seed), x)["params"]
-    return create_state(params, optimizer, with_ema=config.ema_decay is not None)
+    key, with_ema = jax.random.key(config.seed), config.ema_decay is not None
+    return create_state(method, optimizer, key, x, with_ema=with_ema, encoder=encoder)
 
 
-def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) -> TrainState:
-    """Returns the state with the weights of an encoder checkpoint, noted in `meta`."""
+def _initial_encoder(path: str, meta: dict[str, Any], mesh: Mesh) -> Any:
+    """Returns the weights of an encoder checkpoint, noted in `meta`."""
     params, found = load_params(path)
     try:
         same = models.config_from_dict(found["model"]) == models.config_from_dict(meta["model"])
@@ -299,11 +298,10 @@ def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) 
         "provenance": found.get("provenance"),
         "sha256": params_sha256(params),
     }
-    ema = None if state.ema is None else hosts.replicate(params, mesh)
-    return state.replace(params=hosts.replicate(params, mesh), ema=ema)
+    return hosts.replicate(params, mesh)
 
 
-def _meta(config: ConfigDict, shards: ShardSet, noise: str) -> dict[str, Any]:
+def _meta(config: ConfigDict, parts: Parts) -> dict[str, Any]:
     """Returns the record that goes with every checkpoint of the run, as JSON gives it back."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     meta = {
@@ -311,9 +309,14 @@ def _meta(config: ConfigDict, shards: ShardSet, noise: str) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "model": dataclasses.asdict(models.get_config(config.model)),
         "config": config.to_dict(),
-        "preprocessing": shards.manifest["preprocessing"],
-        "shards": shards.fingerprint,
-        "noise": noise,
+        "preprocessing": parts.shards.manifest["preprocessing"],
+        "shards": parts.shards.fingerprint,
+        "noise": parts.bank.fingerprint(),
+        "mesh": {
+            "devices": parts.mesh.size,
+            "device_kind": jax.devices()[0].device_kind,
+            "processes": jax.process_count(),
+        },
         "versions": {
             "clef_jax": clef_jax.__version__,
             **{name: importlib.metadata.version(name) for name in packages},
@@ -345,7 +348,7 @@ def _plot_map(model, state: TrainState, shards: ShardSet, path: pathlib.Path) ->
     if len(records) < 3:
         logging.warning("%d records have lead %s: no embedding map", len(records), _LEAD_ON_MAP)
         return
-    params = jax.device_get(state.params if state.ema is None else state.ema)
+    params = jax.device_get(state.evaluated["encoder"])
     embed_records = embed.make_embed_records(model, hosts.data_mesh(jax.local_devices()))
     z = embed_records(params, shards, records, slots)
     title = f"{len(records)} {split} records, lead {_LEAD_ON_MAP}"

@@ -1,25 +1,24 @@
 """From a configuration to what a run is made of: data, model, step, validation."""
 
 import dataclasses
-import functools
 import importlib.util
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import optax
 from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from clef_jax import hosts, losses, models
+from clef_jax import hosts, models
 from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.nested import flatten
+from clef_jax.methods import Method, MethodError, read_options
 from clef_jax.train import optim
 from clef_jax.train.step import make_train_step
 from clef_jax.train.validation import TooFewPatients, Validation
@@ -31,8 +30,6 @@ _POSSIBLE = {
     "warmup_steps": (lambda x: x >= 0, "0 or more"),
     "clip_norm": (lambda x: x is None or x > 0, "above 0, or unset"),
     "ema_decay": (lambda x: x is None or 0 <= x < 1, "from 0 to below 1, or unset"),
-    "objective.temperature": (lambda x: 0 < x < math.inf, "above 0"),
-    "objective.floor": (lambda x: 0 <= x <= 1, "from 0 to 1"),
 }
 
 
@@ -48,8 +45,9 @@ class Parts:
     shards: ShardSet
     plans: BatchPlans
     bank: NoiseBank
-    noise: jax.Array
     model: nn.Module
+    method: Method
+    constants: Any
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     train_step: Callable
@@ -70,10 +68,13 @@ def check(config: ConfigDict) -> None:
             f"config.keep_checkpoints is {config.keep_checkpoints}; it must be at least 1, as "
             "without one no run can be resumed"
         )
-    values = flatten(config.to_dict())
     for key, (is_possible, expected) in _POSSIBLE.items():
-        if not is_possible(values[key]):
-            raise ConfigError(f"config.{key} is {values[key]}; it must be {expected}")
+        if not is_possible(config[key]):
+            raise ConfigError(f"config.{key} is {config[key]}; it must be {expected}")
+    try:
+        read_options(config.method.to_dict())
+    except MethodError as error:
+        raise ConfigError(f"config.{error}") from None
     if config.model not in models.list_models():
         known = ", ".join(models.list_models())
         raise ConfigError(f"config.model is {config.model!r}; choose one of {known}")
@@ -108,49 +109,30 @@ def make_parts(config: ConfigDict, shards_folder: str) -> Parts:
     )
     total_steps = config.steps or config.epochs * plans.steps_per_epoch
     bank = load_noise_bank(config.noise or None)
-    noise = hosts.replicate(bank.signal, mesh)
     model = models.create_model(config.model, dtype=jnp.dtype(config.dtype), remat=config.remat)
-    objective = _make_objective(config.objective)
+    method = read_options(config.method.to_dict()).create(model, bank.signal)
+    constants = hosts.replicate(method.constants, mesh)
     schedule = _make_schedule(config, plans.steps_per_epoch, total_steps)
     optimizer = optim.make_optimizer(
         schedule, weight_decay=config.weight_decay, clip_norm=config.clip_norm
     )
     train_step = make_train_step(
-        model, objective, optimizer, mesh, seed=config.seed, ema_decay=config.ema_decay
+        method, optimizer, mesh, seed=config.seed, ema_decay=config.ema_decay
     )
-    validation = _make_validation(config, model, objective, shards, noise, mesh)
+    validation = _make_validation(config, method, shards, constants, mesh)
     return Parts(
         mesh=mesh,
         shards=shards,
         plans=plans,
         bank=bank,
-        noise=noise,
         model=model,
+        method=method,
+        constants=constants,
         schedule=schedule,
         optimizer=optimizer,
         train_step=train_step,
         validation=validation,
         total_steps=total_steps,
-    )
-
-
-def _make_objective(config: ConfigDict):
-    if config.name == "simclr":
-
-        def objective(z, risk, completeness, *, axis_name):
-            return losses.simclr_loss(z, temperature=config.temperature, axis_name=axis_name)
-
-        return objective
-    if config.name != "clef":
-        raise ConfigError(f"config.objective.name is {config.name!r}; choose clef or simclr")
-    if config.preset not in losses.PRESETS:
-        known = ", ".join(losses.PRESETS)
-        raise ConfigError(f"config.objective.preset is {config.preset!r}; choose one of {known}")
-    return functools.partial(
-        losses.clef_loss,
-        temperature=config.temperature,
-        floor=config.floor,
-        **losses.PRESETS[config.preset],
     )
 
 
@@ -167,14 +149,13 @@ def _make_schedule(config: ConfigDict, steps_per_epoch: int, total_steps: int):
 
 
 def _make_validation(
-    config: ConfigDict, model, objective, shards: ShardSet, noise, mesh: Mesh
+    config: ConfigDict, method: Method, shards: ShardSet, constants: Any, mesh: Mesh
 ) -> Validation | None:
     try:
         validation = Validation(
-            model,
-            objective,
+            method,
             shards,
-            noise,
+            constants,
             mesh,
             batch_size=config.batch_size,
             seed=config.seed,

@@ -1,5 +1,6 @@
 """Whether a run that goes on is still the one that began, by its checkpoints' meta records."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from absl import logging
 import clef_jax
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
+from clef_jax.methods import MethodError, read_options
 from clef_jax.nested import flatten
 
 # These may change: they do not alter what a step computes.
@@ -34,7 +36,8 @@ def run_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list
     Raises:
         CheckpointError: `config.init` has moved, and there is no checkpoint where it is now.
     """
-    differing = _config_differences(flatten(found["config"]), flatten(wanted["config"]))
+    differing = _config_differences(found["config"], wanted["config"])
+    differing += _method_differences(found["config"]["method"], wanted["config"]["method"])
     if _starts_elsewhere(found.get("init"), wanted["config"]["init"]):
         differing.append("config.init holds other initial weights")
     sources = {"shards": "shard set", "noise": "noise bank", "preprocessing": "preprocessing"}
@@ -43,6 +46,9 @@ def run_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list
 
 
 def _config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    old, new = (
+        flatten({k: v for k, v in config.items() if k != "method"}) for config in (old, new)
+    )
     # The length of the run shapes the plain cosine.
     free = _FREE if new["schedule"] == "warm_restarts" else _FREE - {"epochs", "steps"}
     differing = []
@@ -57,6 +63,25 @@ def _config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
         elif (before := old.get(key, _BEFORE_KEY.get(key))) != new[key]:
             differing.append(f"config.{key} was {before!r} and is {new[key]!r}")
     return differing
+
+
+def _method_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Compares methods by what their options come to, whether set, a preset's or a default.
+
+    So an option that a run lacks has its default, which must mean what runs did before it.
+    """
+    if old["name"] != new["name"]:
+        return [f"config.method.name was {old['name']!r} and is {new['name']!r}"]
+    try:
+        before = dataclasses.asdict(read_options(old))
+    except MethodError as error:
+        return [f"config.{error}: a choice that clef_jax {clef_jax.__version__} does not know"]
+    now = dataclasses.asdict(read_options(new))
+    return [
+        f"config.method.{key} was {before[key]!r} and is {now[key]!r}"
+        for key in now
+        if before[key] != now[key]
+    ]
 
 
 def _starts_elsewhere(init: Mapping[str, Any] | None, path: str) -> bool:

@@ -112,7 +112,7 @@ def arrays_of_checkpoint(workdir, step, item):
 
 
 def assert_same_result(workdir, other, step=STEPS):
-    for item in ("params", "ema", "rest"):
+    for item in ("encoder", "ema", "rest"):
         arrays, expected = (arrays_of_checkpoint(w, step, item) for w in (workdir, other))
         assert arrays.keys() == expected.keys() and arrays
         for name in arrays:
@@ -333,9 +333,11 @@ def test_shards_of_an_older_preprocessing_train_and_are_recorded(finished, shard
         ({"seed": 7}, "config.seed was 42 and is 7"),
         ({"schedule": "warmup_cosine"}, "config.schedule was 'warm_restarts'"),
         ({"model": "clef_medium"}, "config.model was 'clef_small' and is 'clef_medium'"),
-        ({"objective.preset": "paper"}, "config.objective.preset was 'released'"),
-        ({"objective.name": "clip"}, "choose clef or simclr"),
-        ({"objective.preset": "new"}, "choose one of released, paper"),
+        ({"method.preset": "paper"}, "config.method.weighting was 'softmax' and is 'direct'"),
+        ({"method.combine": "sum"}, "config.method.combine was 'mean' and is 'sum'. Set"),
+        ({"method.name": "simclr"}, "config.method.name was 'clef' and is 'simclr'"),
+        ({"method.name": "clip"}, "config.method.name is 'clip'; choose one of clef, simclr"),
+        ({"method.preset": "new"}, "choose one of released, paper"),
         ({"schedule": "flat"}, "choose warm_restarts or warmup_cosine"),
         ({"batch_size": 6}, "batch_size 6 does not divide by 4 devices; use 4 or 8"),
         ({"batch_size": 64}, "training patients cannot fill a batch of 64"),
