@@ -5,7 +5,7 @@ from typing import Any
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the entries by their keys joined with dots: {"objective.name": "clef", …}."""
+    """Returns the entries by their keys joined with dots: {"method.name": "clef", …}."""
     flat = {}
     for key, value in nested.items():
         inner = isinstance(value, Mapping)

@@ -26,11 +26,15 @@ def get_config() -> ConfigDict:
     config.num_threads = 4  # Batches read at once.
     config.num_workers = 0  # Reading processes besides this one.
 
-    config.objective = ConfigDict()
-    config.objective.name = "clef"  # Or simclr.
-    config.objective.preset = "released"  # Or paper.
-    config.objective.temperature = 0.07  # Divides the cosine similarities.
-    config.objective.floor = 0.2  # Dissimilarity of patients of equal risk.
+    config.method = ConfigDict()
+    config.method.name = "clef"  # Or simclr. Options that are unset are the preset's.
+    config.method.preset = config_dict.placeholder(str)  # Of clef: released (its default) or paper.
+    config.method.temperature = config_dict.placeholder(float)  # Divides the cosine similarities.
+    config.method.floor = config_dict.placeholder(float)  # Dissimilarity of patients of equal risk.
+    config.method.weighting = config_dict.placeholder(str)  # Of negatives: softmax or direct.
+    config.method.completeness_weighting = config_dict.placeholder(bool)  # By c_i c_k as well.
+    config.method.unknown_risk = config_dict.placeholder(str)  # Is zero, or the batch's mean.
+    config.method.combine = config_dict.placeholder(str)  # The two parts: mean or sum.
 
     config.learning_rate = 1e-4  # At its greatest; of AdamW.
     config.weight_decay = 5e-4  # Of AdamW.

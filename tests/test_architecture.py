@@ -16,7 +16,7 @@ FLOORS = (
     ("files", "processes", "hardware", "hosts"),
     ("tables", "ops", "losses"),
     ("data", "risk", "models"),
-    ("checkpoints",),
+    ("checkpoints", "methods"),
     ("inference",),
     ("train", "convert"),
     ("evaluate",),
@@ -41,6 +41,7 @@ FORBIDDEN_PACKAGES = {
     "ops": ("flax", "optax", "orbax", "grain"),
     "losses": ("flax", "optax", "orbax", "grain"),
     "models": ("orbax", "grain", "optax"),
+    "methods": ("orbax", "grain", "optax"),
     "inference": ("orbax", "grain", "optax", "torch"),
     "train": ("torch", "sklearn"),
 }

@@ -14,8 +14,9 @@ from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.plain import plain_features
 from clef_jax.evaluate.recordings import Recordings, ReportError, encoder_input
 from clef_jax.inference.encoder import Encoder
+from clef_jax.methods import row_keys
+from clef_jax.methods.augment import augment_view
 from clef_jax.models import build_model
-from clef_jax.train.augment import augment_view, row_keys
 
 REPRESENTATIONS = ("plain", "untrained", "pretrained")
 LABEL_SHARES = (0.01, 0.1, 1.0)

@@ -2,10 +2,8 @@
 
 from typing import NamedTuple
 
-import jax
 from jax.sharding import Mesh
 
-from clef_jax import hosts
 from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.data.noise.load import load_noise_bank
@@ -21,14 +19,12 @@ class RunData(NamedTuple):
         plans: The batches, by step.
         total_steps: Steps of the whole run.
         bank: The noise.
-        noise: The same, on every device.
     """
 
     shards: ShardSet
     plans: BatchPlans
     total_steps: int
     bank: NoiseBank
-    noise: jax.Array
 
 
 def open_data(folder: str, settings: RunSettings, mesh: Mesh) -> RunData:
@@ -59,11 +55,9 @@ def open_data(folder: str, settings: RunSettings, mesh: Mesh) -> RunData:
         seed=settings.seed,
         records_per_patient=settings.data.records_per_patient,
     )
-    bank = load_noise_bank(settings.data.noise or None)
     return RunData(
         shards=shards,
         plans=plans,
         total_steps=settings.cadence.steps or settings.cadence.epochs * plans.steps_per_epoch,
-        bank=bank,
-        noise=hosts.replicate(bank.signal, mesh),
+        bank=load_noise_bank(settings.data.noise or None),
     )

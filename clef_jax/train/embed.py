@@ -14,7 +14,7 @@ from clef_jax import hosts
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.ops.precision import multiply_as
-from clef_jax.train.augment import zscore
+from clef_jax.ops.zscore import zscore
 
 
 def slots_of_lead(shards: ShardSet, records: np.ndarray, lead: str) -> np.ndarray:

@@ -32,7 +32,7 @@ def report_run(
         "step": step,
         "steps": data.total_steps,
         "epochs": round(step / data.plans.steps_per_epoch, 3),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(outcome.state.params)),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(outcome.state.params["encoder"])),
         "training_patients": data.plans.patients,
         "validation_patients": validation.record["patients"] if validation else 0,
         "first_train_loss": losses[0] if losses else None,

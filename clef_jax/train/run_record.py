@@ -40,7 +40,7 @@ def run_record(
         },
         "mesh": {
             "devices": mesh.size,
-            "kind": mesh.devices.flat[0].device_kind,
+            "device_kind": mesh.devices.flat[0].device_kind,
             "processes": jax.process_count(),
         },
     }

@@ -8,7 +8,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from clef_jax.checkpoints.run import Checkpoints
-from clef_jax.train.state import TrainState
+from clef_jax.train.state import TrainState, state_from_items
 from clef_jax.train.workdir import Unvalidated
 
 
@@ -51,14 +51,14 @@ class SavedStates:
         return None if newest.latest_step() is None else newest.meta()
 
     def restore(self, like: TrainState, mesh: Mesh) -> TrainState:
-        """Returns the newest state; arguments and errors are those of `Checkpoints.restore`."""
-        state = (self._newer or self._checkpoints).restore(like, mesh)
+        """Returns the newest state, of the structure of `like`; see `Checkpoints.restore`."""
+        items = (self._newer or self._checkpoints).restore(like.items(), mesh)
         self._close_newer()
-        return state
+        return state_from_items(items)
 
     def save(self, state: TrainState, meta: Mapping[str, Any], loss: float | None) -> None:
         """Writes a checkpoint in the background; see `Checkpoints.save`."""
-        self._checkpoints.save(state, meta, loss)
+        self._checkpoints.save(int(state.step), state.items(), meta, loss)
         if self._newest_waits:
             self._checkpoints.wait()
             self._unvalidated.remove()

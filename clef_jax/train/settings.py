@@ -5,6 +5,7 @@ on and, as its default, what a run did whose release did not have it yet.
 """
 
 import dataclasses
+import difflib
 import importlib.util
 import math
 from collections.abc import Callable, Mapping
@@ -14,7 +15,10 @@ from absl import logging
 from ml_collections import ConfigDict
 
 import clef_jax
-from clef_jax import losses, models
+from clef_jax import models
+from clef_jax.errors import ClefError
+from clef_jax.methods import MethodError, read_options
+from clef_jax.methods.options import Options
 from clef_jax.nested import flatten, nest
 
 # As `configs/` make it; other files only hand it on.
@@ -24,7 +28,7 @@ Configuration = ConfigDict
 NEVER, AT_THE_END = -1, 0
 
 
-class ConfigError(ValueError):
+class ConfigError(ClefError):
     """A configuration that cannot be run; the message names the key, its value and the choices."""
 
 
@@ -56,7 +60,6 @@ _PERIOD = _Rule(
 )
 _RATE = _Rule(lambda x: _is_number(x) and 0 <= x < math.inf, "it must be 0 or more")
 _SCALE = _Rule(lambda x: _is_number(x) and 0 < x < math.inf, "it must be above 0")
-_SHARE = _Rule(lambda x: _is_number(x) and 0 <= x <= 1, "it must be from 0 to 1")
 _LIMIT = _Rule(lambda x: x is None or _SCALE.allows(x), "it must be above 0, or unset")
 _DECAY = _Rule(
     lambda x: x is None or (_is_number(x) and 0 <= x < 1),
@@ -97,16 +100,6 @@ class DataSettings:
     noise: str = _setting(_PATH, free=True)
     num_threads: int = _setting(_COUNT, free=True)
     num_workers: int = _setting(_WHOLE, free=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class ObjectiveSettings:
-    """The loss."""
-
-    name: str = _setting(_one_of("clef", "simclr"))
-    preset: str = _setting(_one_of(*losses.PRESETS))
-    temperature: float = _setting(_SCALE)
-    floor: float = _setting(_SHARE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +144,7 @@ class RunSettings:
         seed: Of weights, order of the records, augmentation.
         encoder: Keys `model`, `dtype`, `remat`, `init` of the configuration.
         data: Keys of the batches.
-        objective: `config.objective`.
+        method: Options of the method of learning, from `config.method`.
         optimizer: Keys of the optimiser.
         cadence: Keys of the run's length, logging and checkpoints.
         evaluators: `config.evaluators`.
@@ -161,7 +154,7 @@ class RunSettings:
     seed: int = _setting(_WHOLE)
     encoder: EncoderSettings
     data: DataSettings
-    objective: ObjectiveSettings
+    method: Options
     optimizer: OptimizerSettings
     cadence: CadenceSettings
     evaluators: EvaluatorSettings
@@ -172,7 +165,6 @@ class RunSettings:
 _GROUPS = {
     "encoder": (EncoderSettings, ""),
     "data": (DataSettings, ""),
-    "objective": (ObjectiveSettings, "objective."),
     "optimizer": (OptimizerSettings, ""),
     "cadence": (CadenceSettings, ""),
     "evaluators": (EvaluatorSettings, "evaluators."),
@@ -184,7 +176,7 @@ _FIELDS = {"seed": _SEED} | {
     for field in dataclasses.fields(group)
 }
 # Keys of earlier releases and what they are called now.
-_RENAMED = {"eval_steps": "evaluators.validation"}
+_RENAMED = {"eval_steps": "evaluators.validation", "objective": "method"}
 
 
 def read_settings(config: Configuration) -> RunSettings:
@@ -194,13 +186,16 @@ def read_settings(config: Configuration) -> RunSettings:
         ConfigError: A key is unknown or missing, or no data or device could make its value
             possible.
     """
-    values = _with_todays_keys(flatten(config.to_dict()))
-    if unknown := sorted(values.keys() - _FIELDS):
-        raise ConfigError(f"config.{unknown[0]}: there is no such setting")
+    nested = config.to_dict()
+    method = nested.pop("method", {})
+    values = flatten(nested)
+    _require_known(values)
+    if "name" not in method:
+        raise _missing("method.name")
     for key, field in _FIELDS.items():
         values.setdefault(key, field.default)
         if values[key] is dataclasses.MISSING:
-            raise ConfigError(f"config.{key} is missing; configs/clef_small.py has every setting")
+            raise _missing(key)
         rule = field.metadata["rule"]
         if not rule.allows(values[key]):
             raise ConfigError(f"config.{key} is {values[key]!r}; {rule.expected}")
@@ -208,7 +203,12 @@ def read_settings(config: Configuration) -> RunSettings:
         name: group(**{f.name: values[prefix + f.name] for f in dataclasses.fields(group)})
         for name, (group, prefix) in _GROUPS.items()
     }
-    settings = RunSettings(seed=values["seed"], record=nest(values), **groups)
+    settings = RunSettings(
+        seed=values["seed"],
+        method=_read_method(method),
+        record=nest(values) | {"method": method},
+        **groups,
+    )
     if settings.cadence.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise ConfigError("config.tensorboard needs: pip install 'clef-jax[tensorboard]'")
     if settings.cadence.patience and settings.evaluators.validation == NEVER:
@@ -219,21 +219,41 @@ def read_settings(config: Configuration) -> RunSettings:
     return settings
 
 
+def _read_method(given: Mapping[str, Any]) -> Options:
+    try:
+        return read_options(given)
+    except MethodError as error:
+        raise ConfigError(f"config.{error}") from None
+
+
+def _missing(key: str) -> ConfigError:
+    return ConfigError(f"config.{key} is missing; configs/clef_small.py has every setting")
+
+
+def _require_known(values: Mapping[str, Any]) -> None:
+    for key in sorted(values.keys() - _FIELDS):
+        outermost = key.split(".")[0]
+        if outermost in _RENAMED:
+            raise ConfigError(f"config.{outermost} is called config.{_RENAMED[outermost]} now")
+        (near,) = difflib.get_close_matches(key, _FIELDS, n=1, cutoff=0)
+        raise ConfigError(f"config.{key}: there is no such setting; the nearest is config.{near}")
+
+
 def setting_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Compares the record of a run's settings with that of the settings it would go on with.
 
     Args:
-        old: `RunSettings.record` as this or an earlier release wrote it.
+        old: `RunSettings.record` as this or an earlier release wrote it, with the keys of now.
         new: This release's.
 
     Returns:
         A phrase for each setting that would alter what the next steps compute.
     """
-    old, new = _with_todays_keys(flatten(old)), flatten(new)
+    differing = _method_differences(old["method"], new["method"])
+    old, new = (flatten({k: v for k, v in r.items() if k != "method"}) for r in (old, new))
     free = {key for key, field in _FIELDS.items() if field.metadata["free"]}
     if new["schedule"] == "warmup_cosine":
         free -= {"epochs", "steps"}  # The length of the run shapes the cosine.
-    differing = []
     for key in sorted((old.keys() | new.keys()) - free):
         before = _FIELDS[key].default if key in _FIELDS else dataclasses.MISSING
         if key not in new:
@@ -248,6 +268,20 @@ def setting_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
     return differing
 
 
-def _with_todays_keys(flat: Mapping[str, Any]) -> dict[str, Any]:
-    renamed = {new: flat[old] for old, new in _RENAMED.items() if old in flat}
-    return {key: value for key, value in flat.items() if key not in _RENAMED} | renamed
+def _method_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Compares methods by what their options come to, whether set, a preset's or a default.
+
+    So an option that a run lacks has its default, which must mean what runs did before it.
+    """
+    if old["name"] != new["name"]:
+        return [f"config.method.name was {old['name']!r} and is {new['name']!r}"]
+    try:
+        before = dataclasses.asdict(read_options(old))
+    except MethodError as error:
+        return [f"config.{error}: a choice that clef_jax {clef_jax.__version__} does not know"]
+    now = dataclasses.asdict(read_options(new))
+    return [
+        f"config.method.{key} was {before[key]!r} and is {now[key]!r}"
+        for key in now
+        if before[key] != now[key]
+    ]

@@ -38,7 +38,7 @@ class Start(NamedTuple):
 def find_start(
     saved: SavedStates,
     record: dict[str, Any],
-    initial: Callable[[], TrainState],
+    initial: Callable[[Any], TrainState],
     mesh: Mesh,
     folder: pathlib.Path,
 ) -> Start:
@@ -47,7 +47,7 @@ def find_start(
     Args:
         saved: The run's states.
         record: `run_record` of now.
-        initial: Makes the state before the first step, under `jit`.
+        initial: Makes the state before the first step, from an encoder's parameters or from None.
         mesh: The run's mesh.
         folder: The run's, for messages.
 
@@ -58,13 +58,11 @@ def find_start(
     """
     found = saved.meta()
     if found is None:
-        state = jax.jit(initial, out_shardings=hosts.replicated(mesh))()
+        encoder = None
         if path := record["config"]["init"]:
             params, init = _weights_of(path, record)
-            # Not the same arrays twice: the step consumes both.
-            ema = None if state.ema is None else hosts.replicate(params, mesh)
-            state = state.replace(params=hosts.replicate(params, mesh), ema=ema)
-            record = {**record, "init": init}
+            encoder, record = hosts.replicate(params, mesh), {**record, "init": init}
+        state = jax.jit(initial, out_shardings=hosts.replicated(mesh))(encoder)
         return Start(state, record, Progress(), None)
     if differing := run_differences(found, record):
         raise ConfigError(
@@ -73,7 +71,7 @@ def find_start(
         )
     if "init" in found:
         record = {**record, "init": found["init"]}
-    state = saved.restore(jax.eval_shape(initial), mesh)
+    state = saved.restore(jax.eval_shape(initial, None), mesh)
     return Start(state, record, _comparable_progress(found, record), found.get("row"))
 
 

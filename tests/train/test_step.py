@@ -1,6 +1,5 @@
 """The compiled step: the same on one device and on four, and no device does another's work."""
 
-import functools
 import re
 
 import jax
@@ -8,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from clef_jax.train.validation import make_eval_step
 
-from clef_jax import hosts, losses
+from clef_jax import hosts
+from clef_jax.methods import read_options
 from clef_jax.models import ResNeXt1D
 from clef_jax.train import optim
+from clef_jax.train.evaluators.validation import make_eval_step
 from clef_jax.train.state import create_state
 from clef_jax.train.step import make_train_step
 
@@ -21,14 +21,17 @@ SAMPLES, ROWS = 600, 8
 MODEL = ResNeXt1D(
     stem_width=8, ratio=0.5, stage_widths=(8, 16, 32), stage_blocks=(2, 1, 1), group_width=4
 )
-PAPER = functools.partial(losses.clef_loss, **losses.PRESETS["paper"])
+NOISE = np.random.default_rng(1).normal(size=(4, 15, 2000)).astype(np.float32)
+EXAMPLE = jnp.zeros((1, SAMPLES, 1))
+PAPER = read_options({"name": "clef", "preset": "paper"}).create(MODEL, NOISE)
+RELEASED = read_options({"name": "clef"}).create(MODEL, NOISE)
 
 
-def batch(rows=ROWS, samples=SAMPLES):
+def batch(rows=ROWS):
     rng = np.random.default_rng(0)
     risk = rng.uniform(1, 30, rows).astype(np.float32)
     risk[1] = np.nan
-    lead = rng.integers(-30000, 30000, (rows, 1, samples)).astype(np.int16)
+    lead = rng.integers(-30000, 30000, (rows, 1, SAMPLES)).astype(np.int16)
     return {
         "ecg": np.repeat(lead, 2, axis=1),
         "scale_mv": rng.uniform(1e-5, 1e-4, (rows, 2)).astype(np.float32),
@@ -38,19 +41,18 @@ def batch(rows=ROWS, samples=SAMPLES):
     }
 
 
-def run(devices, steps=3, objective=PAPER, ema_decay=None, clip_norm=None, model=MODEL):
+def run(devices, steps=3, method=PAPER, ema_decay=None, clip_norm=None):
     mesh = hosts.data_mesh(jax.devices()[:devices])
     optimizer = optim.make_optimizer(optax.constant_schedule(1e-3), clip_norm=clip_norm)
-    params = model.init(jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]
-    state = create_state(params, optimizer, with_ema=ema_decay is not None)
-    state = jax.device_put(state, hosts.replicated(mesh))
-    step = make_train_step(model, objective, optimizer, mesh, seed=0, ema_decay=ema_decay)
-    noise = hosts.replicate(
-        np.random.default_rng(1).normal(size=(4, 15, 2000)).astype(np.float32), mesh
+    state = create_state(
+        method, optimizer, jax.random.key(0), EXAMPLE, with_ema=ema_decay is not None
     )
+    state = jax.device_put(state, hosts.replicated(mesh))
+    step = make_train_step(method, optimizer, mesh, seed=0, ema_decay=ema_decay)
+    constants = hosts.replicate(method.constants, mesh)
     history = []
     for _ in range(steps):
-        state, values = step(state, hosts.to_devices(batch(), mesh), noise)
+        state, values = step(state, hosts.to_devices(batch(), mesh), constants)
         history.append(jax.device_get(values))
     return jax.device_get(state), history
 
@@ -101,12 +103,12 @@ def test_the_moving_average_follows_the_weights():
     history = []
     for steps in (1, 2, 3):
         state, _ = run(1, steps=steps, ema_decay=0.9)
-        history.append(state.params["stem"]["kernel"])
-    start = MODEL.init(jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]["stem"]["kernel"]
+        history.append(state.params["encoder"]["stem"]["kernel"])
+    start = MODEL.init(jax.random.key(0), EXAMPLE)["params"]["stem"]["kernel"]
     expected = np.asarray(start)
     for weights in history:
         expected = 0.9 * expected + 0.1 * weights
-    np.testing.assert_allclose(state.ema["stem"]["kernel"], expected, rtol=1e-5)
+    np.testing.assert_allclose(state.ema["encoder"]["stem"]["kernel"], expected, rtol=1e-5)
 
 
 def test_the_step_trains(one_device):
@@ -114,22 +116,23 @@ def test_the_step_trains(one_device):
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
 
 
-def compiled(devices, samples=SAMPLES, rows=ROWS, model=MODEL):
+def compiled(devices, rows):
     mesh = hosts.data_mesh(jax.devices()[:devices])
     optimizer = optim.make_optimizer(optax.constant_schedule(1e-3))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, samples, 1)))["params"]
-    state = jax.eval_shape(lambda p: create_state(p, optimizer, with_ema=False), shapes)
+
+    def initial():
+        return create_state(RELEASED, optimizer, jax.random.key(0), EXAMPLE, with_ema=False)
 
     def placed(tree, sharding):
         return jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
         )
 
-    step = make_train_step(model, losses.clef_loss, optimizer, mesh, seed=0)
+    step = make_train_step(RELEASED, optimizer, mesh, seed=0)
     return step.lower(
-        placed(state, hosts.replicated(mesh)),
-        placed(batch(rows, samples), hosts.split_rows(mesh)),
-        placed(jnp.zeros((4, 15, samples)), hosts.replicated(mesh)),
+        placed(jax.eval_shape(initial), hosts.replicated(mesh)),
+        placed(batch(rows), hosts.split_rows(mesh)),
+        placed(RELEASED.constants, hosts.replicated(mesh)),
     ).compile()
 
 
@@ -145,14 +148,15 @@ def test_each_of_four_devices_does_a_quarter_of_the_work():
 def test_evaluation_changes_nothing_and_equals_the_training_loss(one_device):
     _, history = one_device
     mesh = hosts.data_mesh(jax.devices()[:2])
-    params = MODEL.init(jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]
-    noise = np.random.default_rng(1).normal(size=(4, 15, 2000)).astype(np.float32)
-    evaluate = make_eval_step(MODEL, PAPER, mesh, seed=0, size=ROWS)
+    params, carried = PAPER.init(jax.random.key(0), EXAMPLE, None)
+    evaluate = make_eval_step(PAPER, mesh, seed=0, size=ROWS)
     values = evaluate(
         hosts.replicate(params, mesh),
+        carried,
         jnp.int32(0),
         hosts.to_devices(batch(), mesh),
-        hosts.replicate(noise, mesh),
+        hosts.replicate(PAPER.constants, mesh),
     )
+    assert values.keys() == history[0].keys() - {"grad_norm"}
     for name in values:
         np.testing.assert_allclose(values[name], history[0][name], rtol=1e-4, err_msg=name)

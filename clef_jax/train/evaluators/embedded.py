@@ -74,7 +74,7 @@ def _of_embeddings(
     def evaluate(state: TrainState, stopped: Callable[[], bool]) -> dict[str, float] | None:
         if jax.process_index() != 0:
             return {}
-        params = jax.device_get(state.averaged)
+        params = jax.device_get(state.evaluated["encoder"])
         z = []
         for start in range(0, len(records), _ROWS_AT_ONCE):
             if stopped():

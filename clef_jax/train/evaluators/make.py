@@ -25,10 +25,9 @@ def make_validation(
         return None
     try:
         validation = Validation(
-            learner.model,
-            learner.objective,
+            learner.method,
             data.shards,
-            data.noise,
+            learner.constants,
             mesh,
             batch_size=settings.data.batch_size,
             seed=settings.seed,
