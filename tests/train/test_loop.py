@@ -13,27 +13,33 @@ import pytest
 
 from clef_jax import hosts
 from clef_jax.checkpoints.encoder import load_params
+from clef_jax.checkpoints.meta import FORMAT_VERSION
 from clef_jax.train.clock import Clock
 from clef_jax.train.evaluators.evaluator import Evaluator
 from clef_jax.train.loop import Loop
 from clef_jax.train.metrics import read_metrics
 from clef_jax.train.recorder import NonFiniteLoss, open_recorder
 from clef_jax.train.saved_states import SavedStates
-from clef_jax.train.state import create_state
+from clef_jax.train.state import TrainState
 from clef_jax.train.stopping import Progress, StopSignal
-from tests.train.runs import arrays_of_checkpoint, rows_without_rates
+from tests.train.runs import assert_same_result
 
 OPTIMIZER = optax.adam(0.1)
 STEPS = 10
 
 
 def initial():
-    return create_state({"encoder": jnp.arange(1.0, 4.0)}, OPTIMIZER, with_ema=False)
+    params = {"encoder": {"bias": jnp.arange(1.0, 4.0)}}
+    return TrainState(jnp.int32(0), params, OPTIMIZER.init(params), carried=(), ema=None)
+
+
+def weights(params):
+    return params["encoder"]["bias"]
 
 
 def step(state, batch):
     """Moves the weights towards the batch's number."""
-    loss, grads = jax.value_and_grad(lambda p: jnp.mean((p["encoder"] - batch) ** 2))(state.params)
+    loss, grads = jax.value_and_grad(lambda p: jnp.mean((weights(p) - batch) ** 2))(state.params)
     updates, opt_state = OPTIMIZER.update(grads, state.opt_state)
     params = optax.apply_updates(state.params, updates)
     state = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
@@ -46,7 +52,7 @@ STEP = jax.jit(step)
 def validation_loss(state, stopped):
     """A validation loss that falls and rises again as the weights pass by."""
     del stopped
-    return {"validation/loss": float(jnp.mean((state.averaged["encoder"] - 1) ** 2))}
+    return {"validation/loss": float(jnp.mean((weights(state.evaluated) - 1) ** 2))}
 
 
 VALIDATION = Evaluator(validation_loss, period=3)
@@ -82,7 +88,7 @@ def run(folder, evaluators=(VALIDATION,), *, train_step=STEP, total_steps=STEPS,
             recorder=recorder,
             clock=Clock(1, None),
             saved=saved,
-            record={"format_version": 2},
+            record={"format_version": FORMAT_VERSION},
             stop=stop,
             total_steps=total_steps,
             log_steps=2,
@@ -97,15 +103,6 @@ def run(folder, evaluators=(VALIDATION,), *, train_step=STEP, total_steps=STEPS,
 
 def steps_in(folder):
     return sorted(int(path.name) for path in folder.glob("checkpoints/[0-9]*"))
-
-
-def assert_same_result(folder, other):
-    for one, same in zip(
-        *(arrays_of_checkpoint(f, STEPS).items() for f in (folder, other)), strict=True
-    ):
-        assert one[0] == same[0]
-        np.testing.assert_array_equal(one[1], same[1])
-    assert rows_without_rates(folder) == rows_without_rates(other)
 
 
 @pytest.fixture
@@ -177,7 +174,7 @@ def test_a_signal_in_a_step_saves_before_any_evaluation_and_the_run_goes_on(whol
     assert (at in steps_in(folder)) != evaluated
     assert run(folder, evaluators).status == "finished"
     assert not (folder / "unvalidated").exists()
-    assert_same_result(folder, whole)
+    assert_same_result(folder, whole, STEPS)
 
 
 @pytest.mark.parametrize("at", [6, STEPS])
@@ -200,7 +197,7 @@ def test_an_evaluation_that_a_signal_cuts_short_is_made_up_and_counts_once(tmp_p
         assert meta["progress"]["evaluations_since_best"] == outcome.progress.evaluations_since_best
     outcome = run(folder, evaluators)
     assert outcome.progress == expected.progress and outcome.status == "finished"
-    assert_same_result(folder, tmp_path / "whole")
+    assert_same_result(folder, tmp_path / "whole", STEPS)
 
 
 def test_divergence_names_step_records_and_the_last_good_checkpoint(tmp_path):
