@@ -15,11 +15,11 @@ from clef_jax.checkpoints.items import CHECKPOINTS, stored_shapes
 from clef_jax.checkpoints.meta import (
     ARRAYS,
     CheckpointError,
+    best_step,
     read_meta,
     reading,
     require_whole,
     steps_in,
-    validation_loss,
 )
 from clef_jax.checkpoints.upgrades import encoder_item
 
@@ -99,6 +99,7 @@ def _checkpoint_in(folder: pathlib.Path) -> pathlib.Path:
             f"{folder}: no checkpoint here; expected an encoder folder (encoder/ and meta/) as "
             "`clef-jax convert` writes it, or the workdir of a pretraining run"
         )
-    losses = {step: validation_loss(runs / str(step)) for step in steps}
-    # The newest of equals: without any validation all are infinite.
-    return runs / str(min(losses, key=lambda step: (losses[step], -step)))
+    newest = runs / str(steps[-1])
+    require_whole(newest, skip=ARRAYS)
+    best = best_step(read_meta(newest))
+    return runs / str(best) if best in steps else newest

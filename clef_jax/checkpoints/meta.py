@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -47,15 +47,9 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
     return meta
 
 
-def validation_loss(path: pathlib.Path) -> float:
-    """Returns the loss that a run's checkpoint was ranked by, infinite if there was none.
-
-    Raises:
-        CheckpointError: The record of it is damaged.
-    """
-    require_whole(path, skip=ARRAYS)
-    with reading(path):
-        return float(_json(path / "metrics" / "metrics")["validation_loss"])
+def best_step(meta: Mapping[str, Any]) -> int | None:
+    """Returns the step of a run's best checkpoint by the meta record of its newest, if any."""
+    return meta.get("progress", {}).get("best_step")
 
 
 @contextlib.contextmanager
@@ -96,8 +90,8 @@ def require_whole(path: pathlib.Path, *, skip: Collection[str] = ()) -> None:
 def set_damaged_aside(folder: pathlib.Path) -> None:
     """Renames damaged checkpoints of a run, so that it goes on from the newest whole one.
 
-    Of those older than that only the small records are compared, by which the best is kept. To be
-    called by every process of the run.
+    Of those older than that only the small records are compared. To be called by every process of
+    the run.
 
     Raises:
         CheckpointError: All are damaged; they stay as they are.

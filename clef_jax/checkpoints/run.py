@@ -5,7 +5,6 @@ Items of a checkpoint: `encoder`, its parameters; `ema`, their moving average, i
 knowing what trained it.
 """
 
-import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +15,13 @@ from jax.sharding import Mesh
 
 from clef_jax import files, hosts
 from clef_jax.checkpoints.items import CHECKPOINTS, params_sha256, require_match
-from clef_jax.checkpoints.meta import CheckpointError, read_meta, reading, set_damaged_aside
+from clef_jax.checkpoints.meta import (
+    CheckpointError,
+    best_step,
+    read_meta,
+    reading,
+    set_damaged_aside,
+)
 from clef_jax.checkpoints.upgrades import encoder_item, older_rest, upgraded_rest
 
 
@@ -27,7 +32,7 @@ class Checkpoints:
 
     Args:
         workdir: The run's folder; checkpoints go to `checkpoints/` in it.
-        keep: How many of the latest to keep, besides the one of lowest validation loss.
+        keep: How many of the latest to keep, besides the best.
 
     Raises:
         CheckpointError: There are checkpoints, and all of them are damaged.
@@ -37,17 +42,13 @@ class Checkpoints:
         self.folder = pathlib.Path(workdir).resolve() / CHECKPOINTS
         set_damaged_aside(self.folder)
         policies = ocp.checkpoint_managers
-        best = policies.BestN(
-            get_metric_fn=_validation_loss,
-            reverse=True,
-            n=1,
-        )
+        self._best = _KeptStep()
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
-                best_fn=_validation_loss,
-                best_mode="min",
-                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [policies.LatestN(keep), self._best]
+                ),
                 cleanup_tmp_directories=True,
                 temporary_path_class=_StepWithChecksums,
             ),
@@ -57,21 +58,14 @@ class Checkpoints:
         """Returns the step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(
-        self,
-        step: int,
-        items: Mapping[str, Any],
-        meta: Mapping[str, Any],
-        validation_loss: float | None,
-    ) -> None:
+    def save(self, step: int, items: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         """Copies the arrays off the devices and writes them in the background.
 
         Args:
             step: Steps done.
             items: Nested arrays: `encoder`, `rest` and, if the run has one, `ema`.
-            meta: JSON record; `weights_sha256`, the hash of what loading the encoder will give, is
-                added to it.
-            validation_loss: What the checkpoint is ranked by, if it was validated.
+            meta: JSON record, to which `weights_sha256` is added, the hash of what loading the
+                encoder will give. Its `progress["best_step"]`, if any, names the best checkpoint.
 
         Raises:
             CheckpointError: There is a checkpoint of this step or of a later one.
@@ -80,9 +74,8 @@ class Checkpoints:
         meta = {**meta, "weights_sha256": params_sha256(weights)}
         args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         args["meta"] = ocp.args.JsonSave(meta)
-        # Orbax complains of steps without the metric it ranks by; infinity is never the best.
-        metrics = {"validation_loss": math.inf if validation_loss is None else validation_loss}
-        if not self._manager.save(step, args=ocp.args.Composite(**args), metrics=metrics):
+        self._best.step = best_step(meta)
+        if not self._manager.save(step, args=ocp.args.Composite(**args)):
             raise CheckpointError(
                 f"{self.folder}: step {step} was not saved, because step {self.latest_step()} is "
                 "there already; does another process write to this workdir?"
@@ -157,5 +150,13 @@ class _StepWithChecksums(ocp.path.atomicity.AtomicRenameTemporaryPath):
         return super().finalize()
 
 
-def _validation_loss(metrics: Mapping[str, float]) -> float:
-    return metrics["validation_loss"]
+class _KeptStep(ocp.checkpoint_managers.PreservationPolicy):
+    """Keeps one step, whatever comes later.
+
+    Not Orbax's best by a metric: which losses compare with each other is the run's to say.
+    """
+
+    step: int | None = None
+
+    def should_preserve(self, checkpoints, *, context):
+        return [checkpoint.step == self.step for checkpoint in checkpoints]

@@ -1,7 +1,6 @@
 """The loop alone: steps, evaluations, rows and checkpoints, until the end or a signal."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -90,7 +89,7 @@ class Loop:
             if found is None:
                 return Outcome("interrupted", state, progress)
             progress, status = found, self._ended(step, found)
-            self._save(state, progress, unvalidated)
+            self.saved.save(state, self._meta(progress))
         while status is None:
             state, values = self.train_step(state, self.clock.next_batch(self.batches))
             step += 1
@@ -126,7 +125,7 @@ class Loop:
         if status or step % self.checkpoint_steps == 0 or progress.best_step == step:
             with self.clock.paused():
                 self.recorder.settle()  # Never save a diverged state.
-                self._save(state, progress, row)
+                self.saved.save(state, self._meta(progress))
         return progress, status
 
     def _evaluate(
@@ -145,10 +144,6 @@ class Loop:
                 if RANKING_LOSS in values:
                     progress = progress.after(step, values[RANKING_LOSS])
         return progress
-
-    def _save(self, state: TrainState, progress: Progress, row: Mapping[str, float]) -> None:
-        loss = row.get(RANKING_LOSS, math.inf)
-        self.saved.save(state, self._meta(progress), loss if math.isfinite(loss) else None)
 
     def _meta(self, progress: Progress) -> dict[str, Any]:
         return {**self.record, "progress": dataclasses.asdict(progress)}

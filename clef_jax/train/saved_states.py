@@ -56,9 +56,9 @@ class SavedStates:
         self._close_newer()
         return state_from_items(items)
 
-    def save(self, state: TrainState, meta: Mapping[str, Any], loss: float | None) -> None:
+    def save(self, state: TrainState, meta: Mapping[str, Any]) -> None:
         """Writes a checkpoint in the background; see `Checkpoints.save`."""
-        self._checkpoints.save(int(state.step), state.items(), meta, loss)
+        self._checkpoints.save(int(state.step), state.items(), meta)
         if self._newest_waits:
             self._checkpoints.wait()
             self._unvalidated.remove()

@@ -85,7 +85,7 @@ class Unvalidated:
     def save(self, state: TrainState, meta: Mapping[str, Any], row: Mapping[str, float]) -> None:
         """Writes the state, with the row of `metrics.jsonl` that lacks its validation loss."""
         with contextlib.closing(Checkpoints(self._folder, keep=1)) as checkpoints:
-            checkpoints.save(int(state.step), state.items(), {**meta, "row": dict(row)}, None)
+            checkpoints.save(int(state.step), state.items(), {**meta, "row": dict(row)})
 
     def _set_aside(self, error: CheckpointError, step: int) -> None:
         aside = self._folder.with_name(f"{self._folder.name}.damaged")

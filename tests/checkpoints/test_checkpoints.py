@@ -38,12 +38,17 @@ def items_at(step, with_ema=False, width=3):
     return items_of(encoder, ema, step=step)
 
 
-def saved(workdir, losses, **options):
+def saved(workdir, best_of, **options):
+    """Saves steps, with the best one by then."""
     checkpoints = Checkpoints(workdir, keep=2)
-    for step, loss in losses.items():
-        checkpoints.save(step, items_at(step, **options), {"step": step}, loss)
+    for step, best in best_of.items():
+        checkpoints.save(step, items_at(step, **options), meta_of(step, best))
     checkpoints.wait()
     return checkpoints
+
+
+def meta_of(step, best=None):
+    return {"step": step, "progress": {"best_step": best}}
 
 
 def steps_in(workdir):
@@ -51,14 +56,18 @@ def steps_in(workdir):
 
 
 def test_the_last_two_and_the_best_are_kept(tmp_path):
-    checkpoints = saved(tmp_path, {1: 5.0, 2: 3.0, 3: None, 4: 4.0, 5: None, 6: 6.0})
+    checkpoints = saved(tmp_path, {1: 1, 2: 2, 3: 2, 4: 2, 5: 2, 6: 2})
     assert steps_in(tmp_path) == [2, 5, 6]
     assert checkpoints.latest_step() == 6
     assert checkpoints.meta()["step"] == 6
     checkpoints.close()
-    # The best is remembered when the run goes on.
-    saved(tmp_path, {7: None, 8: 7.0, 9: None}).close()
+    # Also when the run goes on, until another is the best, or none is.
+    saved(tmp_path, {7: 2, 8: 2, 9: 2}).close()
     assert steps_in(tmp_path) == [2, 8, 9]
+    saved(tmp_path, {10: 10, 11: 10, 12: 10}).close()
+    assert steps_in(tmp_path) == [10, 11, 12]
+    saved(tmp_path, {13: None}).close()
+    assert steps_in(tmp_path) == [12, 13]
 
 
 @pytest.mark.parametrize("with_ema", [False, True])
@@ -87,18 +96,18 @@ def test_another_model_is_refused_with_every_difference(tmp_path):
 def test_saving_an_old_step_is_an_error(tmp_path):
     checkpoints = saved(tmp_path, {4: None})
     with pytest.raises(CheckpointError, match="step 4 is there already"):
-        checkpoints.save(3, items_at(3), {}, None)
+        checkpoints.save(3, items_at(3), {})
     checkpoints.close()
 
 
 def test_load_params_takes_the_best_then_the_newest_and_prefers_the_average(tmp_path):
-    saved(tmp_path / "best", {1: 2.0, 2: 1.0, 3: None}).close()
+    saved(tmp_path / "best", {1: 1, 2: 2, 3: 2}).close()
     saved(tmp_path / "newest", {1: None, 2: None}).close()
     saved(tmp_path / "average", {1: None}, with_ema=True).close()
     for workdir, step in (("best", 2), ("newest", 2), ("average", 1)):
         for folder in (tmp_path / workdir, tmp_path / workdir / "checkpoints"):
             params, meta = load_params(folder)
-            assert meta == {"step": step, "weights_sha256": params_sha256(params)}
+            assert meta["step"] == step and meta["weights_sha256"] == params_sha256(params)
             expected = step / 10 + (0.5 if workdir == "average" else 0)
             assert isinstance(params["stem"]["kernel"], np.ndarray)
             np.testing.assert_array_equal(params["stem"]["kernel"], np.float32(expected))
@@ -167,7 +176,7 @@ def test_a_flipped_bit_of_a_runs_checkpoint_is_found_or_changes_nothing(tmp_path
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 2, 3):
         items = items_of(big_encoder(step), ema=big_encoder(step), step=step)
-        checkpoints.save(step, items, {"step": step}, 4.0 - step)
+        checkpoints.save(step, items, meta_of(step, step))
     checkpoints.close()
     folder = tmp_path / "checkpoints" / "3"
     expected = big_encoder(3)["stem"]["kernel"]
@@ -179,7 +188,7 @@ def test_a_flipped_bit_of_a_runs_checkpoint_is_found_or_changes_nothing(tmp_path
         except CheckpointError as error:
             assert "/3: damaged" in str(error) and "of the run: 1, 2" in str(error)
         else:
-            assert item not in ("ema", "meta", "metrics")
+            assert item not in ("ema", "meta")
             np.testing.assert_array_equal(params["stem"]["kernel"], expected)
 
 
@@ -188,7 +197,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, caplog
     items = ("ema/**/d/*", "rest/**/d/*", "meta/metadata")
     for trial, pattern in enumerate(items):
         workdir = tmp_path / str(trial)
-        saved(workdir, {1: 5.0, 2: 3.0, 3: None}, with_ema=True).close()
+        saved(workdir, {1: 1, 2: 2, 3: 2}, with_ema=True).close()
         latest = workdir / "checkpoints" / "3"
         file = rng.choice(sorted(latest.glob(pattern)))
         flip_bit(file, rng)
@@ -202,28 +211,22 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, caplog
         jax.tree.map(np.testing.assert_array_equal, found, items_at(2, with_ema=True))
         # The step can be saved again, and the run goes on beyond it.
         for step in (3, 4):
-            checkpoints.save(step, items_at(step, with_ema=True), {"step": step}, None)
+            checkpoints.save(step, items_at(step, with_ema=True), meta_of(step, 2))
         checkpoints.close()
         assert steps_in(workdir) == [2, 3, 4]
         assert (workdir / "checkpoints" / "3.damaged" / "meta").is_dir()
         assert load_params(workdir)[1]["step"] == 2
 
 
-def test_of_an_older_checkpoint_the_loss_it_is_kept_by_is_compared(tmp_path):
-    saved(tmp_path, {1: 5.0, 2: 3.0, 3: None}).close()
-    folder = tmp_path / "checkpoints"
-    assert steps_in(tmp_path) == [2, 3]
-    (folder / "2" / "metrics" / "metrics").write_text('{"validation_loss": 9.0}')
-    with pytest.raises(CheckpointError, match=r"2/metrics/metrics: its content differs"):
-        load_params(tmp_path)
-    checkpoints = Checkpoints(tmp_path, keep=2)
-    assert checkpoints.latest_step() == 3
-    checkpoints.close()
-    assert steps_in(tmp_path) == [3] and (folder / "2.damaged").is_dir()
+def test_where_the_best_was_moved_away_the_newest_is_taken(tmp_path):
+    saved(tmp_path, {1: 1, 2: 1, 3: 1}).close()
+    assert load_params(tmp_path)[1]["step"] == 1
+    (tmp_path / "checkpoints" / "1").rename(tmp_path / "moved")
+    assert load_params(tmp_path)[1]["step"] == 3
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_left_as_it_is(tmp_path):
-    saved(tmp_path, {1: 5.0, 2: 3.0, 3: None}).close()
+    saved(tmp_path, {1: 1, 2: 2, 3: 2}).close()
     for step in (2, 3):
         (tmp_path / "checkpoints" / str(step) / "meta" / "metadata").write_text("{")
     with pytest.raises(CheckpointError) as error:
@@ -244,7 +247,7 @@ def test_checksums_that_are_lost_are_missed(tmp_path):
 def test_a_checkpoint_of_a_later_format_is_refused_by_name_and_not_set_aside(tmp_path):
     meta = {"format_version": 99, "versions": {"clef_jax": "9.0"}}
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, items_at(1), meta, None)
+    checkpoints.save(1, items_at(1), meta)
     checkpoints.close()
     expected = rf"has format 99, written by clef_jax 9\.0; this is {clef_jax.__version__}"
     with pytest.raises(CheckpointError, match=expected):
@@ -257,7 +260,7 @@ def test_a_checkpoint_of_a_later_format_is_refused_by_name_and_not_set_aside(tmp
 
 
 def test_loading_and_resuming_warn_of_nothing(tmp_path, caplog):
-    saved(tmp_path, {1: 5.0, 2: None}, with_ema=True).close()
+    saved(tmp_path, {1: 1, 2: 1}, with_ema=True).close()
     params = jax.tree.map(jnp.asarray, items_at(7)["encoder"])
     save_encoder(tmp_path / "e", params, {})
     with caplog.at_level("WARNING"):
