@@ -11,7 +11,7 @@ import numpy as np
 
 from clef_jax import hosts, models
 from clef_jax.data.noise.simulated import simulate_noise_bank
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.methods import read_options
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
@@ -38,7 +38,7 @@ def made_up_batch(batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Returns a host batch with the fields and types of `data.batches.plans.make_batches`."""
     rng = np.random.default_rng(seed)
     return {
-        "ecg": rng.integers(-30000, 30000, (batch_size, 2, PREPROCESSING.samples), np.int16),
+        "ecg": rng.integers(-30000, 30000, (batch_size, 2, CLEF_V2.samples), np.int16),
         "scale_mv": np.full((batch_size, 2), 5e-5, np.float32),
         "lead": rng.integers(0, 12, (batch_size, 2), np.int32),
         "risk": rng.uniform(1, 30, batch_size).astype(np.float32),
@@ -72,7 +72,9 @@ def make_program(
     mesh = hosts.data_mesh(jax.devices()[:devices])
     model = models.create_model(size, dtype=jnp.dtype(dtype), remat=remat)
     optimizer = optim.make_optimizer(optim.warm_restarts(1e-4, steps_per_epoch=1000))
-    method = read_options({"name": "clef"}).create(model, simulate_noise_bank(0, 60.0).signal)
+    method = read_options({"name": "clef"}).create(
+        model, simulate_noise_bank(0, 60.0, CLEF_V2.fs).signal
+    )
     train_step = make_train_step(method, optimizer, mesh, seed=0)
 
     def initial():

@@ -20,10 +20,10 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.timing import interleaved
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.files import replacing
 from clef_jax.hardware import allocator
-from clef_jax.models import EncoderConfig, get_config
+from clef_jax.models import ResNeXt1DConfig, get_config
 from clef_jax.ops.grouped_conv import choice, passes, table
 from clef_jax.ops.grouped_conv.choice import Layer
 from clef_jax.ops.grouped_conv.passes import Algorithm
@@ -48,7 +48,7 @@ _ROUNDS = 8
 _WORTH = 0.97
 
 
-def layers_of(config: EncoderConfig, samples: int) -> dict[Layer, collections.Counter]:
+def layers_of(config: ResNeXt1DConfig, samples: int) -> dict[Layer, collections.Counter]:
     """Returns every distinct grouped convolution, and how often it sees inputs of which length."""
     layers = collections.defaultdict(collections.Counter)
     layers[Layer(config.in_channels, 1, 2, config.kernel_size)][samples] += 1
@@ -161,7 +161,7 @@ def main(argv: list[str]) -> None:
     for size in _SIZES.value:
         config = get_config(size)
         views = _VIEWS.value or (128 if size == "clef_small" else 16) * (8 if accelerated else 1)
-        for layer, lengths in layers_of(config, PREPROCESSING.samples).items():
+        for layer, lengths in layers_of(config, CLEF_V2.samples).items():
             width = config.stem_width if layer.groups == 1 else layer.group_channels * layer.groups
             seen.setdefault(layer, (views, width, lengths))
     entries = {}

@@ -9,14 +9,19 @@ import os
 import pathlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from tqdm import tqdm
 
-from clef_jax.data.recordings.formats import is_array
-from clef_jax.data.windows.sources import Failure, Request, Source, find_sources, read_sources
+from clef_jax.data.recordings.formats import needs_rate
+from clef_jax.data.shards.format import read_manifest
+from clef_jax.data.signals.spec import PreprocessingSpec, upgraded
+from clef_jax.data.windows.pool import Request, read_sources
+from clef_jax.data.windows.sources import Failure, Source, find_sources
 from clef_jax.files import replacing
 from clef_jax.inference.encoder import Encoder
 from clef_jax.inference.forward import default_batch_size
+from clef_jax.inference.stored import EmbeddingTableError
 from clef_jax.inference.stream import EmbeddedBlock, Timings, embed_blocks
 from clef_jax.inference.table import EmbeddingTable
 
@@ -69,17 +74,45 @@ def _write_errors(out: str | os.PathLike, failures: Sequence[Failure]) -> None:
 
 def table_metadata(encoder: Encoder, request: Request, sources: Sequence[Source]) -> dict:
     """Returns the record that makes a table's embeddings reproducible, as JSON gives it back."""
-    needed = any(is_array(source.file) for source in sources)
+    needed = any(needs_rate(source.file) for source in sources)
+    settings = dataclasses.asdict(request.settings)
+    del settings["preprocessing"]
     record = {
         "model": encoder.config.name,
         "fingerprint": encoder.fingerprint,
-        "preprocessing": encoder.preprocessing.to_dict(),
-        "settings": dataclasses.asdict(request.settings),
+        "preprocessing": _preprocessing_of(encoder, sources),
+        "settings": settings,
         "reading": request.reading if needed else None,
         "provenance": encoder.meta.get("provenance", {}),
         "versions": encoder.meta.get("versions", {}),
     }
     return json.loads(json.dumps(record))
+
+
+def _preprocessing_of(encoder: Encoder, sources: Sequence[Source]) -> dict[str, Any]:
+    """Returns the record of what all the sources' windows have gone, or will go, through.
+
+    Raises:
+        EmbeddingTableError: Shards of version 1, which are used as if of version 2, are among
+            others.
+    """
+    of_folder = {source.file: None for source in sources if source.position >= 0}
+    records = {folder: upgraded(read_manifest(folder)["preprocessing"]) for folder in of_folder}
+    if len(of_folder) < len(sources) and any(source.position < 0 for source in sources):
+        records["the recordings"] = encoder.preprocessing.to_dict()
+    # Those of another spec than the encoder's fail by themselves.
+    versions = {
+        where: record["version"]
+        for where, record in records.items()
+        if PreprocessingSpec.from_dict(record) == encoder.preprocessing
+    }
+    if len(set(versions.values())) > 1:
+        raise EmbeddingTableError(
+            "preprocessed in different versions: "
+            + ", ".join(f"{where} in {version}" for where, version in versions.items())
+            + "; embed them into tables of their own"
+        )
+    return next((records[where] for where in versions), encoder.preprocessing.to_dict())
 
 
 class _Collector:
@@ -165,9 +198,7 @@ def embed_to_table(
     """
     begin = time.perf_counter()
     summary = Summary()
-    sources, failures = find_sources(
-        paths, arrays=request.fs is not None, lead_names=request.lead_names
-    )
+    sources, failures = find_sources(paths, request.hints)
     # The list of an earlier run's failures is a CSV file, but no recording.
     earlier = os.path.abspath(errors_path(out))
     sources = [source for source in sources if source.file != earlier]

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clef_jax.data.signals.spec import upgraded
 from clef_jax.data.windows.sources import Source
 from clef_jax.files import locked, write_json
 from clef_jax.inference.fingerprint import fingerprints_agree
@@ -163,10 +164,11 @@ class EmbeddingTable:
         return parts
 
     def _require_same(self, stored: StoredEmbeddings, wanted: Mapping[str, Any]) -> None:
-        """Raises `EmbeddingTableError` if it holds embeddings that were made in another way."""
-        found = stored.metadata
+        """Raises `EmbeddingTableError` if it has embeddings that were made in another way."""
         if not stored.keys:
             return
+        found = stored.metadata
+        found = found | {"preprocessing": upgraded(found.get("preprocessing", {}))}
         names = ["preprocessing", "settings"]
         if stored.holds_arrays and wanted["reading"] is not None:
             names.append("reading")

@@ -1,12 +1,13 @@
-"""The data of a run: its shards, the plans of its batches, its noise."""
+"""The data of a run: its shards, what is known of their records, the plans of its batches."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from jax.sharding import Mesh
 
+from clef_jax.data.annotations.annotations import Annotations
+from clef_jax.data.annotations.join import annotate, table_paths
 from clef_jax.data.batches.plans import BatchPlans
-from clef_jax.data.noise.bank import NoiseBank
-from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.train.settings import ConfigError, RunSettings
 
@@ -16,30 +17,33 @@ class RunData(NamedTuple):
 
     Attributes:
         shards: The records.
+        annotations: What is known of them.
         plans: The batches, by step.
         total_steps: Steps of the whole run.
-        bank: The noise.
     """
 
     shards: ShardSet
+    annotations: Annotations
     plans: BatchPlans
     total_steps: int
-    bank: NoiseBank
 
 
-def open_data(folder: str, settings: RunSettings, mesh: Mesh) -> RunData:
-    """Opens the data of a run.
+def plan_data(
+    shards: ShardSet, settings: RunSettings, needs: Collection[str], mesh: Mesh
+) -> RunData:
+    """Returns the data of a run.
 
     Args:
-        folder: A shard set of `tools/write_shards.py`.
+        shards: The records.
         settings: The run's.
+        needs: Annotations that its batches carry.
         mesh: The run's.
 
     Raises:
         ConfigError: The batch does not divide by the devices.
+        TableError: A table of annotations cannot be read, or does not fit the shards.
+        AnnotationError: A column is needed that there is not.
         PlanError: The shards hold too few patients for a batch.
-        ShardError: The shards cannot be read.
-        NoiseBankError: The noise recordings cannot be read.
     """
     batch_size = settings.data.batch_size
     if batch_size % mesh.size:
@@ -48,16 +52,20 @@ def open_data(folder: str, settings: RunSettings, mesh: Mesh) -> RunData:
             f"config.batch_size {batch_size} does not divide by {mesh.size} devices; use {lower} "
             f"or {lower + mesh.size}"
         )
-    shards = ShardSet(folder)
+    annotations = annotate(
+        shards.annotations,
+        shards.keys(),
+        table_paths(settings.data.annotations),
+        needed=needs,
+        validation_fraction=settings.data.validation_fraction,
+    )
     plans = BatchPlans(
-        shards,
+        shards.patient_code,
+        shards.n_leads,
+        annotations.is_validation,
         batch_size=batch_size,
         seed=settings.seed,
         records_per_patient=settings.data.records_per_patient,
     )
-    return RunData(
-        shards=shards,
-        plans=plans,
-        total_steps=settings.cadence.steps or settings.cadence.epochs * plans.steps_per_epoch,
-        bank=load_noise_bank(settings.data.noise or None),
-    )
+    total_steps = settings.cadence.steps or settings.cadence.epochs * plans.steps_per_epoch
+    return RunData(shards, annotations, plans, total_steps)

@@ -10,7 +10,8 @@ import optax
 from jax.sharding import Mesh
 
 from clef_jax import hosts, models
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.noise.bank import NoiseBank
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.methods import Method
 from clef_jax.methods.method import Batch, Metrics
 from clef_jax.train import optim
@@ -41,11 +42,20 @@ class Learner(NamedTuple):
     initial: Callable[[Any], TrainState]
 
 
-def make_learner(settings: RunSettings, data: RunData, mesh: Mesh) -> Learner:
-    """Returns what learns by the settings of a run from its data, on the devices of a mesh."""
-    encoder, optimizing = settings.encoder, settings.optimizer
+def make_method(
+    settings: RunSettings, shards: ShardSet, bank: NoiseBank
+) -> tuple[nn.Module, Method]:
+    """Returns the encoder of a run, and the method that teaches it."""
+    encoder = settings.encoder
     model = models.create_model(encoder.model, dtype=jnp.dtype(encoder.dtype), remat=encoder.remat)
-    method = settings.method.create(model, data.bank.signal)
+    return model, settings.method.create(model, bank.on_leads(shards.montage))
+
+
+def make_learner(
+    settings: RunSettings, model: nn.Module, method: Method, data: RunData, mesh: Mesh
+) -> Learner:
+    """Returns what learns by the settings of a run from its data, on the devices of a mesh."""
+    optimizing = settings.optimizer
     constants = hosts.replicate(method.constants, mesh)
     schedule = _make_schedule(optimizing, data)
     optimizer = optim.make_optimizer(
@@ -63,7 +73,7 @@ def make_learner(settings: RunSettings, data: RunData, mesh: Mesh) -> Learner:
             method,
             optimizer,
             jax.random.key(settings.seed),
-            jnp.zeros((1, PREPROCESSING.samples, 1)),
+            jnp.zeros((1, data.shards.spec.samples, 1)),
             with_ema=optimizing.ema_decay is not None,
             encoder=encoder,
         )

@@ -2,21 +2,24 @@
 
 import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from clef_jax import hosts, models
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.noise.load import load_noise_bank
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.files import write_json
 from clef_jax.hardware import peaks
+from clef_jax.methods import Method
 from clef_jax.models import costs
 from clef_jax.train.clock import Clock
-from clef_jax.train.data import RunData, open_data
+from clef_jax.train.data import RunData, plan_data
 from clef_jax.train.evaluators.make import make_evaluators, make_validation
 from clef_jax.train.feed import device_batches
-from clef_jax.train.learner import make_learner
+from clef_jax.train.learner import make_learner, make_method
 from clef_jax.train.loop import Loop
 from clef_jax.train.recorder import Recorder, open_recorder
 from clef_jax.train.report import report_run
@@ -41,10 +44,12 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
 
     Raises:
         ConfigError: A value of the configuration is impossible, by itself or with these devices, or
-            the workdir holds a run of another configuration or other shards.
+            the workdir holds a run of another configuration, of other shards or annotations.
         WorkdirInUse: Another process runs in this workdir.
         PlanError: The shards hold too few patients for a batch.
         ShardError: The shards cannot be read.
+        TableError: A table of annotations cannot be read, or does not fit the shards.
+        AnnotationError: A column is needed that there is not.
         NoiseBankError: The noise recordings cannot be read.
         CheckpointError: A checkpoint is missing or does not fit.
         NonFiniteLoss: Training has diverged.
@@ -56,19 +61,22 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
     mesh = hosts.data_mesh()
     with contextlib.ExitStack() as opened:
         stop = opened.enter_context(StopSignal())
-        data = open_data(shards_folder, settings, mesh)
-        learner = make_learner(settings, data, mesh)
+        shards = ShardSet(shards_folder)
+        bank = load_noise_bank(settings.data.noise or None, shards.spec)
+        model, method = make_method(settings, shards, bank)
+        data = plan_data(shards, settings, method.needs, mesh)
+        learner = make_learner(settings, model, method, data, mesh)
         validation = make_validation(settings, data, learner, mesh)
         evaluators = make_evaluators(settings, data, learner, validation, folder)
-        record = run_record(settings, data, validation, mesh)
+        record = run_record(settings, data, bank, method, validation, mesh)
         opened.enter_context(only_run(folder))
         with SavedStates(folder, keep=settings.cadence.keep_checkpoints) as saved:
-            start = find_start(saved, record, learner.initial, mesh, folder)
+            start = find_start(saved, record, data, learner.initial, mesh, folder)
             if jax.process_index() == 0:
                 write_json(folder / "config.json", settings.record)
             with (
                 contextlib.closing(_open_recorder(settings, data, start, folder)) as recorder,
-                contextlib.closing(_open_batches(settings, data, start, mesh)) as batches,
+                contextlib.closing(_open_batches(settings, data, method, start, mesh)) as batches,
             ):
                 loop = Loop(
                     train_step=learner.train_step,
@@ -76,7 +84,9 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
                     learning_rate=learner.schedule,
                     evaluators=evaluators,
                     recorder=recorder,
-                    clock=Clock(settings.data.batch_size, _peak_records_per_s(settings, mesh)),
+                    clock=Clock(
+                        settings.data.batch_size, _peak_records_per_s(settings, shards, mesh)
+                    ),
                     saved=saved,
                     record=start.record,
                     stop=stop,
@@ -86,7 +96,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
                     patience=settings.cadence.patience,
                 )
                 outcome = loop.run(start.state, start.progress, start.unvalidated)
-        return report_run(outcome, data, validation, mesh, folder)
+        return report_run(outcome, data, bank, validation, mesh, folder)
 
 
 def _open_recorder(
@@ -108,19 +118,23 @@ def _open_recorder(
     )
 
 
-def _open_batches(settings: RunSettings, data: RunData, start: Start, mesh: Mesh):
+def _open_batches(
+    settings: RunSettings, data: RunData, method: Method, start: Start, mesh: Mesh
+) -> Iterator[dict[str, jax.Array]]:
     return device_batches(
         data.shards,
         data.plans,
         mesh,
+        columns={name: data.annotations.columns[name] for name in method.needs},
         first_step=int(start.state.step),
         num_threads=settings.data.num_threads,
         num_workers=settings.data.num_workers,
     )
 
 
-def _peak_records_per_s(settings: RunSettings, mesh: Mesh) -> float | None:
-    """Returns the rate at which the devices would work at their peak, or None if unknown."""
+def _clock(settings: RunSettings, shards: ShardSet, mesh: Mesh) -> Clock:
     peak = peaks.peak_flops(mesh.devices.flat[0].device_kind, settings.encoder.dtype)
     encoder = models.get_config(settings.encoder.model)
-    return peak and peak * mesh.size / costs.train_flops(encoder, PREPROCESSING.samples)
+    record = costs.train_flops(encoder, shards.spec.samples)
+    peak_records_per_s = peak * mesh.size / record if peak and record else None
+    return Clock(settings.data.batch_size, peak_records_per_s)

@@ -1,6 +1,5 @@
 """What a run is: the record that goes with its states, and whether it is still the same run."""
 
-import dataclasses
 import importlib.metadata
 import json
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from clef_jax import models
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
 from clef_jax.checkpoints.meta import FORMAT_VERSION
+from clef_jax.data.noise.bank import NoiseBank
+from clef_jax.methods import Method
 from clef_jax.train.data import RunData
 from clef_jax.train.evaluators.validation import Validation
 from clef_jax.train.settings import RunSettings, setting_differences
@@ -22,17 +23,23 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 
 def run_record(
-    settings: RunSettings, data: RunData, validation: Validation | None, mesh: Mesh
+    settings: RunSettings,
+    data: RunData,
+    bank: NoiseBank,
+    method: Method,
+    validation: Validation | None,
+    mesh: Mesh,
 ) -> dict[str, Any]:
     """Returns the record that goes with every state of a run, as JSON gives it back."""
     record = {
         "kind": "pretraining",
         "format_version": FORMAT_VERSION,
-        "model": dataclasses.asdict(models.get_config(settings.encoder.model)),
+        "model": models.config_to_dict(models.get_config(settings.encoder.model)),
         "config": settings.record,
         "preprocessing": data.shards.manifest["preprocessing"],
         "shards": data.shards.fingerprint,
-        "noise": data.bank.fingerprint(),
+        "annotations": data.annotations.fingerprints(sorted(method.needs)),
+        "noise": bank.fingerprint(),
         "validation": validation and validation.record,
         "versions": {
             "clef_jax": clef_jax.__version__,
@@ -65,6 +72,9 @@ def run_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list
         differing.append("config.init holds other initial weights")
     sources = {"shards": "shard set", "noise": "noise bank", "preprocessing": "preprocessing"}
     differing += [f"another {name}" for key, name in sources.items() if found[key] != wanted[key]]
+    for name, fingerprint in wanted["annotations"].items():
+        if found["annotations"].get(name) != fingerprint:
+            differing.append(f"another {'split' if name == 'split' else f'annotation of {name}'}")
     return differing
 
 

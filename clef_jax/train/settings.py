@@ -61,12 +61,12 @@ _PERIOD = _Rule(
 _RATE = _Rule(lambda x: _is_number(x) and 0 <= x < math.inf, "it must be 0 or more")
 _SCALE = _Rule(lambda x: _is_number(x) and 0 < x < math.inf, "it must be above 0")
 _LIMIT = _Rule(lambda x: x is None or _SCALE.allows(x), "it must be above 0, or unset")
-_DECAY = _Rule(
+_FRACTION = _Rule(
     lambda x: x is None or (_is_number(x) and 0 <= x < 1),
     "it must be from 0 to below 1, or unset",
 )
 _SWITCH = _Rule(lambda x: isinstance(x, bool), "choose True or False")
-_PATH = _Rule(lambda x: isinstance(x, str), "it must be a path, or empty")
+_PATHS = _Rule(lambda x: isinstance(x, str), "it must be a path, or empty")
 
 
 def _setting(rule: _Rule, *, free: bool = False, before: Any = dataclasses.MISSING) -> Any:
@@ -88,7 +88,7 @@ class EncoderSettings:
     model: str = _setting(_one_of(*models.list_models()))
     dtype: str = _setting(_one_of("float32", "bfloat16"))
     remat: bool = _setting(_SWITCH, before=False)
-    init: str = _setting(_PATH, free=True)
+    init: str = _setting(_PATHS, free=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,9 @@ class DataSettings:
 
     batch_size: int = _setting(_COUNT)
     records_per_patient: str = _setting(_one_of("first", "random", "all"))
-    noise: str = _setting(_PATH, free=True)
+    annotations: str = _setting(_PATHS, free=True, before="")
+    validation_fraction: float | None = _setting(_FRACTION, free=True, before=None)
+    noise: str = _setting(_PATHS, free=True)
     num_threads: int = _setting(_COUNT, free=True)
     num_workers: int = _setting(_WHOLE, free=True)
 
@@ -111,7 +113,7 @@ class OptimizerSettings:
     schedule: str = _setting(_one_of("warm_restarts", "warmup_cosine"))
     warmup_steps: int = _setting(_WHOLE)
     clip_norm: float | None = _setting(_LIMIT, before=None)
-    ema_decay: float | None = _setting(_DECAY, before=None)
+    ema_decay: float | None = _setting(_FRACTION, before=None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,10 @@ from jax.sharding import Mesh
 from clef_jax import hosts, models
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
-from clef_jax.data.signals.spec import spec_conflict
+from clef_jax.data.shards.store import ShardSet
+from clef_jax.data.signals.spec import spec_differences
+from clef_jax.inference.loading import preprocessing_of
+from clef_jax.train.data import RunData
 from clef_jax.train.run_record import run_differences
 from clef_jax.train.saved_states import SavedStates
 from clef_jax.train.settings import ConfigError
@@ -38,6 +41,7 @@ class Start(NamedTuple):
 def find_start(
     saved: SavedStates,
     record: dict[str, Any],
+    data: RunData,
     initial: Callable[[Any], TrainState],
     mesh: Mesh,
     folder: pathlib.Path,
@@ -47,6 +51,7 @@ def find_start(
     Args:
         saved: The run's states.
         record: `run_record` of now.
+        data: The run's.
         initial: Makes the state before the first step, from an encoder's parameters or from None.
         mesh: The run's mesh.
         folder: The run's, for messages.
@@ -60,10 +65,14 @@ def find_start(
     if found is None:
         encoder = None
         if path := record["config"]["init"]:
-            params, init = _weights_of(path, record)
+            params, init = _weights_of(path, record, data.shards)
             encoder, record = hosts.replicate(params, mesh), {**record, "init": init}
         state = jax.jit(initial, out_shardings=hosts.replicated(mesh))(encoder)
         return Start(state, record, Progress(), None)
+    # Before annotations stood apart, a run had those of its shards.
+    if "annotations" not in found:
+        needs = record["annotations"].keys() - {"split"}
+        found = {**found, "annotations": data.shards.annotations.fingerprints(needs)}
     if differing := run_differences(found, record):
         raise ConfigError(
             f"{folder}: holds a run that cannot go on like this: {'; '.join(differing)}. Set them "
@@ -89,7 +98,7 @@ def _comparable_progress(found: dict[str, Any], record: dict[str, Any]) -> Progr
     return Progress()
 
 
-def _weights_of(path: str, record: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _weights_of(path: str, record: dict[str, Any], shards: ShardSet) -> tuple[Any, dict[str, Any]]:
     """Returns the weights of an encoder checkpoint, and what the run's record says of them."""
     params, found = load_params(path)
     wanted = record["model"]
@@ -101,9 +110,10 @@ def _weights_of(path: str, record: dict[str, Any]) -> tuple[Any, dict[str, Any]]
         raise ConfigError(
             f"{path}: holds {found['model']['name']}, but config.model is {wanted['name']}"
         )
-    if conflict := spec_conflict(found["preprocessing"]):
+    if differing := spec_differences(preprocessing_of(found, path), shards.spec):
         raise ConfigError(
-            f"{path}: its weights expect other preprocessing than this release does: {conflict}"
+            f"{path}: its weights expect other preprocessing than {shards.folder} has: "
+            f"{differing}; write the shards with the encoder's spec, or start without config.init"
         )
     provenance = found.get("provenance")
     return params, {"path": path, "provenance": provenance, "sha256": params_sha256(params)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clef_jax.data.demo.hearts import draw_heart, simulate_ecg
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals import preprocessing
 from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features, r_peaks
 
@@ -19,7 +19,7 @@ LEAD_II = 1
 
 def _measured(heart, seed):
     ecg = simulate_ecg(heart, np.random.default_rng(seed))
-    found = plain_features(preprocessing.preprocess(ecg[LEAD_II], 500))
+    found = plain_features(preprocessing.preprocess(ecg[LEAD_II], 500), 500)
     return dict(zip(PLAIN_FEATURES, found, strict=True))
 
 
@@ -41,7 +41,7 @@ def test_beats_are_those_that_cardiologists_annotated(real_data):
         recording = read_recording(path)
         x = preprocessing.preprocess(recording.signal_mv[list(recording.leads).index("II")], 500)
         # The ends are not annotated.
-        peaks = r_peaks(x)
+        peaks = r_peaks(x, 500)
         peaks = peaks[(peaks > beats[0] - 50) & (peaks < beats[-1] + 50)]
         distance = np.abs(beats[:, None] - peaks[None, :]).min(axis=1)
         found, annotated = found + len(peaks), annotated + len(beats)
@@ -73,7 +73,7 @@ def test_longer_intervals_measure_longer():
 def test_only_what_is_called_mv_depends_on_amplitude():
     ecg = simulate_ecg(_heart(), np.random.default_rng(1))[LEAD_II]
     x = preprocessing.preprocess(ecg, 500)
-    small, large = plain_features(x), plain_features(100 * x)
+    small, large = plain_features(x, 500), plain_features(100 * x, 500)
     in_mv = np.array(["mV" in name for name in PLAIN_FEATURES])
     np.testing.assert_allclose(large[in_mv], 100 * small[in_mv], rtol=1e-2)
     np.testing.assert_allclose(large[~in_mv], small[~in_mv], rtol=0.02, atol=0.02)
@@ -81,6 +81,6 @@ def test_only_what_is_called_mv_depends_on_amplitude():
 
 @pytest.mark.parametrize("x", [np.zeros(5000), np.eye(1, 5000, 2500)[0]])
 def test_without_beats_there_is_no_measurement(x):
-    found = plain_features(x)
+    found = plain_features(x, 500)
     assert found.shape == (len(PLAIN_FEATURES),)
     assert np.isnan(found[[0, 5, 12]]).all()

@@ -11,6 +11,7 @@ from absl import logging
 from clef_jax import hosts
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.train import embed, plots
+from clef_jax.train.data import RunData
 from clef_jax.train.evaluators.evaluator import Evaluate
 from clef_jax.train.evaluators.probe import read_by_probe
 from clef_jax.train.state import TrainState
@@ -20,12 +21,13 @@ _RECORDS_ON_MAP, _PATIENTS_PROBED = 4096, 1000
 _ROWS_AT_ONCE = 64
 
 
-def make_probe(model: nn.Module, shards: ShardSet) -> Evaluate | None:
+def make_probe(model: nn.Module, data: RunData) -> Evaluate | None:
     """Returns the quick probe of the validation patients, or None where there are too few.
 
     It reads the first record of each by lead II or, where there is none, by its first lead.
     """
-    held_out = np.flatnonzero(shards.is_validation)
+    shards, columns = data.shards, data.annotations.columns
+    held_out = np.flatnonzero(data.annotations.is_validation)
     _, first = np.unique(shards.patient_code[held_out], return_index=True)
     records = held_out[first]
     if len(records) > _PATIENTS_PROBED:
@@ -36,24 +38,27 @@ def make_probe(model: nn.Module, shards: ShardSet) -> Evaluate | None:
     slots = np.maximum(embed.slots_of_lead(shards, records, _LEAD), 0)
 
     def show(z: np.ndarray) -> dict[str, float]:
-        return read_by_probe(z, shards.age[records], shards.risk[records])
+        return read_by_probe(z, columns["age"][records], columns["risk"][records])
 
     return _of_embeddings(model, shards, records, slots, show)
 
 
-def make_map(model: nn.Module, shards: ShardSet, path: pathlib.Path) -> Evaluate | None:
+def make_map(model: nn.Module, data: RunData, path: pathlib.Path) -> Evaluate | None:
     """Returns what draws records by their embedding of lead II, or None where fewer than 3 have it.
 
     The records are those of validation or, if they are too few, of training.
     """
-    records, slots, split = embed.records_to_map(shards, _LEAD, most=_RECORDS_ON_MAP)
+    shards, risk = data.shards, data.annotations.columns["risk"]
+    records, slots, split = embed.records_to_map(
+        shards, data.annotations.is_validation, _LEAD, most=_RECORDS_ON_MAP
+    )
     if len(records) < 3:
         logging.warning("%d records have lead %s: no embedding map", len(records), _LEAD)
         return None
     title = f"{len(records)} {split} records, lead {_LEAD}"
 
     def show(z: np.ndarray) -> dict[str, float]:
-        plots.plot_embedding_map(z, shards.risk[records], path, title=title)
+        plots.plot_embedding_map(z, risk[records], path, title=title)
         return {}
 
     return _of_embeddings(model, shards, records, slots, show)

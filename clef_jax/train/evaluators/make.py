@@ -27,6 +27,7 @@ def make_validation(
         validation = Validation(
             learner.method,
             data.shards,
+            data.annotations,
             learner.constants,
             mesh,
             batch_size=settings.data.batch_size,
@@ -37,7 +38,7 @@ def make_validation(
         if settings.cadence.patience:
             raise ConfigError(
                 f"config.patience is {settings.cadence.patience}, but {error}; set it to 0 or hold "
-                "out more patients in write_shards"
+                "out more patients by config.validation_fraction"
             ) from None
         logging.warning("%s; not validating", error)
         return None
@@ -59,8 +60,8 @@ def make_evaluators(
     path = folder / "plots" / "embedding_map.png"
     wanted = {
         "validation": lambda: validation and validation.evaluate,
-        "probe": lambda: make_probe(learner.model, data.shards),
-        "map": lambda: make_map(learner.model, data.shards, path),
+        "probe": lambda: make_probe(learner.model, data),
+        "map": lambda: make_map(learner.model, data, path),
     }
     found = []
     for name, make in wanted.items():

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
+from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.batches.plans import BatchPlans, Plan
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.errors import ClefError
@@ -54,7 +55,8 @@ class Validation:
 
     Args:
         method: What the run learns.
-        shards: Their validation patients are taken, the first record of each.
+        shards: The shard set.
+        annotations: Its validation patients are taken, the first record of each.
         constants: The method's, on every device.
         mesh: The run's mesh.
         batch_size: The training batch's.
@@ -73,6 +75,7 @@ class Validation:
         self,
         method: Method,
         shards: ShardSet,
+        annotations: Annotations,
         constants: Any,
         mesh: Mesh,
         *,
@@ -80,13 +83,21 @@ class Validation:
         seed: int,
         num_threads: int,
     ):
-        patients = np.unique(shards.patient_code[shards.is_validation]).size
+        held_out = annotations.is_validation
+        patients = np.unique(shards.patient_code[held_out]).size
         if patients < 2:
             raise TooFewPatients(f"{patients} validation patients are too few to validate on")
         size = min(batch_size, patients)
         self._plans = BatchPlans(
-            shards, batch_size=size, seed=seed, records_per_patient="first", validation=True
+            shards.patient_code,
+            shards.n_leads,
+            held_out,
+            batch_size=size,
+            seed=seed,
+            records_per_patient="first",
+            validation=True,
         )
+        self._columns = {name: annotations.columns[name] for name in method.needs}
         self._shards, self._constants, self._mesh = shards, constants, mesh
         self._num_threads = num_threads
         self._eval_step = make_eval_step(method, mesh, seed=seed, size=size)
@@ -108,7 +119,9 @@ class Validation:
         params, carried = state.evaluated, state.carried
         # Always the first epoch of the plans, so that losses differ by the weights alone.
         plans = FilledPlans(self._plans, self._mesh.size)
-        batches = device_batches(self._shards, plans, self._mesh, num_threads=self._num_threads)
+        batches = device_batches(
+            self._shards, plans, self._mesh, columns=self._columns, num_threads=self._num_threads
+        )
         losses = []
         try:
             for number in range(self.record["batches"]):

@@ -7,6 +7,7 @@ from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.shards.prepare import Rejection, prepare_record
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import preprocess
+from clef_jax.data.signals.spec import CLEF_V2
 
 LIMB = STANDARD_LEADS[:6]
 CHEST = tuple(f"C{i}" for i in range(1, 7))
@@ -32,7 +33,7 @@ def write_record(folder, steps, labels, unit_of=None):
 
 def test_of_copies_the_first_is_the_lead(tmp_path, steps):
     labels = ["1", "II", *STANDARD_LEADS, "ecg II"]
-    prepared = prepare_record(write_record(tmp_path, steps, labels))
+    prepared = prepare_record(write_record(tmp_path, steps, labels), CLEF_V2)
     assert prepared.leads == STANDARD_LEADS
     rows = [2, 1, *range(4, 14)]  # II is the second channel, not the fourth or the last
     expected = preprocess(steps[rows] / 1000.0, 500.0)
@@ -44,14 +45,14 @@ def test_of_copies_the_first_is_the_lead(tmp_path, steps):
 def test_the_axes_of_an_accelerometer_are_no_frank_leads(tmp_path, steps, adu_per_mv):
     labels = [*STANDARD_LEADS, "X", "Y", "Z"]
     path = write_record(tmp_path, steps, labels, unit_of={"X": "g", "Y": "m/s2"})
-    prepared = prepare_record(path, adu_per_mv=adu_per_mv)
+    prepared = prepare_record(path, CLEF_V2, adu_per_mv=adu_per_mv)
     assert prepared.leads == (*STANDARD_LEADS, "Z")
 
 
 def test_a_standard_lead_in_another_unit_is_an_error(tmp_path, steps):
     path = write_record(tmp_path, steps, STANDARD_LEADS, unit_of={"II": "mmHg"})
     with pytest.raises(RecordingError, match="unit 'mmHg' of lead 'II'; expected mV"):
-        prepare_record(path)
+        prepare_record(path, CLEF_V2)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +66,9 @@ def test_a_standard_lead_in_another_unit_is_an_error(tmp_path, steps):
 )
 def test_numbers_and_electrodes_are_no_leads(tmp_path, steps, labels, missing):
     with pytest.raises(Rejection, match=missing):
-        prepare_record(write_record(tmp_path, steps, labels))
+        prepare_record(write_record(tmp_path, steps, labels), CLEF_V2)
 
 
 def test_chest_electrodes_are_leads(tmp_path, steps):
-    prepared = prepare_record(write_record(tmp_path, steps, [*LIMB, *CHEST]))
+    prepared = prepare_record(write_record(tmp_path, steps, [*LIMB, *CHEST]), CLEF_V2)
     assert prepared.leads == STANDARD_LEADS

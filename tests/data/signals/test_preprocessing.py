@@ -13,7 +13,7 @@ from clef_jax.data.signals.preprocessing import (
     resample,
     zscore,
 )
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 
 
 def beats(fs, seconds=10.0, leads=1, seed=0):
@@ -145,7 +145,7 @@ def test_no_rate_moves_the_end_of_a_window_by_more_than_half_a_millisecond():
     rng = np.random.default_rng(0)
     rates = [*rng.uniform(81, 2000, 3000), *(500 + rng.uniform(-0.1, 0.1, 1000)), 499.975, 249.89]
     for fs in rates:
-        ratio = (Fraction(500) / Fraction(fs)).limit_denominator(PREPROCESSING.max_denominator)
+        ratio = (Fraction(500) / Fraction(fs)).limit_denominator(CLEF_V2.max_denominator)
         assert abs(float(ratio) * fs / 500 - 1) * 10 <= 0.51e-3
         n = native_samples(fs)
         assert math.ceil(n * ratio) >= 5000 > math.ceil((n - 1) * ratio)

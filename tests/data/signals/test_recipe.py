@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from clef_jax.data.recordings import formats
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.shards.prepare import prepare_record
 from clef_jax.data.signals.preprocessing import preprocess
-from clef_jax.data.signals.spec import PREPROCESSING, recipe
+from clef_jax.data.signals.recipe import recipe
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.data.windows.cut import WindowSettings, preprocess_windows
 from clef_jax.inference import Encoder
 from clef_jax.models import get_config
@@ -70,7 +71,7 @@ def assert_reproduced(encoder, x, fs, **settings):
 
 
 def test_readme_prints_the_recipe_of_the_stored_spec():
-    assert readme_block() == recipe(PREPROCESSING)
+    assert readme_block() == recipe(CLEF_V2)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_embeddings_are_the_recipes(encoder, fs):
 @pytest.mark.parametrize("fs", REAL)
 def test_embeddings_of_real_recordings_are_the_recipes(encoder, real_data, fs):
     path, lead = REAL[fs]
-    recording = formats.read(real_data / path, leads=[lead], stop=25 * fs)
+    recording = read_recording(real_data / path, leads=[lead], stop=25 * fs)
     assert recording.fs == fs
     x = recording.signal_mv[0]
     assert_reproduced(encoder, x, fs)
@@ -117,7 +118,7 @@ def test_a_short_recording_is_padded_as_in_the_recipe(encoder):
 
 def test_other_windows_are_other_numbers_in_the_recipe():
     x = strip(257, 12)
-    samples = dataclasses.replace(PREPROCESSING, samples=2000)
+    samples = dataclasses.replace(CLEF_V2, samples=2000)
     expected = function_in(recipe(samples))(x, 257)
     found = preprocess_windows(x[None], 257, [0], ["I"], WindowSettings(window_s=4.0))
     np.testing.assert_allclose(found.x[0, :, 0], expected, rtol=0, atol=1e-6 * np.ptp(expected))
@@ -135,9 +136,9 @@ def test_a_window_is_its_samples_alone(fs):
 
 def test_shards_hold_the_recipes_samples(real_data):
     path, lead = REAL[1000]
-    prepared = prepare_record(str(real_data / path))
+    prepared = prepare_record(str(real_data / path), CLEF_V2)
     steps = prepared.steps[prepared.leads.index(lead)].astype(np.float64)
-    x = formats.read(real_data / path, leads=[lead]).signal_mv[0]
+    x = read_recording(real_data / path, leads=[lead]).signal_mv[0]
     z = (steps - steps.mean()) / steps.std()
     # int16: half a step of 65,534 between the extremes
     np.testing.assert_allclose(z, encoder_input(x, 1000), rtol=0, atol=1.1 * np.ptp(z) / 65_000)
