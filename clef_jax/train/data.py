@@ -1,13 +1,15 @@
 """The data of a run: its shards, what is known of their records, the plans of its batches."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import numpy as np
 from jax.sharding import Mesh
 
 from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.annotations.join import annotate, table_paths
 from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.train.settings import ConfigError, RunSettings
 
@@ -17,25 +19,34 @@ class RunData(NamedTuple):
 
     Attributes:
         shards: The records.
+        bank: The noise that is added to them.
         annotations: What is known of them.
+        columns: Those of it that batches carry.
         plans: The batches, by step.
         total_steps: Steps of the whole run.
     """
 
     shards: ShardSet
+    bank: NoiseBank
     annotations: Annotations
+    columns: Mapping[str, np.ndarray]
     plans: BatchPlans
     total_steps: int
 
 
 def plan_data(
-    shards: ShardSet, settings: RunSettings, needs: Collection[str], mesh: Mesh
+    settings: RunSettings,
+    shards: ShardSet,
+    bank: NoiseBank,
+    needs: Collection[str],
+    mesh: Mesh,
 ) -> RunData:
     """Returns the data of a run.
 
     Args:
-        shards: The records.
         settings: The run's.
+        shards: The records.
+        bank: The noise.
         needs: Annotations that its batches carry.
         mesh: The run's.
 
@@ -68,4 +79,11 @@ def plan_data(
         records_per_patient=settings.data.records_per_patient,
     )
     total_steps = settings.cadence.steps or settings.cadence.epochs * plans.steps_per_epoch
-    return RunData(shards, annotations, plans, total_steps)
+    return RunData(
+        shards=shards,
+        bank=bank,
+        annotations=annotations,
+        columns={name: annotations.columns[name] for name in sorted(needs)},
+        plans=plans,
+        total_steps=total_steps,
+    )

@@ -13,7 +13,6 @@ from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.files import write_json
 from clef_jax.hardware import peaks
-from clef_jax.methods import Method
 from clef_jax.models import costs
 from clef_jax.train.clock import Clock
 from clef_jax.train.data import RunData, plan_data
@@ -64,11 +63,11 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         shards = ShardSet(shards_folder)
         bank = load_noise_bank(settings.data.noise or None, shards.spec)
         model, method = make_method(settings, shards, bank)
-        data = plan_data(shards, settings, method.needs, mesh)
+        data = plan_data(settings, shards, bank, method.needs, mesh)
         learner = make_learner(settings, model, method, data, mesh)
         validation = make_validation(settings, data, learner, mesh)
         evaluators = make_evaluators(settings, data, learner, validation, folder)
-        record = run_record(settings, data, bank, method, validation, mesh)
+        record = run_record(settings, data, validation, mesh)
         opened.enter_context(only_run(folder))
         with SavedStates(folder, keep=settings.cadence.keep_checkpoints) as saved:
             start = find_start(saved, record, data, learner.initial, mesh, folder)
@@ -76,7 +75,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
                 write_json(folder / "config.json", settings.record)
             with (
                 contextlib.closing(_open_recorder(settings, data, start, folder)) as recorder,
-                contextlib.closing(_open_batches(settings, data, method, start, mesh)) as batches,
+                contextlib.closing(_open_batches(settings, data, start, mesh)) as batches,
             ):
                 loop = Loop(
                     train_step=learner.train_step,
@@ -84,9 +83,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
                     learning_rate=learner.schedule,
                     evaluators=evaluators,
                     recorder=recorder,
-                    clock=Clock(
-                        settings.data.batch_size, _peak_records_per_s(settings, shards, mesh)
-                    ),
+                    clock=_make_clock(settings, shards, mesh),
                     saved=saved,
                     record=start.record,
                     stop=stop,
@@ -96,7 +93,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
                     patience=settings.cadence.patience,
                 )
                 outcome = loop.run(start.state, start.progress, start.unvalidated)
-        return report_run(outcome, data, bank, validation, mesh, folder)
+        return report_run(outcome, data, validation, mesh, folder)
 
 
 def _open_recorder(
@@ -119,20 +116,20 @@ def _open_recorder(
 
 
 def _open_batches(
-    settings: RunSettings, data: RunData, method: Method, start: Start, mesh: Mesh
+    settings: RunSettings, data: RunData, start: Start, mesh: Mesh
 ) -> Iterator[dict[str, jax.Array]]:
     return device_batches(
         data.shards,
         data.plans,
         mesh,
-        columns={name: data.annotations.columns[name] for name in method.needs},
+        columns=data.columns,
         first_step=int(start.state.step),
         num_threads=settings.data.num_threads,
         num_workers=settings.data.num_workers,
     )
 
 
-def _clock(settings: RunSettings, shards: ShardSet, mesh: Mesh) -> Clock:
+def _make_clock(settings: RunSettings, shards: ShardSet, mesh: Mesh) -> Clock:
     peak = peaks.peak_flops(mesh.devices.flat[0].device_kind, settings.encoder.dtype)
     encoder = models.get_config(settings.encoder.model)
     record = costs.train_flops(encoder, shards.spec.samples)

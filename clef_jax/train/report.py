@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.files import write_json
 from clef_jax.train import metrics, plots
 from clef_jax.train.data import RunData
@@ -18,7 +17,6 @@ from clef_jax.train.loop import Outcome
 def report_run(
     outcome: Outcome,
     data: RunData,
-    bank: NoiseBank,
     validation: Validation | None,
     mesh: Mesh,
     folder: pathlib.Path,
@@ -42,7 +40,7 @@ def report_run(
         "best_validation_loss": outcome.progress.best_loss,
         "best_step": outcome.progress.best_step,
         "records_per_s": round(float(np.median(rates)), 1) if rates else None,
-        "noise": bank.source,
+        "noise": data.bank.source,
         "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
     }
     if reports:

@@ -13,8 +13,6 @@ from clef_jax import models
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
 from clef_jax.checkpoints.meta import FORMAT_VERSION
-from clef_jax.data.noise.bank import NoiseBank
-from clef_jax.methods import Method
 from clef_jax.train.data import RunData
 from clef_jax.train.evaluators.validation import Validation
 from clef_jax.train.settings import RunSettings, setting_differences
@@ -23,12 +21,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 
 def run_record(
-    settings: RunSettings,
-    data: RunData,
-    bank: NoiseBank,
-    method: Method,
-    validation: Validation | None,
-    mesh: Mesh,
+    settings: RunSettings, data: RunData, validation: Validation | None, mesh: Mesh
 ) -> dict[str, Any]:
     """Returns the record that goes with every state of a run, as JSON gives it back."""
     record = {
@@ -38,8 +31,8 @@ def run_record(
         "config": settings.record,
         "preprocessing": data.shards.manifest["preprocessing"],
         "shards": data.shards.fingerprint,
-        "annotations": data.annotations.fingerprints(sorted(method.needs)),
-        "noise": bank.fingerprint(),
+        "annotations": data.annotations.fingerprints(data.columns),
+        "noise": data.bank.fingerprint(),
         "validation": validation and validation.record,
         "versions": {
             "clef_jax": clef_jax.__version__,

@@ -71,8 +71,7 @@ def find_start(
         return Start(state, record, Progress(), None)
     # Before annotations stood apart, a run had those of its shards.
     if "annotations" not in found:
-        needs = record["annotations"].keys() - {"split"}
-        found = {**found, "annotations": data.shards.annotations.fingerprints(needs)}
+        found = {**found, "annotations": data.shards.annotations.fingerprints(data.columns)}
     if differing := run_differences(found, record):
         raise ConfigError(
             f"{folder}: holds a run that cannot go on like this: {'; '.join(differing)}. Set them "

@@ -49,8 +49,9 @@ def test_two_risk_regions_train_from_shards_written_once(shards_folder, risks, t
         config = config_of(annotations=str(risks / f"{region}.csv"))
         table = pd.read_csv(risks / f"{region}.csv", dtype={"subject_id": str})
         expected = table.set_index("subject_id")["risk"].loc[shards.patient].to_numpy(np.float32)
-        data = plan_data(shards, read_settings(config), {"risk"}, hosts.data_mesh())
-        carried = data.annotations.columns["risk"]
+        carried = plan_data(
+            read_settings(config), shards, None, {"risk"}, hosts.data_mesh()
+        ).columns["risk"]
         np.testing.assert_array_equal(carried, expected)
         assert not np.array_equal(carried, shards.annotations.columns["risk"])
 
