@@ -86,7 +86,7 @@ def find_start(
 def _comparable_progress(found: dict[str, Any], record: dict[str, Any]) -> Progress:
     """Returns the progress of a run, as far as losses to come compare with it."""
     progress = Progress(**found["progress"])
-    if progress == Progress() or found.get("validation") == record["validation"]:
+    if progress == Progress() or record["validation"] in (None, found.get("validation")):
         return progress
     logging.warning(
         "validation losses so far are of other batches than those to come, and do not compare with "
