@@ -141,11 +141,11 @@ def test_an_older_run_goes_on(older, tiny, tmp_path):
     assert meta["mesh"]["devices"] == 4
     rows = read_metrics(workdir / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 7))
-    # To the same losses as a run of today that was never interrupted.
+    # To the losses of a run of today that was never interrupted, on other devices than its first.
     pretrain(config, str(older / "shards"), str(tmp_path / "whole"))
     whole = read_metrics(tmp_path / "whole" / "metrics.jsonl")
     for name in ("train/loss", "train/grad_norm", "validation/loss"):
-        assert rows[-1][name] == pytest.approx(whole[-1][name], rel=1e-5)
+        assert rows[-1][name] == pytest.approx(whole[-1][name], rel=1e-4)
 
 
 @older_formats
