@@ -86,7 +86,8 @@ def create_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
-        carried=carried,
+        # Copies, as the step, which consumes the state, cannot be given one buffer twice.
+        carried=jax.tree.map(jnp.copy, carried),
         ema=jax.tree.map(jnp.copy, params) if with_ema else None,
     )
 

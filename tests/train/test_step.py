@@ -8,8 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from clef_jax import hosts
-from clef_jax.methods import read_options
+from clef_jax import hosts, losses
+from clef_jax.losses import pairs
+from clef_jax.methods import Method, read_options
+from clef_jax.methods.augment import augment_batch
 from clef_jax.models import ResNeXt1D
 from clef_jax.train import optim
 from clef_jax.train.evaluators.validation import make_eval_step
@@ -23,6 +25,7 @@ MODEL = ResNeXt1D(
 )
 NOISE = np.random.default_rng(1).normal(size=(4, 15, 2000)).astype(np.float32)
 EXAMPLE = jnp.zeros((1, SAMPLES, 1))
+SMALLEST = ResNeXt1D(stem_width=8, ratio=1.0, stage_widths=(8,), stage_blocks=(1,), group_width=8)
 PAPER = read_options({"name": "clef", "preset": "paper"}).create(MODEL, NOISE)
 RELEASED = read_options({"name": "clef"}).create(MODEL, NOISE)
 
@@ -114,6 +117,72 @@ def test_the_moving_average_follows_the_weights():
 def test_the_step_trains(one_device):
     _, history = run(1, steps=40)
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+
+
+def method_with_memory():
+    """A method with a head, a target network and a queue, as MoCo has them."""
+
+    def init(key, example, encoder):
+        params = {"encoder": SMALLEST.init(key, example)["params"], "head": jnp.eye(8) * 2}
+        queue = jax.random.normal(key, (12, 8))
+        return params, {"target": params["encoder"], "queue": queue}
+
+    def encode(params, carried, batch, constants, keys):
+        views = augment_batch(keys, batch, constants["noise"])
+        query = SMALLEST.apply({"params": params["encoder"]}, views[::2]) @ params["head"]
+        return {"query": query, "key": SMALLEST.apply({"params": carried["target"]}, views[1::2])}
+
+    def loss(params, carried, outputs, axis_name):
+        keys, queue = pairs.gather(outputs["key"], axis_name), carried["queue"]
+        own = jnp.arange(len(outputs["key"]))
+        if axis_name is not None:
+            own = own + len(own) * jax.lax.axis_index(axis_name)
+        compared = pairs.make_pairs(
+            outputs["query"][None],
+            outputs["key"][None],
+            jnp.concatenate([keys, queue])[None],
+            own,
+            jnp.arange(len(keys) + len(queue)),
+            axis_name=axis_name,
+        )
+        return losses.info_nce(compared, temperature=0.2)
+
+    def after_update(params, carried, outputs):
+        target = optax.incremental_update(params["encoder"], carried["target"], 0.5)
+        queue = jnp.concatenate([outputs["key"], carried["queue"]])[:12]
+        return {"target": target, "queue": queue}
+
+    return Method(
+        needs=frozenset(),
+        dtype=jnp.float32,
+        constants={"noise": NOISE},
+        init=init,
+        encode=encode,
+        loss=loss,
+        after_update=after_update,
+    )
+
+
+def test_a_method_may_train_a_head_and_carry_a_queue_and_a_target_network():
+    method = method_with_memory()
+    start, carried = method.init(jax.random.key(0), EXAMPLE, None)
+    found = {}
+    for devices in (1, 4):
+        state, (values,) = found[devices] = run(devices, steps=1, method=method)
+        assert values.keys() == {"loss", "alignment", "uniformity", "grad_norm"}
+        assert np.abs(state.params["head"] - start["head"]).max() > 5e-4
+        target = jax.tree.map(lambda a, b: (a + b) / 2, start["encoder"], state.params["encoder"])
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+            state.carried["target"],
+            target,
+        )
+        # The batch's keys, row by row, before the first of the queue that was.
+        np.testing.assert_array_equal(state.carried["queue"][8:], carried["queue"][:4])
+    (one, (values,)), (four, (values4,)) = found.values()
+    assert values4["loss"] == pytest.approx(values["loss"], rel=1e-5)
+    np.testing.assert_allclose(four.carried["queue"], one.carried["queue"], atol=1e-5)
+    assert not np.isclose(one.carried["queue"][:8], carried["queue"][:8]).any()
 
 
 def compiled(devices, rows):
