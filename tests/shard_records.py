@@ -5,6 +5,8 @@ import pathlib
 
 import numpy as np
 
+from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.prepare import BadWindow, prepare_record
 from clef_jax.data.shards.write import write_shards
 
 MIMIC_ORDER = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -50,3 +52,18 @@ def contents(folder):
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != ".lock"
     }
+
+
+def first_window(path, confine_to=None, **options):
+    """Returns the first window of a recording as its shard holds it, or raises its `Rejection`."""
+    prepared = prepare_record(str(path), IngestOptions(**options), confine_to=confine_to)
+    (window,) = prepared.windows
+    if isinstance(window, BadWindow):
+        raise window.why
+    return window
+
+
+def notes(out):
+    """Returns (record, kind) -> note of a set of shards."""
+    with open(out / "notes.csv", newline="", encoding="utf-8") as stream:
+        return {(row["record"], row["kind"]): row["note"] for row in csv.DictReader(stream)}

@@ -6,17 +6,21 @@ from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.tables.columns import SEX_CODINGS
 
 _METADATA = flags.DEFINE_string("metadata", None, "CSV or Parquet with patient ids, ages, sexes.")
-_KEY = flags.DEFINE_string("key_column", None, "Its column of paths, names, studies or patients.")
-_PATIENT = flags.DEFINE_string("patient_column", None, "Its column of patient ids.")
-_AGE = flags.DEFINE_string("age_column", None, "Its column of ages, years.")
-_SEX = flags.DEFINE_string("sex_column", None, "Its column of sexes.")
+_KEY = flags.DEFINE_string(
+    "key_column", None, "Column of --metadata: paths, names, studies or patients."
+)
+_PATIENT = flags.DEFINE_string("patient_column", None, "Column of --metadata: patient ids.")
+_AGE = flags.DEFINE_string("age_column", None, "Column of --metadata: ages, years.")
+_SEX = flags.DEFINE_string("sex_column", None, "Column of --metadata: sexes.")
 _SEX_CODING = flags.DEFINE_enum(
     "sex_coding", None, list(SEX_CODINGS), "What 0 and 1 mean as a sex; known for PTB-XL."
 )
 _RISK = flags.DEFINE_string("risk", None, "CSV or Parquet with risks, by tools/compute_risk.py.")
-_RISK_KEY = flags.DEFINE_string("risk_key_column", None, "Its column that says whose row it is.")
-_RISK_COLUMN = flags.DEFINE_string("risk_column", None, "Its column of risks, percent.")
-_COMPLETENESS = flags.DEFINE_string("completeness_column", None, "Its share of known attributes.")
+_RISK_KEY = flags.DEFINE_string("risk_key_column", None, "Column of --risk: whose row it is.")
+_RISK_COLUMN = flags.DEFINE_string("risk_column", None, "Column of --risk: risks, percent.")
+_COMPLETENESS = flags.DEFINE_string(
+    "completeness_column", None, "Column of --risk: share of known attributes."
+)
 
 
 def metadata_table() -> MetadataTable | None:

@@ -52,7 +52,10 @@ def choose_recordings(
     Raises:
         ReportError: No record has the lead.
     """
-    records = np.flatnonzero(slots_of_lead(shards, np.arange(len(shards)), lead) >= 0)
+    # Of a recording with several windows the first; one and the same is no other visit.
+    is_first = np.append(True, shards.record[1:] != shards.record[:-1])
+    records = np.flatnonzero(is_first)
+    records = records[slots_of_lead(shards, records, lead) >= 0]
     if not records.size:
         raise ReportError(f"{shards.folder}: no record has lead {lead}; choose another with --lead")
     patient = shards.patient_code[records]

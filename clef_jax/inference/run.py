@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from clef_jax.data.recordings.formats import needs_rate
 from clef_jax.data.shards.format import read_manifest
-from clef_jax.data.signals.spec import PreprocessingSpec, upgraded
+from clef_jax.data.signals.spec import SpecError, spec_differences, upgraded
 from clef_jax.data.windows.pool import Request, read_sources
 from clef_jax.data.windows.sources import Failure, Source, find_sources
 from clef_jax.files import replacing
@@ -96,23 +96,18 @@ def _preprocessing_of(encoder: Encoder, sources: Sequence[Source]) -> dict[str, 
         EmbeddingTableError: Shards of version 1, which are used as if of version 2, are among
             others.
     """
-    of_folder = {source.file: None for source in sources if source.position >= 0}
-    records = {folder: upgraded(read_manifest(folder)["preprocessing"]) for folder in of_folder}
-    if len(of_folder) < len(sources) and any(source.position < 0 for source in sources):
+    folders = sorted({source.file for source in sources if source.position >= 0})
+    records = {folder: upgraded(read_manifest(folder)["preprocessing"]) for folder in folders}
+    if any(source.position < 0 for source in sources):
         records["the recordings"] = encoder.preprocessing.to_dict()
-    # Those of another spec than the encoder's fail by themselves.
-    versions = {
-        where: record["version"]
-        for where, record in records.items()
-        if PreprocessingSpec.from_dict(record) == encoder.preprocessing
-    }
+    versions = {where: record["version"] for where, record in records.items()}
     if len(set(versions.values())) > 1:
         raise EmbeddingTableError(
             "preprocessed in different versions: "
             + ", ".join(f"{where} in {version}" for where, version in versions.items())
             + "; embed them into tables of their own"
         )
-    return next((records[where] for where in versions), encoder.preprocessing.to_dict())
+    return next(iter(records.values()), encoder.preprocessing.to_dict())
 
 
 class _Collector:
@@ -193,12 +188,16 @@ def embed_to_table(
         Counts and failures; the failures are in E.errors.csv, too.
 
     Raises:
-        EmbeddingTableError: The table cannot be appended to, or another process does it now.
+        SpecError: The request's preprocessing is not the encoder's.
+        EmbeddingTableError: The table cannot be appended to, another process does it now, or the
+            shards are of several versions of the preprocessing.
         WorkersCannotStart: No reading process can be started.
     """
     begin = time.perf_counter()
     summary = Summary()
-    sources, failures = find_sources(paths, request.hints)
+    if differing := spec_differences(request.settings.preprocessing, encoder.preprocessing):
+        raise SpecError(f"the windows asked for are not the encoder's: {differing}")
+    sources, failures = find_sources(paths, request.hints, preprocessing=encoder.preprocessing)
     # The list of an earlier run's failures is a CSV file, but no recording.
     earlier = os.path.abspath(errors_path(out))
     sources = [source for source in sources if source.file != earlier]

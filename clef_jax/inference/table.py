@@ -165,9 +165,9 @@ class EmbeddingTable:
 
     def _require_same(self, stored: StoredEmbeddings, wanted: Mapping[str, Any]) -> None:
         """Raises `EmbeddingTableError` if it has embeddings that were made in another way."""
+        found = stored.metadata
         if not stored.keys:
             return
-        found = stored.metadata
         found = found | {"preprocessing": upgraded(found.get("preprocessing", {}))}
         names = ["preprocessing", "settings"]
         if stored.holds_arrays and wanted["reading"] is not None:

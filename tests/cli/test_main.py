@@ -264,7 +264,7 @@ def test_shards(weights, tmp_path, real_data):
     assert embed(shards, tmp_path / files[0].name, "--weights", weights, "--out", out) == 1
     out.unlink()
     assert embed(shards, tmp_path / files[0].name, "--weights", weights, "--out", out) == 3
-    assert "preprocessed differently: order 4 instead of 5" in errors(out)[""]
+    assert "not the encoder's: order 4 instead of 5" in errors(out)[""]
     assert pq.read_metadata(out).num_rows == 1
 
 

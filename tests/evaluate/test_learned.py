@@ -15,6 +15,7 @@ from matplotlib import image
 
 from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
+from clef_jax.data.annotations.splits import is_validation_patient
 from clef_jax.data.demo import cohort
 from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.shards.store import ShardSet
@@ -229,13 +230,16 @@ def _report(*arguments, prelude="pass"):
     )
 
 
-def test_few_records_of_a_converted_encoder_are_too_few_to_tell(shards_folder, tmp_path):
+@pytest.mark.parametrize(("config", "fraction"), [({}, 0.3), ({"validation_fraction": 0.6}, 0.6)])
+def test_few_records_are_too_few_to_tell(shards_folder, tmp_path, config, fraction):
+    """Those held out by the encoder's run or, as a converted one has none, by the shards."""
     meta = {"model": dataclasses.asdict(TINY), "preprocessing": CLEF_V2.to_dict()}
+    meta |= {"config": config} if config else {}
     save_encoder(tmp_path / "encoder", jax.device_get(_encoder(1).params), meta)
     done = _report("--workdir", tmp_path / "encoder", "--shards", shards_folder, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    shards = ShardSet(shards_folder)
-    tested = len(set(shards.patient_code[shards.annotations.is_validation]))
+    patients = set(ShardSet(shards_folder).patient)
+    tested = sum(is_validation_patient(patient, fraction) for patient in patients)
     lines = done.stdout.splitlines()
     assert f"too few ({tested} patients to test on, of 30 needed) to tell" in lines[3]
     assert f"too few ({tested} patients to look for, of 30 needed) to tell" in lines[10]

@@ -77,10 +77,7 @@ def write_shards(
     folder, out = os.fspath(records), os.fspath(out)
     options = options or IngestOptions()
     listing = list_recordings(folder, record_list, options.hints)
-    rows, described = join_metadata(listing.records, metadata, folder)
-    matches = {} if metadata is None else {"metadata": described}
-    rows, described = join_risk(rows, risk, folder)
-    matches |= {} if risk is None else {"risk": described}
+    rows, matches = _join_tables(listing.records, metadata, risk, folder)
     confine = record_list is not None
     plan = plan_of(rows, options, confine)
     os.makedirs(os.path.join(out, PARTS), exist_ok=True)
@@ -118,6 +115,16 @@ def write_shards(
         records_read=sum(len(task.rows) for task in tasks),
         seconds=seconds,
     )
+
+
+def _join_tables(
+    rows: pd.DataFrame, metadata: MetadataTable | None, risk: RiskTable | None, folder: str
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Returns the records with what the tables say, and how many each table describes."""
+    rows, in_metadata = join_metadata(rows, metadata, folder)
+    rows, in_risk = join_risk(rows, risk, folder)
+    found = (("metadata", metadata, in_metadata), ("risk", risk, in_risk))
+    return rows, {name: count for name, table, count in found if table is not None}
 
 
 def _tasks_left(

@@ -10,23 +10,21 @@ import numpy as np
 
 from clef_jax.data.recordings.formats import open_hinted
 from clef_jax.data.recordings.recording import Hints, RecordingError
-from clef_jax.data.signals import preprocessing, quality
-from clef_jax.data.signals.spec import PreprocessingSpec, spec_differences
 from clef_jax.data.windows.cut import (
     Windows,
     WindowSettings,
-    choose_leads,
     choose_leads_of,
     read_windows,
     require_windows,
 )
-from clef_jax.data.windows.sources import Failure, Source, open_shards
+from clef_jax.data.windows.sources import Failure, Source
+from clef_jax.data.windows.stored import read_stored
 from clef_jax.processes import WorkerDied, Workers, in_order
 
 # Rows of windows handed over at once: 1.3 MB of ten-second windows.
 _ROWS_PER_BLOCK = 64
 _FILES_PER_TASK = 16
-_RECORDS_PER_SHARD_TASK = 64
+_WINDOWS_PER_SHARD_TASK = 64
 
 
 @dataclasses.dataclass
@@ -66,7 +64,10 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Sources to read in one go; or, with `starts`, a range of windows of a single one."""
+    """Sources to read in one go; or, with `starts`, a range of windows of a single one.
+
+    Of a file these are first samples, of shards rows of the index.
+    """
 
     sources: tuple[Source, ...]
     starts: np.ndarray | None = None
@@ -76,60 +77,40 @@ class Task:
 def plan_tasks(sources: Sequence[Source]) -> Iterator[Task]:
     """Groups sources, in their order, so that handing over costs little beside reading."""
     for folder, group in itertools.groupby(sources, lambda s: s.file if s.position >= 0 else ""):
-        size = _RECORDS_PER_SHARD_TASK if folder else _FILES_PER_TASK
-        while batch := tuple(itertools.islice(group, size)):
-            yield Task(batch)
+        if not folder:
+            yield from map(Task, _batches(group, _FILES_PER_TASK))
+            continue
+        for is_long, of_length in itertools.groupby(group, lambda s: s.windows > 1):
+            if is_long:
+                yield from itertools.chain.from_iterable(map(_parts, of_length))
+            else:
+                yield from map(Task, _batches(of_length, _WINDOWS_PER_SHARD_TASK))
 
 
-def _stored_flag(x: np.ndarray, spec: PreprocessingSpec) -> str:
-    if not x.any():
-        return quality.FLAT
-    judged = preprocessing.in_ecg_band(x, spec)
-    return quality.NOISE if quality.is_noise(judged, spec.fs) else quality.OK
+def _batches(sources: Iterator[Source], size: int) -> Iterator[tuple[Source, ...]]:
+    while batch := tuple(itertools.islice(sources, size)):
+        yield batch
 
 
-def _require_readable(shards, settings: WindowSettings) -> None:
-    """Raises `RecordingError` where the shards do not hold what the encoder sees."""
-    if differing := spec_differences(shards.spec, settings.preprocessing):
-        raise RecordingError(
-            f"{shards.folder}: the shards' preprocessing is not the encoder's: {differing}; embed "
-            "the recordings themselves, or write shards for this encoder (--spec)"
-        )
-    if settings.spec != shards.spec or settings.channels > 1:
-        raise RecordingError(
-            f"{shards.folder}: shards hold one lead each of {shards.spec.seconds:g} s; for other "
-            "windows, or an encoder of several leads, embed the recordings themselves"
-        )
+def _parts(source: Source) -> Iterator[Task]:
+    """Yields the tasks of a recording of which shards hold several windows."""
+    for first in range(0, source.windows, _WINDOWS_PER_SHARD_TASK):
+        count = min(_WINDOWS_PER_SHARD_TASK, source.windows - first)
+        rows = source.position + first + np.arange(count)
+        yield Task((source,), rows, count / source.windows)
 
 
 def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
-    shards = open_shards(task.sources[0].file)
-    _require_readable(shards, settings)
-    spec, names = shards.spec, shards.montage.leads
-    results: list[Block | Failure] = []
-    wanted: list[tuple[Source, int]] = []
-    for source in task.sources:
-        found = [names[i] for i in shards.lead_ids[source.position] if i >= 0]
-        try:
-            slots = choose_leads(found, settings, f"{source.file}: {source.record}")
-            wanted += [(source, slot) for slot in slots]
-        except RecordingError as error:
-            results.append(Failure(source, str(error)))
-    if not wanted:
-        return results
-    steps = shards.read([s.position for s, _ in wanted], [slot for _, slot in wanted])
-    x = preprocessing.normalise(steps[:, None], spec)[:, 0]
-    for source, rows in itertools.groupby(range(len(wanted)), lambda row: wanted[row][0]):
-        rows = list(rows)
-        windows = Windows(
-            x=x[rows, :, None].astype(np.float32),
-            lead=[names[shards.lead_ids[source.position, wanted[row][1]]] for row in rows],
-            start_s=np.zeros(len(rows)),
-            quality=[_stored_flag(x[row], spec) for row in rows],
-            fs=spec.fs,
-        )
-        results.append(Block(source, windows, 1.0))
-    return results
+    rows = task.starts
+    if rows is None:
+        rows = [source.position for source in task.sources]
+    sources = task.sources * (len(rows) // len(task.sources))
+    return [
+        Failure(source, str(found))
+        if isinstance(found, RecordingError)
+        else Block(source, found, task.share)
+        for source, found in read_stored(sources, rows, settings)
+    ]
 
 
 def _read_file(source: Source, request: Request, starts: np.ndarray | None, share: float) -> Block:

@@ -3,12 +3,14 @@
 import dataclasses
 import functools
 import glob
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 
 from clef_jax.data.recordings.folders import search_folder
 from clef_jax.data.recordings.formats import WFDB, expected_files, format_of, without_suffix
-from clef_jax.data.recordings.recording import Hints
+from clef_jax.data.recordings.recording import Hints, RecordingError
+from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec, spec_differences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +21,13 @@ class Source:
         file: Absolute path of the file, or of the shards folder.
         record: Its name: the path below the folder that was searched, without suffix.
         position: Its place in the shards' index; -1 for a file.
+        windows: How many rows of the index from there on are windows of it.
     """
 
     file: str
     record: str
     position: int = -1
+    windows: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +76,28 @@ def _named_file(path: str) -> str:
     return path
 
 
-def _sources_below(path: str, hints: Hints) -> Iterator[Source | Failure]:
+def _sources_of_shards(folder: str, preprocessing: PreprocessingSpec) -> Iterator[Source]:
+    shards = open_shards(folder)
+    if differing := spec_differences(shards.spec, preprocessing):
+        raise RecordingError(
+            f"{folder}: the shards' preprocessing is not the encoder's: {differing}; embed the "
+            "recordings themselves, or write shards for this encoder (--spec)"
+        )
+    position = 0
+    for record, rows in itertools.groupby(shards.record):
+        windows = len(list(rows))
+        yield Source(folder, str(record), position, windows)
+        position += windows
+
+
+def _sources_below(
+    path: str, hints: Hints, preprocessing: PreprocessingSpec
+) -> Iterator[Source | Failure]:
     if not os.path.isdir(path):
         yield _file_source(path)
     elif _is_shards_folder(path):
         folder = os.path.abspath(path)
-        for position, record in enumerate(open_shards(folder).record):
-            yield Source(folder, str(record), position)
+        yield from _sources_of_shards(folder, preprocessing)
     else:
         found, passed_over = search_folder(path, hints)
         for one in found:
@@ -89,13 +108,17 @@ def _sources_below(path: str, hints: Hints) -> Iterator[Source | Failure]:
 
 
 def find_sources(
-    paths: Iterable[str], hints: Hints | None = None
+    paths: Iterable[str],
+    hints: Hints | None = None,
+    *,
+    preprocessing: PreprocessingSpec = CLEF_V2,
 ) -> tuple[list[Source], list[Failure]]:
     """Finds the recordings that files, folders, shards folders and glob patterns stand for.
 
     Args:
         paths: What to look at.
         hints: As of `search_folder`.
+        preprocessing: The encoder's; shards of another are no sources.
 
     Returns:
         The sources, without repetition; and as failures the paths under which nothing was found,
@@ -110,7 +133,7 @@ def find_sources(
         below: list[Source | Failure] = []
         for match in matches or [path]:
             try:
-                below += _sources_below(match, hints or Hints())
+                below += _sources_below(match, hints or Hints(), preprocessing)
             except ValueError as fault:  # a ShardError, whose module would load pandas and Arrow
                 error = str(fault)
         if not any(isinstance(one, Source) for one in below):

@@ -1,5 +1,6 @@
 """The noise bank: from the real records, from a MATLAB file, and simulated."""
 
+import dataclasses
 import importlib
 
 import numpy as np
@@ -12,6 +13,7 @@ from clef_jax.data.noise.bank import NoiseBankError
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.signals.leads import NOISE_LEADS
+from clef_jax.data.signals.montage import ECG, Montage
 from clef_jax.data.signals.spec import CLEF_V2
 
 MAT_KEYS = ("motion_artefacts", "electrode_movement", "baseline_wander", "mixture_of_noises")
@@ -131,6 +133,43 @@ def test_max_seconds_keeps_the_beginning(real_data, recorded):
     assert short.signal.shape[-1] == 30 * 500
     inner = slice(0, 29 * 500)
     assert np.allclose(short.signal[..., inner], recorded.signal[..., inner], atol=2e-2)
+
+
+def test_banks_of_another_rate_hold_the_same_noise(real_data, recorded, simulated):
+    at_250 = dataclasses.replace(CLEF_V2, fs=250.0, samples=2500)
+    slower = {
+        recorded: load_noise_bank(real_data / "nstdb", at_250),
+        simulated: simulate_noise_bank(3, 120, 250.0),
+    }
+    for fast, slow in slower.items():
+        assert slow.fs == 250 and slow.signal.shape[-1] == fast.signal.shape[-1] // 2
+        assert slow.fingerprint() != fast.fingerprint()
+        _check_shape_and_relations(slow, fast.signal.shape[-1] // 2)
+        taps = scipy.signal.firwin(201, 60, fs=500)
+        for kind in fast.kinds:
+            expected = scipy.signal.filtfilt(taps, 1, _lead(fast, kind, "Y"))[::2]
+            half = scipy.signal.firwin(101, 60, fs=250)
+            found = scipy.signal.filtfilt(half, 1, _lead(slow, kind, "Y"))
+            assert np.abs(found - expected)[500:-500].max() < 0.02 * expected.std()
+
+
+def test_noise_on_other_montages_is_that_of_the_nearest_lead(simulated, caplog):
+    assert simulated.on_leads(ECG) is simulated.signal
+    montage = Montage("strange", ("V5", "MLII", "V1"))
+    rows = [NOISE_LEADS.index(lead) for lead in ("V5", "II", "V1")]
+    with caplog.at_level("WARNING", logger="absl"):
+        np.testing.assert_array_equal(simulated.on_leads(montage), simulated.signal[:, rows])
+        assert not caplog.records
+        found = simulated.on_leads(Montage("abdominal", ("II", "Abdomen 1", "V9")))
+    rows = [NOISE_LEADS.index(lead) for lead in ("II", "I", "I")]
+    np.testing.assert_array_equal(found, simulated.signal[:, rows])
+    (record,) = caplog.records
+    assert "no noise of Abdomen 1, V9; they take that of lead I" in record.getMessage()
+
+
+def test_a_bank_shorter_than_the_windows_is_refused():
+    with pytest.raises(NoiseBankError, match="20.0 s of noise; windows of 30 s need as much"):
+        load_noise_bank(None, CLEF_V2.of_window(30), max_seconds=20)
 
 
 def _write_mat(path, fs, seconds, **changes):

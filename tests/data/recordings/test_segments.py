@@ -10,10 +10,10 @@ import pytest
 from clef_jax.data.recordings import open_recording, read_recording
 from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.recordings.wfdb_header import read_header
-from clef_jax.data.shards.prepare import Rejection, prepare_record
-from clef_jax.data.signals.spec import CLEF_V2
+from clef_jax.data.shards.prepare import Rejection
 from clef_jax.data.windows.sources import find_sources
 from tests.searching import paths_in
+from tests.shard_records import first_window
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -180,7 +180,7 @@ def test_confined_to_the_records_folder(tmp_path, linked):
     write_segment(tmp_path / "in", "m_1", leads, 2000, size=4)
     (tmp_path / "in/m.hea").write_text("m/1 12 125 2000\nm_1 2000\n")
     if linked is None:
-        found = prepare_record(f"{tmp_path}/in/m", CLEF_V2, confine_to=f"{tmp_path}/in")
+        found = first_window(f"{tmp_path}/in/m", confine_to=f"{tmp_path}/in")
         assert found.leads == tuple(leads)
         files = list(open_recording(tmp_path / "in/m").other_files())
         assert [os.path.basename(f) for f in files] == ["m.hea", "m_1.hea", "m_1.dat"]
@@ -188,7 +188,7 @@ def test_confined_to_the_records_folder(tmp_path, linked):
     os.rename(tmp_path / "in" / linked, tmp_path / "out" / linked)
     (tmp_path / "in" / linked).symlink_to(tmp_path / "out" / linked)
     with pytest.raises(Rejection, match=f"outside the records folder: .*{linked} is a link"):
-        prepare_record(f"{tmp_path}/in/m", CLEF_V2, confine_to=f"{tmp_path}/in")
+        first_window(f"{tmp_path}/in/m", confine_to=f"{tmp_path}/in")
 
 
 @pytest.mark.parametrize("layout", [write_fixed, write_variable])

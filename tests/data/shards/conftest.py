@@ -4,7 +4,7 @@ import pytest
 from tests.shard_records import ecg, mimic_name, write_record
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def mimic(tmp_path_factory):
     """24 recordings of 12 patients in MIMIC-IV-ECG's layout, with its record list."""
     folder = tmp_path_factory.mktemp("mimic")

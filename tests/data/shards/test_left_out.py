@@ -38,7 +38,7 @@ def troubled(tmp_path_factory):
 
 
 def test_each_rejection_names_file_and_reason(troubled, tmp_path):
-    summary = write(troubled, tmp_path / "out")
+    report = write(troubled, tmp_path / "out")
     shards = ShardSet(tmp_path / "out")
     assert list(shards.record) == ["good"] and shards.patient[0] == "p1"
     known = shards.annotations.columns
@@ -50,7 +50,7 @@ def test_each_rejection_names_file_and_reason(troubled, tmp_path):
         "all_nan": "bad leads: aVL non-finite in 100% of samples",
         "flat": "bad leads: V1 flat: 0 µV peak to peak",
         "eleven": "missing leads: V6",
-        "holter": "missing leads: none of the 12, only MLII, MV1, resp",
+        "holter": ", Z, only MLII, MV1 (left out: resp: by its label no ECG)",
         "truncated": "truncated: room for 2083 samples per lead, but truncated.hea declares 5000",
         "no_signal": "'no_signal.dat' cannot be read (No such file or directory)",
         "garbage": "unreadable",
@@ -61,12 +61,12 @@ def test_each_rejection_names_file_and_reason(troubled, tmp_path):
     for name, reason in expected.items():
         assert reason in rejected[name]["reason"]
         assert rejected[name]["file"] == str(troubled / name)
-    assert summary.records_in == 12 and summary.recordings == 1
-    assert summary.rejected == {
+    assert report.records_in == 12 and report.recordings == 1
+    assert report.rejected == {
         "bad leads": 3, "duplicate samples": 1, "missing leads": 2, "too short": 1, "unreadable": 4,
     }  # fmt: skip
     for text in ("records in                  12", "rejected                  11", "4  unreadable"):
-        assert text in str(summary)
+        assert text in str(report)
 
 
 def test_fewer_leads_when_asked_for(troubled, tmp_path):
@@ -109,9 +109,9 @@ def test_a_sample_short(tmp_path, fs, samples, reason):
 def test_records_without_a_patient_stand_in_for_one(tmp_path):
     for name in ("x/1", "y/1", "y/2"):
         write_record(tmp_path / "records" / name, ecg(sum(map(ord, name))))
-    summary = write(tmp_path / "records", tmp_path / "out")
-    assert summary.patients_from_records == summary.patients == 3
-    assert "3 records name no patient" in str(summary)
+    report = write(tmp_path / "records", tmp_path / "out")
+    assert report.patients_from_records == report.patients == 3
+    assert "3 records name no patient" in str(report)
     assert list(ShardSet(tmp_path / "out").patient) == ["x/1", "y/1", "y/2"]
 
 
@@ -121,7 +121,7 @@ def test_wrong_gains_show_in_the_summary(real_data, tmp_path):
         (tmp_path / "records").mkdir(exist_ok=True)
         shutil.copy(source, tmp_path / "records")
         shutil.copy(source.with_suffix(".dat"), tmp_path / "records")
-    summary = write(tmp_path / "records", tmp_path / "a")
-    assert summary.einthoven_violations == 2 and "2 records contradict" in str(summary)
+    report = write(tmp_path / "records", tmp_path / "a")
+    assert report.einthoven_violations == 2 and "2 records contradict" in str(report)
     right = IngestOptions(hints=Hints(adu_per_mv=1000))
     assert write(tmp_path / "records", tmp_path / "b", options=right).einthoven_violations == 0

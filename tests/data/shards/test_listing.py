@@ -35,7 +35,7 @@ def test_a_link_that_leaves_the_folder_is_rejected(tmp_path):
 
 
 def test_nothing_to_read(tmp_path):
-    with pytest.raises(TableError, match="holds no WFDB record"):
+    with pytest.raises(TableError, match="holds no recording; expected WFDB, EDF or DICOM"):
         write(tmp_path, tmp_path / "out")
     with pytest.raises(TableError, match="no such folder"):
         write(tmp_path / "nowhere", tmp_path / "out")
@@ -49,8 +49,11 @@ def test_duplicate_studies(mimic, tmp_path):
     listed.loc[4] = listed.loc[0]
     listed.loc[5] = ("10000009", "40000001", mimic_name("10000009", "40000018"))
     listed.to_csv(tmp_path / "list.csv", index=False)
-    summary = write(mimic, tmp_path / "out", record_list=str(tmp_path / "list.csv"))
-    assert summary.records_in == 6 and summary.rejected == {"duplicate study": 2}
+    report = write(mimic, tmp_path / "out", record_list=str(tmp_path / "list.csv"))
+    assert report.records_in == 6 and report.rejected == {
+        "duplicate record": 1,
+        "duplicate study": 1,
+    }
     reasons = [row["reason"] for row in rejections(tmp_path / "out").values()]
     assert any("study 40000001 is already" in reason for reason in reasons)
     assert ShardSet(tmp_path / "out").records == 4

@@ -12,9 +12,9 @@ from tests.shard_records import ecg, mimic_name, write, write_record
 
 
 def test_record_list_names_patients_and_studies(mimic, tmp_path):
-    summary = write(mimic, tmp_path / "out", record_list=str(mimic / "record_list.csv"))
+    report = write(mimic, tmp_path / "out", record_list=str(mimic / "record_list.csv"))
     shards = ShardSet(tmp_path / "out")
-    assert summary.recordings == 24 and summary.patients == 12 and not summary.patients_from_records
+    assert report.recordings == 24 and report.patients == 12 and not report.patients_from_records
     assert shards.patient[0] == "10000000" and shards.record[0] == mimic_name(
         "10000000", "40000000"
     )
@@ -31,7 +31,7 @@ def test_risk_table_by_any_key(mimic, tmp_path, key):
     table["completeness"] = 0.75
     table.loc[0, "risk"] = np.nan
     table.to_parquet(tmp_path / "risk.parquet")
-    summary = write(mimic, tmp_path / "out", record_list=str(mimic / "record_list.csv"),
+    report = write(mimic, tmp_path / "out", record_list=str(mimic / "record_list.csv"),
                     risk=RiskTable(str(tmp_path / "risk.parquet")))  # fmt: skip
     expected = dict(zip(table[key], table["risk"], strict=True))
     shards = ShardSet(tmp_path / "out")
@@ -39,8 +39,8 @@ def test_risk_table_by_any_key(mimic, tmp_path, key):
     known = shards.annotations.columns
     np.testing.assert_array_equal(known["risk"], index[key].map(expected).to_numpy(np.float32))
     assert (known["completeness"] == 0.75).all()
-    assert summary.matches == {"risk": 24}
-    assert summary.risk_known == np.isfinite(known["risk"]).sum() < 24
+    assert report.matches == {"risk": 24}
+    assert report.risk_known == np.isfinite(known["risk"]).sum() < 24
 
 
 def test_the_original_s_table(mimic, tmp_path):
@@ -66,10 +66,10 @@ def test_the_original_s_table(mimic, tmp_path):
 
 def test_ptb_xl_table(real_data):
     folder = str(real_data / "ptb-xl/records500")
-    records, rejected = list_recordings(folder)
+    listing = list_recordings(folder)
     metadata = MetadataTable(str(real_data / "ptb-xl/ptbxl_database.csv"))
-    joined, found = join_metadata(records, metadata, folder)
-    assert found == len(joined) == 333 and not rejected
+    joined, found = join_metadata(listing.records, metadata, folder)
+    assert found == len(joined) == 333 and not listing.rejected
     oracle = pd.read_csv(real_data / "ptb-xl/ptbxl_database.csv").set_index("filename_hr")
     oracle = oracle.loc[["records500/" + name for name in joined["record"]]]
     assert list(joined["patient"]) == [str(int(p)) for p in oracle["patient_id"]]
@@ -80,7 +80,7 @@ def test_ptb_xl_table(real_data):
 
 def test_ludb_table(real_data):
     folder = str(real_data / "ludb/data")
-    records, _ = list_recordings(folder)
+    records = list_recordings(folder).records
     joined, found = join_metadata(records, MetadataTable(str(real_data / "ludb/ludb.csv")), folder)
     assert found == 135
     assert joined.set_index("record").loc["10", ["age", "sex"]].tolist() == [79, "female"]

@@ -37,8 +37,8 @@ def test_a_failing_disk_stops_the_run_and_rejects_nothing(tmp_path):
 
     (records / "z.hea").unlink()
     (records / "z.hea").write_text(header)
-    summary = write(records, out, options=IngestOptions(records_per_shard=1))
-    assert summary.records_read == 1 and list(ShardSet(out).record) == ["a", "c", "z"]
+    report = write(records, out, options=IngestOptions(records_per_shard=1))
+    assert report.records_read == 1 and list(ShardSet(out).record) == ["a", "c", "z"]
     assert "symbolic links" in rejections(out)["b"]["reason"]
 
 

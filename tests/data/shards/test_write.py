@@ -18,6 +18,7 @@ from clef_jax.data.shards.format import shard_faults
 from clef_jax.data.shards.plan import IngestError, IngestOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
+from clef_jax.data.signals.montage import Montage
 from clef_jax.files import locked
 from tests.shard_records import contents, ecg, mimic_name, write, write_record
 from tests.waiting import children_of, wait_until_gone
@@ -105,7 +106,7 @@ def test_kill_and_resume(tmp_path):
 
     listed, options = str(records / "record_list.csv"), IngestOptions(records_per_shard=8)
     resumed = write(records, out, record_list=listed, options=options)
-    assert resumed.records_read == 240 - 8 * len(finished) and resumed.written == 240
+    assert resumed.records_read == 240 - 8 * len(finished) and resumed.recordings == 240
     assert before == {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in finished}
     write(records, tmp_path / "whole", record_list=listed, options=options)
     assert contents(out) == contents(tmp_path / "whole")
@@ -117,8 +118,8 @@ def test_a_finished_set_is_left_alone(mimic, tmp_path):
     write(mimic, tmp_path / "out", record_list=listed)
     before = contents(tmp_path / "out")
     shard = (tmp_path / "out/leads-00000.array_record").stat()
-    summary = write(mimic, tmp_path / "out", record_list=listed)
-    assert summary.records_read == 0 and "every shard was finished already" in str(summary)
+    report = write(mimic, tmp_path / "out", record_list=listed)
+    assert report.records_read == 0 and "every shard was finished already" in str(report)
     assert contents(tmp_path / "out") == before
     assert (tmp_path / "out/leads-00000.array_record").stat().st_mtime_ns == shard.st_mtime_ns
 
@@ -162,9 +163,9 @@ def test_other_tables_and_another_split_annotate_a_finished_set_anew(mimic, tmp_
     write(mimic, out, record_list=listed, risk=low)
     before, first = contents(out), ShardSet(out)
 
-    summary = write(mimic, out, record_list=listed, risk=high, validation_fraction=0.5,
+    report = write(mimic, out, record_list=listed, risk=high, validation_fraction=0.5,
                     metadata=MetadataTable(str(tmp_path / "people.csv")))  # fmt: skip
-    assert summary.records_read == 0 and summary.risk_known == 24
+    assert report.records_read == 0 and report.risk_known == 24
     shards, after = ShardSet(out), contents(out)
     assert shards.fingerprint == first.fingerprint
     changed = {name for name in before | after if before.get(name) != after.get(name)}
@@ -177,7 +178,7 @@ def test_other_tables_and_another_split_annotate_a_finished_set_anew(mimic, tmp_
     np.testing.assert_array_equal(known["male"], place % 2)
     held_out = [is_validation_patient(patient, 0.5) for patient in shards.patient]
     assert shards.annotations.is_validation.tolist() == held_out
-    assert summary.validation == sum(held_out) > first.annotations.is_validation.sum()
+    assert report.validation == sum(held_out) > first.annotations.is_validation.sum()
     write(mimic, out, record_list=listed, risk=low)
     assert contents(out) == before
 
@@ -207,12 +208,14 @@ def test_the_tool_verifies_and_reports_errors(mimic, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"min_leads": 0}, {"min_leads": 13}, {"records_per_shard": 0},
-     {"hints": Hints(adu_per_mv=-1.0)}, {"hints": Hints(fs=0.0)}],
+    ("wrong", "message"),
+    [({"min_leads": 0}, "min_leads is 0; expected 1 to 12"), ({"min_leads": 13}, "1 to 12"),
+     ({"min_leads": 3, "montage": Montage("two", ("II", "V5"))}, "min_leads is 3; expected 1 to 2"),
+     ({"records_per_shard": 0}, "records_per_shard"), ({"hints": Hints(fs=0.0)}, "fs is 0.0"),
+     ({"hints": Hints(adu_per_mv=-1.0)}, "adu_per_mv is -1.0")],
 )  # fmt: skip
-def test_impossible_options(wrong):
-    with pytest.raises(IngestError, match=next(iter(wrong))):
+def test_impossible_options(wrong, message):
+    with pytest.raises(IngestError, match=message):
         IngestOptions(**wrong)
 
 
@@ -222,6 +225,7 @@ def test_manifest_counts(mimic, tmp_path):
     assert manifest["records"] == 24 and manifest["patients"] == 12
     assert [entry["file"] for entry in manifest["files"]] == [
         "leads-00000.array_record", "index.parquet", "annotations.parquet", "rejected.csv",
+        "notes.csv",
     ]  # fmt: skip
     for entry in manifest["files"]:
         content = (tmp_path / "out" / entry["file"]).read_bytes()
