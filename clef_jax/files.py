@@ -13,6 +13,8 @@ from typing import Any
 
 import filelock
 
+from clef_jax.errors import ClefError
+
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
@@ -88,7 +90,7 @@ def sum_faults(folder: pathlib.Path, *, skip: Collection[str] = ()) -> list[str]
     return faults
 
 
-class LockedError(RuntimeError):
+class LockedError(ClefError):
     """Another process holds the lock; the message names it: number, host, since when."""
 
 

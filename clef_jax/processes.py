@@ -22,12 +22,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from clef_jax.errors import ClefError
+
 # Tasks under way or finished and not yet taken, for each worker: enough that none waits for work.
 _TASKS_AHEAD = 3
 _READY, _STEP, _ANSWER, _ERROR = range(4)
 
 
-class WorkerDied(RuntimeError):
+class WorkerDied(ClefError):
     """A worker process ended in the middle of a task, without a Python error.
 
     Attributes:
@@ -41,7 +43,7 @@ class WorkerDied(RuntimeError):
         self.exit_code = exit_code
 
 
-class WorkersCannotStart(ChildProcessError):
+class WorkersCannotStart(ClefError):
     """A worker process died before it could take a task: no task is to blame."""
 
 

@@ -8,9 +8,9 @@ from absl import flags
 from clef_jax.cli import tool
 from clef_jax.risk import REGIONS
 from clef_jax.risk.attributes import SYNONYMS
-from clef_jax.risk.table import compute_risk_table, summary
+from clef_jax.risk.table import compute_risk_table, report
 from clef_jax.risk.units import CHOL_UNITS, HBA1C_UNITS
-from clef_jax.tables.columns import SEX_CODINGS, TableError
+from clef_jax.tables.columns import SEX_CODINGS
 from clef_jax.tables.files import READABLE, read_table, write_table
 
 METADATA = flags.DEFINE_string(
@@ -59,9 +59,9 @@ def main():
         source=METADATA.value,
     )
     write_table(risks, OUT.value)
-    print(summary(risks))
+    print(report(risks))
     print(f"Region {REGION.value}. Written to {OUT.value}")
 
 
 if __name__ == "__main__":
-    tool.run(main, expected=(TableError, OSError))
+    tool.run(main)

@@ -30,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    tool.run(main, expected=(ValueError, OSError))
+    tool.run(main)

@@ -9,18 +9,14 @@ import sys
 
 from absl import flags, logging
 
-from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.cli import tool
 from clef_jax.data.annotations.join import annotate, table_paths
-from clef_jax.data.noise.bank import NoiseBankError
 from clef_jax.data.noise.load import load_noise_bank
-from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.evaluate.recordings import ReportError, choose_recordings
+from clef_jax.evaluate.recordings import choose_recordings
+from clef_jax.files import write_json
 from clef_jax.inference.loading import load_encoder
-from clef_jax.tables.columns import TableError
-from clef_jax.train.metrics import write_json
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "A run's folder, or an encoder's as `clef-jax convert` writes it."
@@ -68,6 +64,7 @@ def main():
     bank = load_noise_bank(noise, shards.spec).on_leads(shards.montage)
     found = what_was_learned(encoder, recordings, bank, seed=_SEED.value)
     print(*sentences(found), sep="\n")
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "learned.json", to_json(found))
     plot_learned(found, out / "plots" / "learned.png")
     print(f"Written: {out / 'learned.json'}, {out / 'plots' / 'learned.png'}")
@@ -75,5 +72,4 @@ def main():
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["workdir", "shards"])
-    errors = (CheckpointError, ShardError, TableError, NoiseBankError, ReportError, OSError)
-    tool.run(main, expected=errors)
+    tool.run(main)

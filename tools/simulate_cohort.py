@@ -8,11 +8,7 @@ Example:
 from absl import flags
 
 from clef_jax.cli import tool
-from clef_jax.data.demo.cohort import (
-    CohortError,
-    write_cohort_of_recordings,
-    write_simulated_cohort,
-)
+from clef_jax.data.demo.cohort import write_cohort_of_recordings, write_simulated_cohort
 
 OUT = flags.DEFINE_string("out", None, "Folder to write.", required=True)
 PATIENTS = flags.DEFINE_integer("patients", 800, "Patients to simulate.")
@@ -42,4 +38,4 @@ def main():
 
 
 if __name__ == "__main__":
-    tool.run(main, expected=(CohortError, OSError))
+    tool.run(main)

@@ -12,12 +12,11 @@ from absl import flags
 
 from clef_jax.cli import table_flags, tool
 from clef_jax.data.recordings.recording import Hints
-from clef_jax.data.shards.format import ShardError, shard_faults
-from clef_jax.data.shards.plan import IngestError, IngestOptions
+from clef_jax.data.shards.format import shard_faults
+from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.montage import ECG, montage_of_leads
-from clef_jax.data.signals.spec import SpecError, read_spec
-from clef_jax.tables.columns import TableError
+from clef_jax.data.signals.spec import read_spec
 
 flags.adopt_module_key_flags(table_flags)
 RECORDS = flags.DEFINE_string("records", None, "Folder of recordings, searched to any depth.")
@@ -74,4 +73,4 @@ def main():
 
 
 if __name__ == "__main__":
-    tool.run(main, expected=(TableError, IngestError, ShardError, SpecError, OSError))
+    tool.run(main)

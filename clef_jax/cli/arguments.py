@@ -3,6 +3,12 @@
 import argparse
 import math
 
+from clef_jax.errors import ClefError
+
+
+class UsageError(ClefError):
+    """The command line asks for something that there is not; the message says what there is."""
+
 
 def names(text: str) -> tuple[str, ...]:
     """Returns names separated by commas."""

@@ -3,6 +3,8 @@
 import argparse
 import os
 
+from clef_jax.cli.arguments import UsageError
+
 
 def add_command(commands) -> None:
     """Adds the command to the parser."""
@@ -25,7 +27,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"{arguments.out}: {config.name}, for the original project with strict=True")
         return 0
     if os.path.isdir(arguments.input):
-        raise ValueError(
+        raise UsageError(
             f"{arguments.input}: is a folder; expected a PyTorch file, or with --to_torch an "
             "encoder's folder"
         )

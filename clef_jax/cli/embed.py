@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from clef_jax.cli.arguments import count, names, positive, readers
+from clef_jax.cli.arguments import UsageError, count, names, positive, readers
 
 SOME_FAILED = 3
 
@@ -71,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from clef_jax.inference.run import embed_to_table, errors_path
 
     if not arguments.out.endswith(".parquet"):
-        raise ValueError(f"--out is {arguments.out}; expected a name that ends with .parquet")
+        raise UsageError(f"--out is {arguments.out}; expected a name that ends with .parquet")
     encoder = load_encoder(arguments.weights)
     settings = WindowSettings(
         preprocessing=encoder.preprocessing,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import clef_jax
 from clef_jax.cli import convert, embed, info
+from clef_jax.errors import ClefError
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return arguments.run(arguments)
-    except (ValueError, OSError) as error:
+    except (ClefError, OSError) as error:
         print(f"clef-jax {arguments.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
+from clef_jax.cli.arguments import UsageError
+from clef_jax.errors import ClefError
 from clef_jax.nested import flatten
 
 _SETTING = re.compile(r"^--?(?:no)?config\.([\w.]+)(?:=.*)?$", re.DOTALL)
@@ -18,21 +20,13 @@ _COMMENTED = re.compile(r"^ *config\.([\w.]+) = .*?# (.*)$", re.MULTILINE)
 _HELP = {"--help", "-help", "-h", "--helpshort"}
 
 
-class UsageError(ValueError):
-    """The command line asks for something that there is not; the message says what there is."""
+def run(main: Callable[[], None], *, example_config: str | None = None) -> NoReturn:
+    """Runs a tool's `main` and exits: 0; 1 after an error; 2 for a wrong command line.
 
-
-def run(
-    main: Callable[[], None],
-    *,
-    expected: tuple[type[Exception], ...],
-    example_config: str | None = None,
-) -> NoReturn:
-    """Runs a tool's `main` and exits: 0; 1 after an expected error; 2 for a wrong command line.
+    What a user can cause and mend is told in a line; a mistake in the program keeps its traceback.
 
     Args:
         main: Reads its flags from the module that defines them.
-        expected: What a user can cause and mend: told in a line, without traceback.
         example_config: For a tool with the flag --config, the file whose settings its help shows
             where none is given.
     """
@@ -49,7 +43,7 @@ def run(
             main()
         except UsageError as error:
             _leave(tool, error, 2)
-        except expected as error:
+        except (ClefError, OSError) as error:
             _leave(tool, error, 1)
 
     app.run(run_main, flags_parser=parse)
@@ -93,7 +87,7 @@ def _config_path(argv: list[str]) -> str | None:
 
 
 def _load(path: str) -> dict[str, Any]:
-    """Returns the settings of a configuration file, flat: {"objective.name": "clef", …}."""
+    """Returns the settings of a configuration file, flat: {"method.name": "clef", …}."""
     if not os.path.isfile(path):
         raise UsageError(f"--config={path}: no such file")
     module = runpy.run_path(path)

@@ -16,6 +16,7 @@ from clef_jax.convert.names import (
     used_parameters,
 )
 from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER, PreprocessingSpec
+from clef_jax.errors import ClefError
 from clef_jax.models import ResNeXt1DConfig, resnext1d_config
 
 PREFIX = "backbone."
@@ -23,7 +24,7 @@ PREFIX = "backbone."
 _NAMES = [size.name for size in resnext1d_config.SIZES]
 
 
-class ConversionError(ValueError):
+class ConversionError(ClefError):
     """Weights that are not those of a known encoder; the message lists every difference."""
 
 

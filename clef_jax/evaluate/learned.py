@@ -15,8 +15,10 @@ from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.plain import plain_features
 from clef_jax.evaluate.recordings import Recordings, ReportError, encoder_input
 from clef_jax.inference.encoder import Encoder
+from clef_jax.methods import row_keys
+from clef_jax.methods.augment import augment_view
 from clef_jax.models import build_model
-from clef_jax.train.augment import augment_view, row_keys
+from clef_jax.train.evaluators.probe import effective_rank
 
 REPRESENTATIONS = ("plain", "untrained", "pretrained")
 LABEL_SHARES = (0.01, 0.1, 1.0)
@@ -128,7 +130,7 @@ def what_was_learned(
     ranked = ("untrained", "pretrained") if held_out.sum() > 1 else ()
     return Learned(
         figures=figures,
-        effective_rank={name: probe.effective_rank(z[name][held_out]) for name in ranked},
+        effective_rank={name: effective_rank(z[name][held_out]) for name in ranked},
         dimensions={name: z[name].shape[1] for name in REPRESENTATIONS},
         held_out=int(held_out.sum()),
         patients=len(held_out),

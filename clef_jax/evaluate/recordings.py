@@ -7,10 +7,11 @@ import numpy as np
 from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.preprocessing import zscore
+from clef_jax.errors import ClefError
 from clef_jax.train.embed import slots_of_lead
 
 
-class ReportError(ValueError):
+class ReportError(ClefError):
     """A shard set from which no report can be made; the message says what is missing."""
 
 

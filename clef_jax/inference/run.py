@@ -21,7 +21,7 @@ from clef_jax.data.windows.sources import Failure, Source, find_sources
 from clef_jax.files import replacing
 from clef_jax.inference.encoder import Encoder
 from clef_jax.inference.forward import default_batch_size
-from clef_jax.inference.stored import TableError
+from clef_jax.inference.stored import EmbeddingTableError
 from clef_jax.inference.stream import EmbeddedBlock, Timings, embed_blocks
 from clef_jax.inference.table import EmbeddingTable
 
@@ -93,7 +93,8 @@ def _preprocessing_of(encoder: Encoder, sources: Sequence[Source]) -> dict[str, 
     """Returns the record of what all the sources' windows have gone, or will go, through.
 
     Raises:
-        TableError: Shards of version 1, which are used as if of version 2, are among others.
+        EmbeddingTableError: Shards of version 1, which are used as if of version 2, are among
+            others.
     """
     folders = sorted({source.file for source in sources if source.position >= 0})
     records = {folder: upgraded(read_manifest(folder)["preprocessing"]) for folder in folders}
@@ -101,7 +102,7 @@ def _preprocessing_of(encoder: Encoder, sources: Sequence[Source]) -> dict[str, 
         records["the recordings"] = encoder.preprocessing.to_dict()
     versions = {where: record["version"] for where, record in records.items()}
     if len(set(versions.values())) > 1:
-        raise TableError(
+        raise EmbeddingTableError(
             "preprocessed in different versions: "
             + ", ".join(f"{where} in {version}" for where, version in versions.items())
             + "; embed them into tables of their own"
@@ -188,8 +189,8 @@ def embed_to_table(
 
     Raises:
         SpecError: The request's preprocessing is not the encoder's.
-        TableError: The table cannot be appended to, another process does it now, or the shards are
-            of several versions of the preprocessing.
+        EmbeddingTableError: The table cannot be appended to, another process does it now, or the
+            shards are of several versions of the preprocessing.
         WorkersCannotStart: No reading process can be started.
     """
     begin = time.perf_counter()

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clef_jax.data.recordings.formats import needs_rate
+from clef_jax.errors import ClefError
 
 METADATA_KEY = b"clef_jax"
 # Beside a part: the recordings in it that failed halfway.
@@ -25,7 +26,7 @@ ROWS_PER_GROUP = 4096
 Key = tuple[str, str]
 
 
-class TableError(ValueError):
+class EmbeddingTableError(ClefError):
     """An existing file that cannot be read or appended to; the message says what to do."""
 
 
@@ -49,13 +50,13 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
     """Returns what a table says of its embeddings: model, fingerprint, preprocessing, settings, ….
 
     Raises:
-        TableError: The file is no such table.
+        EmbeddingTableError: The file is no such table.
     """
     try:
         metadata = pq.read_schema(path).metadata or {}
         return json.loads(metadata[METADATA_KEY])
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-        raise TableError(
+        raise EmbeddingTableError(
             f"{path}: exists, but is no table of embeddings ({type(error).__name__}: {error})"
         ) from error
 
@@ -77,8 +78,8 @@ class StoredEmbeddings:
         """What it says of its embeddings."""
         try:
             return read_metadata(self.path)
-        except TableError as error:
-            raise TableError(f"{error}; {self.remedy}") from error
+        except EmbeddingTableError as error:
+            raise EmbeddingTableError(f"{error}; {self.remedy}") from error
 
     @functools.cached_property
     def dropped(self) -> frozenset[Key]:
@@ -118,6 +119,6 @@ class StoredEmbeddings:
         try:
             yield
         except (pa.ArrowException, OSError) as error:
-            raise TableError(
+            raise EmbeddingTableError(
                 f"{self.path}: cannot be read ({type(error).__name__}: {error}); {self.remedy}"
             ) from error

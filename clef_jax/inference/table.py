@@ -21,9 +21,9 @@ from clef_jax.inference.stored import (
     DROPPED_SUFFIX,
     PARTS_SUFFIX,
     ROWS_PER_GROUP,
+    EmbeddingTableError,
     Key,
     StoredEmbeddings,
-    TableError,
     embedding_schema,
 )
 from clef_jax.inference.stream import EmbeddedBlock
@@ -65,8 +65,8 @@ class EmbeddingTable:
                 how arrays are to be read, or None where there are none among the recordings.
 
         Raises:
-            TableError: Another process has the table open; the file, or a part, holds other things,
-                or embeddings made in another way.
+            EmbeddingTableError: Another process has the table open; the file, or a part, holds
+                other things, or embeddings made in another way.
             OSError: Nothing can be written there.
         """
         self.path = pathlib.Path(path)
@@ -74,7 +74,9 @@ class EmbeddingTable:
         self._writer: pq.ParquetWriter | None = None
         self._buffer: list[pa.Table] = []
         if self.path.is_dir():
-            raise TableError(f"{self.path}: is a folder; expected the name of a file for --out")
+            raise EmbeddingTableError(
+                f"{self.path}: is a folder; expected the name of a file for --out"
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             lock = self.path.with_name(f".{self.path.name}.lock")
@@ -128,8 +130,8 @@ class EmbeddingTable:
         self._parts = []
         return pq.read_metadata(self.path).num_rows if self.path.exists() else 0
 
-    def _taken(self, holder: str) -> TableError:
-        return TableError(
+    def _taken(self, holder: str) -> EmbeddingTableError:
+        return EmbeddingTableError(
             f"{self.path}: another process is embedding into it ({holder}); wait for it or choose "
             "another --out"
         )
@@ -162,7 +164,7 @@ class EmbeddingTable:
         return parts
 
     def _require_same(self, stored: StoredEmbeddings, wanted: Mapping[str, Any]) -> None:
-        """Raises `TableError` if its embeddings were made in another way, and if it has any."""
+        """Raises `EmbeddingTableError` if it has embeddings that were made in another way."""
         found = stored.metadata
         if not stored.keys:
             return
@@ -177,7 +179,7 @@ class EmbeddingTable:
                 f"{wanted['fingerprint']} now"
             )
         if differing:
-            raise TableError(
+            raise EmbeddingTableError(
                 f"{stored.path}: its embeddings were made in another way ({'; '.join(differing)}); "
                 f"choose another --out, or remove {self.path} and {self._folder}"
             )

@@ -106,8 +106,8 @@ def compute_risk_table(
     )
 
 
-def summary(risks: pd.DataFrame) -> str:
-    """Counts of a risk table for the terminal: rows, scores, reasons, quantiles of the risk."""
+def report(risks: pd.DataFrame) -> str:
+    """Returns the counts of a risk table for the terminal: rows, scores, reasons, quantiles."""
     lines = [f"{len(risks):,} rows"]
     for name in ATTRIBUTES:
         lines.append(f"  {name:<16} {np.count_nonzero(risks['score'] == name):>10,}")

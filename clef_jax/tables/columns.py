@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from clef_jax.errors import ClefError
+
 SEX_CODINGS = {
     "male0_female1": {"0": 1.0, "1": 0.0},
     "male1_female0": {"0": 0.0, "1": 1.0},
@@ -40,7 +42,7 @@ _MEANINGS = {
 _BLANK = frozenset({"", "-", ".", "?", "na", "n/a", "nan", "null", "none", "missing", "unknown"})
 
 
-class TableError(ValueError):
+class TableError(ClefError):
     """A table that cannot be used as it is; the message says what to change."""
 
 

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from clef_jax import hosts
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.ops.precision import multiply_as
-from clef_jax.train.augment import zscore
+from clef_jax.ops.zscore import zscore
 
 
 def slots_of_lead(shards: ShardSet, records: np.ndarray, lead: str) -> np.ndarray:

@@ -13,11 +13,12 @@ from jax.experimental import multihost_utils
 
 from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.checkpoints.run import Checkpoints
+from clef_jax.errors import ClefError
 from clef_jax.files import LockedError, locked
 from clef_jax.train.state import TrainState
 
 
-class WorkdirInUse(RuntimeError):
+class WorkdirInUse(ClefError):
     """Another run writes to the workdir; the message names its process."""
 
 
@@ -84,7 +85,7 @@ class Unvalidated:
     def save(self, state: TrainState, meta: Mapping[str, Any], row: Mapping[str, float]) -> None:
         """Writes the state, with the row of `metrics.jsonl` that lacks its validation loss."""
         with contextlib.closing(Checkpoints(self._folder, keep=1)) as checkpoints:
-            checkpoints.save(state, {**meta, "row": dict(row)}, None)
+            checkpoints.save(int(state.step), state.items(), {**meta, "row": dict(row)})
 
     def _set_aside(self, error: CheckpointError, step: int) -> None:
         aside = self._folder.with_name(f"{self._folder.name}.damaged")

@@ -22,8 +22,8 @@ def run(tool, *arguments):
         ("pretrain", ["--config.batchsize=32"], "config.batchsize: there is no such setting; the "
          "nearest is --config.batch_size"),
         ("pretrain", ["--noconfig.remats"], "the nearest is --config.remat "),
-        ("pretrain", ["--config.objective.nam", "clef"], "nearest is --config.objective.name"),
-        ("pretrain", ["--config.objective=clef"], "several settings: --config.objective.floor, "),
+        ("pretrain", ["--config.method.nam", "clef"], "nearest is --config.method.name"),
+        ("pretrain", ["--config.method=clef"], "several settings: --config.method.combine, "),
         ("pretrain", ["--config.batch_size=many"], "--config.batch_size=many: invalid literal for"),
         ("pretrain", ["--config=absent.py"], "--config=absent.py: no such file"),
         ("pretrain", [f"--config={__file__}"], "test_tool.py: has no function get_config"),
@@ -62,6 +62,21 @@ def test_an_absent_file_is_named_with_exit_code_1(tool, arguments, tmp_path):
     assert result.returncode == 1 and "Traceback" not in result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"{tool}: ") and "absent" in last
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [("ClefError", True), ("OSError", True), ("ValueError", False)]
+)
+def test_only_a_mistake_in_the_program_keeps_its_traceback(error, told, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from clef_jax.cli import tool\nfrom clef_jax.errors import ClefError\n"
+        f"def main():\n    raise {error}('so it is')\ntool.run(main)\n"
+    )
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert ("Traceback" not in result.stderr) == told
+    assert (result.stderr == "script: so it is\n") == told
 
 
 def test_help_shows_every_setting_with_its_default_and_what_it_means():

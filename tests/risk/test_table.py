@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from clef_jax.risk import score2, score2_diabetes, score2_op
-from clef_jax.risk.table import compute_risk_table, summary
+from clef_jax.risk.table import compute_risk_table, report
 from clef_jax.tables.columns import TableError
 from clef_jax.tables.files import read_table, write_table
 
@@ -294,9 +294,9 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert out.read_text() == "old"
 
 
-def test_summary_counts_rows_scores_and_reasons():
+def test_report_counts_rows_scores_and_reasons():
     rows = [*PATIENTS, PATIENTS[0] | {"age": 33}, PATIENTS[0] | {"age": 21, "hdl": None}]
-    text = summary(_computed(rows))
+    text = report(_computed(rows))
     assert text.startswith("5 rows")
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "SCORE2 1" in lines

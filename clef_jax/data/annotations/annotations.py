@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from clef_jax.errors import ClefError
 
-class AnnotationError(ValueError):
+
+class AnnotationError(ClefError):
     """Annotations that cannot be used; the message names the column and the remedy."""
 
 

@@ -6,8 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from clef_jax.errors import ClefError
 
-class PlanError(ValueError):
+
+class PlanError(ClefError):
     """Batches that there are too few patients for; the message says what to change."""
 
 

@@ -21,6 +21,7 @@ from clef_jax.data.recordings import RecordingError, open_recording
 from clef_jax.data.recordings.demographics import parse_age, parse_sex
 from clef_jax.data.recordings.folders import search_folder
 from clef_jax.data.recordings.formats import expected_files
+from clef_jax.errors import ClefError
 
 # MIMIC-IV-ECG's order, which is not the usual one.
 _MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -45,7 +46,7 @@ _SOMETIMES_MISSING = _METADATA[3:11]
 _MISSING_SHARE = 0.02
 
 
-class CohortError(ValueError):
+class CohortError(ClefError):
     """A cohort that cannot be written; the message says where and what to do."""
 
 

@@ -9,6 +9,7 @@ from absl import logging
 from clef_jax.data.noise.dower import twelve_leads
 from clef_jax.data.signals.leads import NOISE_LEADS, unmodified_lead
 from clef_jax.data.signals.montage import ECG, Montage
+from clef_jax.errors import ClefError
 
 KINDS = ("motion", "electrode", "baseline_wander", "mixture")
 
@@ -17,7 +18,7 @@ _SHORTEST_SECONDS = 10.0
 _ANY_LEAD = "I"
 
 
-class NoiseBankError(ValueError):
+class NoiseBankError(ClefError):
     """A noise recording that cannot be used; the message names the file, fault and remedy."""
 
 

@@ -5,12 +5,14 @@ import errno
 
 import numpy as np
 
+from clef_jax.errors import ClefError
+
 _FAULTS_OF_THE_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 # None: raised by a library for what it found in the file.
 _CODES_OF_SUCH_FAULTS = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL, None)
 
 
-class RecordingError(ValueError):
+class RecordingError(ClefError):
     """A recording that cannot be read; the message names the file, the fault and the remedy."""
 
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 import clef_jax
 from clef_jax.data.signals.montage import ECG, Montage
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec, SpecError
+from clef_jax.errors import ClefError
 from clef_jax.files import file_sha256
 
 FORMAT_VERSION = 2
@@ -49,7 +50,7 @@ _ENTRY_TYPE = np.dtype("<i2")
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
-class ShardError(ValueError):
+class ShardError(ClefError):
     """A shard folder that cannot be used; the message names the file, the fault and the remedy."""
 
 

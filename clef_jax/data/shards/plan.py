@@ -14,6 +14,7 @@ from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.montage import ECG, Montage
 from clef_jax.data.signals.quality import QUALITY, QualityLimits
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
+from clef_jax.errors import ClefError
 from clef_jax.files import write_json
 from clef_jax.nested import flatten
 
@@ -24,7 +25,7 @@ _MIN_RECORDS_PER_SHARD = 64
 _SHARDS_OF_A_SMALL_SET = 16
 
 
-class IngestError(ValueError):
+class IngestError(ClefError):
     """Shards that cannot be written; the message names the file, the fault and the remedy."""
 
 

@@ -18,6 +18,7 @@ from clef_jax.data.signals.preprocessing import native_samples, preprocess, wind
 from clef_jax.data.signals.quality import filtered_fault, lead_faults
 from clef_jax.data.signals.rates import rate_fault
 from clef_jax.data.signals.spikes import remove_spikes
+from clef_jax.errors import ClefError
 
 # III - (II - I) against the largest of the three, as standard deviations. Rounding leaves up to
 # 0.006 in PTB-XL and the 2021 Challenge; LUDB's headers, whose gains differ by lead, 0.06 to 0.9.
@@ -25,7 +26,7 @@ _EINTHOVEN_RESIDUAL = 0.05
 _LIMB_LEADS = ("I", "II", "III")
 
 
-class Rejection(Exception):
+class Rejection(ClefError):
     """Why a recording, or a window of it, is left out.
 
     Attributes:

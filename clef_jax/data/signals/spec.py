@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clef_jax.data.signals.quality import QUALITY
+from clef_jax.errors import ClefError
 
 # An ECG holds this much; recordings and specs that hold less are refused.
 LEAST_BAND_HZ = 40.0
@@ -14,7 +15,7 @@ _SHORTEST_S = 1.0
 _HIGHEST_ORDER = 10
 
 
-class SpecError(ValueError):
+class SpecError(ClefError):
     """A preprocessing that this release cannot do; the message names fields and choices."""
 
 

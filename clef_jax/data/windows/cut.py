@@ -17,6 +17,7 @@ from clef_jax.data.signals.leads import STANDARD_LEADS, find_lead, is_unnamed
 from clef_jax.data.signals.rates import rate_fault, rate_remedy
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.data.signals.spikes import remove_spikes
+from clef_jax.errors import ClefError
 
 DEFAULT_LEAD = "I"
 ALL_LEADS = "all"
@@ -24,6 +25,10 @@ ALL_LEADS = "all"
 _SHORTEST_PADDED_S = 1.0
 # What this process has said already of channels left out.
 _mentioned: set[tuple[str, ...]] = set()
+
+
+class WindowError(ClefError):
+    """Windows that nothing can be cut into; the message says which can be asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +58,7 @@ class WindowSettings:
         if self.stride_s is None:
             object.__setattr__(self, "stride_s", self.window_s)
         if not (self.window_s >= _SHORTEST_PADDED_S and self.stride_s > 0):
-            raise ValueError(
+            raise WindowError(
                 f"windows of {self.window_s} s every {self.stride_s} s; expected windows of at "
                 f"least {_SHORTEST_PADDED_S:g} s and a positive stride"
             )

@@ -10,6 +10,7 @@ from clef_jax.data.recordings.arrays import array_recording
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.windows.cut import (
+    WindowError,
     WindowSettings,
     choose_leads,
     choose_leads_of,
@@ -107,5 +108,5 @@ def test_windows_cover_what_the_recording_holds(fs, window_s, stride_s):
 
 def test_settings_that_make_no_sense():
     for settings in ({"window_s": 0.5}, {"stride_s": 0.0}, {"stride_s": -1.0}):
-        with pytest.raises(ValueError, match="expected windows of at least 1 s"):
+        with pytest.raises(WindowError, match="expected windows of at least 1 s"):
             WindowSettings(**settings)
