@@ -1,7 +1,7 @@
 """What an encoder has learned, beside an untrained one and beside plain measurements."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,8 +27,8 @@ MIN_LEARNT_FROM, MIN_TESTED, MIN_OF_EACH_CLASS = 10, 30, 5
 _CHOICES = 5
 _ROWS_AT_ONCE = 64
 
-# x_mv [n, T] -> z [n, D]
-Represent = Callable[[np.ndarray], np.ndarray]
+# some x_mv [n, T] after others -> z [n, D] of each
+Represent = Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def what_was_learned(
             "encoders of one lead"
         )
     represent = {
-        "plain": lambda x_mv: np.stack([plain_features(x) for x in x_mv]),
+        "plain": _measure,
         "untrained": _embed(_untrained(pretrained, seed)),
         "pretrained": _embed(pretrained),
     }
@@ -133,17 +133,28 @@ def _untrained(encoder: Encoder, seed: int) -> Encoder:
     return Encoder(encoder.config, jax.jit(model.init)(jax.random.key(seed), x)["params"])
 
 
+def _measure(signals_mv: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for x_mv in signals_mv:
+        yield np.stack([plain_features(x) for x in x_mv])
+
+
 def _embed(encoder: Encoder) -> Represent:
-    return lambda x_mv: encoder.forward_rows(encoder_input(x_mv))[0]
+    def embed(signals_mv: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for outputs in encoder.forward.stream(map(encoder_input, signals_mv)):
+            yield outputs.embedding
+
+    return embed
 
 
 def _of_records(represent: Represent, recordings: Recordings, records: np.ndarray, view=None):
-    """Represents records, or views of them, a few at a time."""
-    found = [np.empty((0, 0))]
-    for start in range(0, len(records), _ROWS_AT_ONCE):
-        x_mv = recordings.read_mv(records[start : start + _ROWS_AT_ONCE])
-        found.append(represent(x_mv if view is None else view(start, x_mv)))
-    return np.concatenate(found[1:]) if len(found) > 1 else found[0]
+    """Represents records, or views of them, read a few at a time."""
+
+    def signals_mv() -> Iterator[np.ndarray]:
+        for start in range(0, len(records), _ROWS_AT_ONCE):
+            x_mv = recordings.read_mv(records[start : start + _ROWS_AT_ONCE])
+            yield x_mv if view is None else view(start, x_mv)
+
+    return np.concatenate(list(represent(signals_mv()))) if len(records) else np.empty((0, 0))
 
 
 def _view_maker(recordings: Recordings, noise: np.ndarray, seed: int):

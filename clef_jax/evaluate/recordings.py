@@ -6,7 +6,7 @@ import numpy as np
 
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.preprocessing import zscore
-from clef_jax.train.embed import slots_of_lead
+from clef_jax.inference.shards import slots_of_lead
 
 
 class ReportError(ValueError):

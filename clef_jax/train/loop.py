@@ -27,8 +27,10 @@ from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
 from clef_jax.hardware import peaks
+from clef_jax.inference.forward import Forward
+from clef_jax.inference.shards import embed_records, records_to_map
 from clef_jax.models import costs
-from clef_jax.train import embed, metrics, plots
+from clef_jax.train import metrics, plots
 from clef_jax.train.feed import device_batches
 from clef_jax.train.parts import ConfigError, Parts, check, make_parts
 from clef_jax.train.recorder import NonFiniteLoss, Recorder
@@ -341,12 +343,13 @@ def _peak_records_per_s(config: ConfigDict, mesh: Mesh) -> float | None:
 
 def _plot_map(model, state: TrainState, shards: ShardSet, path: pathlib.Path) -> None:
     """Draws the validation (if too few, the training) records by their embedding of lead II."""
-    records, slots, split = embed.records_to_map(shards, _LEAD_ON_MAP, most=_RECORDS_ON_MAP)
+    records, slots, split = records_to_map(
+        shards, shards.is_validation, _LEAD_ON_MAP, most=_RECORDS_ON_MAP
+    )
     if len(records) < 3:
         logging.warning("%d records have lead %s: no embedding map", len(records), _LEAD_ON_MAP)
         return
-    params = jax.device_get(state.params if state.ema is None else state.ema)
-    embed_records = embed.make_embed_records(model, hosts.data_mesh(jax.local_devices()))
-    z = embed_records(params, shards, records, slots)
+    forward = Forward(model, state.params if state.ema is None else state.ema)
+    z = embed_records(forward, shards, records, slots)
     title = f"{len(records)} {split} records, lead {_LEAD_ON_MAP}"
     plots.plot_embedding_map(z, shards.risk[records], path, title=title)
