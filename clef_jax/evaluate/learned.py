@@ -95,23 +95,23 @@ def what_was_learned(
         )
     represent = {
         "plain": _measure,
-        "untrained": _embed(_untrained(pretrained, seed)),
-        "pretrained": _embed(pretrained),
+        "untrained": by_encoder(_untrained(pretrained, seed)),
+        "pretrained": by_encoder(pretrained),
     }
     held_out = recordings.held_out
     revisited = held_out & (recordings.other >= 0)
-    z = {name: _of_records(f, recordings, recordings.first) for name, f in represent.items()}
+    z = {name: represent_records(f, recordings, recordings.first) for name, f in represent.items()}
     figures = _probes(recordings, z, seed)
 
     view = _view_maker(recordings, noise, seed)
 
     def two_views(name):
         looked_at = recordings.first[held_out]
-        return [_of_records(represent[name], recordings, looked_at, view(k)) for k in range(2)]
+        return [represent_records(represent[name], recordings, looked_at, view(k)) for k in range(2)]
 
     def two_visits(name):
         again = recordings.other[revisited]
-        return z[name][revisited], _of_records(represent[name], recordings, again)
+        return z[name][revisited], represent_records(represent[name], recordings, again)
 
     figures.append(_retrieval("view", int(held_out.sum()), two_views, z, seed))
     figures.append(_retrieval("visit", int(revisited.sum()), two_visits, z, seed))
@@ -138,7 +138,9 @@ def _measure(signals_mv: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.stack([plain_features(x) for x in x_mv])
 
 
-def _embed(encoder: Encoder) -> Represent:
+def by_encoder(encoder: Encoder) -> Represent:
+    """Returns the embeddings of an encoder of one lead as a representation."""
+
     def embed(signals_mv: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for outputs in encoder.forward.stream(map(encoder_input, signals_mv)):
             yield outputs.embedding
@@ -146,8 +148,10 @@ def _embed(encoder: Encoder) -> Represent:
     return embed
 
 
-def _of_records(represent: Represent, recordings: Recordings, records: np.ndarray, view=None):
-    """Represents records, or views of them, read a few at a time."""
+def represent_records(
+    represent: Represent, recordings: Recordings, records: np.ndarray, view=None
+) -> np.ndarray:
+    """Returns what a representation makes of records, or of views of them: `[n, D]`."""
 
     def signals_mv() -> Iterator[np.ndarray]:
         for start in range(0, len(records), _ROWS_AT_ONCE):
