@@ -11,7 +11,7 @@ from clef_jax.files import LockedError, locked
 
 HOLD = """
 import subprocess, sys, time
-from clef_jax.data.locking import locked
+from clef_jax.files import locked
 
 with locked(sys.argv[1]):
     # A process that this one leaves behind must not keep the lock.

@@ -8,9 +8,9 @@ from absl import flags
 from clef_jax.cli import tool
 from clef_jax.risk import REGIONS
 from clef_jax.risk.attributes import SYNONYMS
-from clef_jax.risk.table import TableError, compute_risk_table, summary
+from clef_jax.risk.table import compute_risk_table, summary
 from clef_jax.risk.units import CHOL_UNITS, HBA1C_UNITS
-from clef_jax.tables.columns import SEX_CODINGS
+from clef_jax.tables.columns import SEX_CODINGS, TableError
 from clef_jax.tables.files import READABLE, read_table, write_table
 
 METADATA = flags.DEFINE_string(

@@ -15,7 +15,7 @@ from clef_jax.convert.state_dict import (
     from_state_dict,
     to_state_dict,
 )
-from clef_jax.models import EncoderConfig
+from clef_jax.models import ResNeXt1DConfig
 
 # MD5 of the released files (Zenodo record 17572734) as a third party recorded them. They could not
 # be checked against the files, so a difference is a warning and no error.
@@ -140,7 +140,7 @@ def _digests(path: str) -> dict:
     }
 
 
-def _md5_warnings(source: dict, config: EncoderConfig) -> list[str]:
+def _md5_warnings(source: dict, config: ResNeXt1DConfig) -> list[str]:
     released = _RELEASED_NAMES.get(source["file"])
     if released is None or source["md5"] == KNOWN_MD5[released]:
         return []
@@ -152,7 +152,7 @@ def _md5_warnings(source: dict, config: EncoderConfig) -> list[str]:
     ]
 
 
-def read_torch_checkpoint(path: str | os.PathLike) -> tuple[EncoderConfig, dict, Report]:
+def read_torch_checkpoint(path: str | os.PathLike) -> tuple[ResNeXt1DConfig, dict, Report]:
     """Reads a Lightning checkpoint or a bare state dict, strictly and without running its pickles.
 
     Tensors are memory-mapped, so optimiser state on disk is never read, let alone copied.
@@ -181,7 +181,9 @@ def read_torch_checkpoint(path: str | os.PathLike) -> tuple[EncoderConfig, dict,
     return config, params, report
 
 
-def write_torch_checkpoint(path: str | os.PathLike, config: EncoderConfig, params: Mapping) -> None:
+def write_torch_checkpoint(
+    path: str | os.PathLike, config: ResNeXt1DConfig, params: Mapping
+) -> None:
     """Writes a checkpoint that the original project loads with strict=True.
 
     Args:
