@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+from clef_jax.data.recordings import open_recording
 from clef_jax.data.recordings.arrays import array_recording
-from clef_jax.data.recordings.formats import open_recording
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.units import unit_doubt
 from clef_jax.data.signals import quality
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.data.windows.cut import (
     WindowSettings,
     choose_leads_of,
@@ -38,7 +38,7 @@ class Encoder:
 
     Attributes:
         config: Shape of the encoder.
-        preprocessing: The preprocessing its inputs need, `data.signals.spec`.
+        preprocessing: What its inputs need.
         meta: The checkpoint's record: provenance, versions, fingerprint.
         classifier: {"kernel": [D, classes], "bias": [classes]} as in ECGFounder, or None.
         model: The Linen module; `model.apply({"params": params}, x)`.
@@ -49,13 +49,14 @@ class Encoder:
         config: EncoderConfig,
         params: Any,
         *,
+        preprocessing: PreprocessingSpec = CLEF_V2,
         meta: dict | None = None,
         classifier: dict[str, np.ndarray] | None = None,
         dtype: DTypeLike = jnp.float32,
     ):
         self.config = config
         self._params = jax.device_put(params)
-        self.preprocessing = PREPROCESSING
+        self.preprocessing = preprocessing
         self.meta = meta or {}
         self.classifier = classifier
         self.model = build_model(config, dtype=dtype)
@@ -85,7 +86,7 @@ class Encoder:
     def apply(
         self, x: ArrayLike, layers: Sequence[str] | None = None
     ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
-        """Embeds inputs that are preprocessed and z-scored already; differentiable in `x`.
+        """Embeds inputs that are preprocessed and normalised already; differentiable in `x`.
 
         It is a part of the program that calls it, of its jit, gradient or shard_map, and shares
         nothing among devices by itself; `forward` does. The numbers are the same.
@@ -117,7 +118,7 @@ class Encoder:
         lead: str | Sequence[str] | None = None,
         *,
         leads: Sequence[str] | None = None,
-        window_s: float = PREPROCESSING.seconds,
+        window_s: float | None = None,
         stride_s: float | None = None,
         pad: bool = False,
         mean: bool = False,
@@ -132,7 +133,7 @@ class Encoder:
                 encoder of several leads, all of them in its order.
             leads: Names of the rows of a `[leads, T]` signal; the 12 standard leads in their usual
                 order by default, if there are 12.
-            window_s: Length of a window, seconds.
+            window_s: Length of a window, seconds; that of `preprocessing` by default.
             stride_s: From one window's start to the next; `window_s` by default.
             pad: Whether a signal shorter than one window is padded with zeros after z-scoring.
             mean: Whether to return the mean over usable windows as one row.
@@ -171,7 +172,7 @@ class Encoder:
         lead: str | Sequence[str] | None = None,
         *,
         leads: Sequence[str] | None = None,
-        window_s: float = PREPROCESSING.seconds,
+        window_s: float | None = None,
         stride_s: float | None = None,
         pad: bool = False,
         layers: Sequence[str] | None = None,
@@ -187,8 +188,9 @@ class Encoder:
         leads: str | Sequence[str] | None = None,
         *,
         fs: float | None = None,
+        lead_names: Sequence[str] | None = None,
         units: str | None = None,
-        window_s: float = PREPROCESSING.seconds,
+        window_s: float | None = None,
         stride_s: float | None = None,
         pad: bool = False,
         layers: Sequence[str] | None = None,
@@ -200,8 +202,9 @@ class Encoder:
             leads: Leads in order of preference, of which the first found is embedded; "all" for
                 every lead; lead I by default. For an encoder of several leads, all of them.
             fs: Sampling rate of CSV, TSV, NPY and headerless MATLAB files, Hz.
+            lead_names: Names of the leads of such files, in place of their own.
             units: Units of such files that name none: mV, uV or V; mV by default.
-            window_s: Length of a window, seconds.
+            window_s: Length of a window, seconds; that of `preprocessing` by default.
             stride_s: From one window's start to the next; `window_s` by default.
             pad: Whether a recording shorter than one window is padded.
             layers: Names of stages whose outputs are wanted as well.
@@ -210,7 +213,8 @@ class Encoder:
             RecordingError: The file is damaged, too short or lacks the leads.
         """
         settings = self._settings(leads, window_s, stride_s, pad)
-        return self._embed(open_recording(path, fs=fs, units=units), settings, layers)
+        recording = open_recording(path, fs=fs, lead_names=lead_names, units=units)
+        return self._embed(recording, settings, layers)
 
     def classify(self, embedding: ArrayLike) -> jax.Array:
         """Returns the logits `[N, classes]` that the checkpoint's classifier gives embeddings.
@@ -234,14 +238,15 @@ class Encoder:
     def _settings(
         self,
         leads: str | Sequence[str] | None,
-        window_s: float,
+        window_s: float | None,
         stride_s: float | None,
         pad: bool,
     ) -> WindowSettings:
         return WindowSettings(
+            preprocessing=self.preprocessing,
             leads=(leads,) if isinstance(leads, str) else leads and tuple(leads),
             window_s=window_s,
-            stride_s=window_s if stride_s is None else stride_s,
+            stride_s=stride_s,
             pad=pad,
             channels=self.config.in_channels,
         )

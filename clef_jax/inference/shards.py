@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.signals.preprocessing import zscore
+from clef_jax.data.signals.preprocessing import normalise
 from clef_jax.inference.forward import Forward, concatenate
 
 # 10 MB of samples in float64.
@@ -14,8 +13,10 @@ _RECORDS_AT_ONCE = 256
 
 
 def slots_of_lead(shards: ShardSet, records: np.ndarray, lead: str) -> np.ndarray:
-    """Returns the position of a standard lead among each record's leads `[n]`, -1 where absent."""
-    found = shards.lead_ids[records] == STANDARD_LEADS.index(lead)
+    """Returns the position of a lead among each record's leads `[n]`, -1 where absent."""
+    if shards.montage.find(lead) is None:
+        return np.full(len(records), -1)
+    found = shards.lead_ids[records] == shards.montage.id_of(lead)
     return np.where(found.any(axis=1), found.argmax(axis=1), -1)
 
 
@@ -28,8 +29,8 @@ def records_to_map(
 
     Args:
         shards: The shard set.
-        is_validation: bool, for each of its records.
-        lead: A standard lead.
+        is_validation: bool `[n]`, which of its records are held out.
+        lead: Its name.
         most: Records to return at most.
     """
     slots = slots_of_lead(shards, np.arange(len(shards)), lead)
@@ -59,6 +60,6 @@ def embed_records(
         for start in range(0, max(1, len(records)), _RECORDS_AT_ONCE):
             rows = slice(start, start + _RECORDS_AT_ONCE)
             steps = shards.read(records[rows], slots[rows])
-            yield zscore(steps)[:, :, None].astype(np.float32)
+            yield normalise(steps[:, None], shards.spec)[:, 0, :, None].astype(np.float32)
 
     return concatenate([outputs.embedding for outputs in forward.stream(inputs())])

@@ -17,10 +17,10 @@ from absl import logging
 from tqdm import tqdm
 
 from clef_jax.data.demo.hearts import FS, draw_heart, simulate_ecg
+from clef_jax.data.recordings import RecordingError, open_recording
 from clef_jax.data.recordings.demographics import parse_age, parse_sex
-from clef_jax.data.recordings.recording import RecordingError
-from clef_jax.data.recordings.wfdb import find_recordings
-from clef_jax.data.recordings.wfdb_header import read_header
+from clef_jax.data.recordings.folders import search_folder
+from clef_jax.data.recordings.formats import expected_files
 
 # MIMIC-IV-ECG's order, which is not the usual one.
 _MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -159,7 +159,7 @@ def write_cohort_of_recordings(
     random given age and sex: they let the pipeline run and mean nothing about the patients.
 
     Args:
-        recordings: folder with WFDB records at any depth; not changed.
+        recordings: folder with recordings at any depth; not changed.
         out: folder for the two tables.
         seed: of the made-up risk factors.
 
@@ -167,13 +167,13 @@ def write_cohort_of_recordings(
         The record list (path relative to `recordings`, subject_id, study_id) and the metadata.
 
     Raises:
-        CohortError: no WFDB header is found.
+        CohortError: no recording is found.
     """
     # Absolute, because a database's table may lie above the folder.
     recordings, out = pathlib.Path(os.path.abspath(recordings)), pathlib.Path(out)
-    paths = find_recordings(recordings)
+    paths = [found.path for found in search_folder(recordings)[0]]
     if not paths:
-        raise CohortError(f"No WFDB header (.hea) found in {recordings} or below it.")
+        raise CohortError(f"No recording found in {recordings} or below it; {expected_files()}.")
     people = _people(paths, recordings)
     relative = [os.path.relpath(path, recordings) for path in paths]
     records = pd.DataFrame(
@@ -280,7 +280,7 @@ def _up_to(folder, top):
 def _person_of_header(path, top):
     stand_in = os.path.relpath(path, top)
     try:
-        header = read_header(path)
+        header = open_recording(path).header
     except RecordingError as error:
         # Listed all the same: write_shards rejects it with this reason.
         logging.warning("Unreadable header: %s", error)
