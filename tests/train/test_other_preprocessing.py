@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from clef_jax.train.parts import ConfigError
 
 import clef_jax
 from clef_jax.checkpoints.encoder import save_encoder
@@ -21,7 +22,6 @@ from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 from clef_jax.inference import encoder_meta
 from clef_jax.models import registry
 from clef_jax.train.loop import pretrain
-from clef_jax.train.parts import ConfigError
 from configs import demo
 from tests.embed_runs import TINY, embed, errors
 from tests.oracles.specs import SPEC_VERSION_1
