@@ -15,6 +15,7 @@ from clef_jax.convert.state_dict import (
     from_state_dict,
     to_state_dict,
 )
+from clef_jax.files import replacing
 from clef_jax.models import EncoderConfig
 
 # MD5 of the released files (Zenodo record 17572734) as a third party recorded them. They could not
@@ -190,15 +191,9 @@ def write_torch_checkpoint(path: str | os.PathLike, config: EncoderConfig, param
         params: Its parameters.
     """
     torch = _import_torch()
-    path = os.fspath(path)
     state_dict = {
         PREFIX + name: torch.from_numpy(array)
         for name, array in to_state_dict(config, params).items()
     }
-    temporary = f"{path}.tmp-{os.getpid()}"
-    try:
+    with replacing(path) as temporary:
         torch.save({"state_dict": state_dict, "epoch": 0, "global_step": 0}, temporary)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)

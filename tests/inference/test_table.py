@@ -135,7 +135,7 @@ def test_a_second_process_is_refused_and_a_killed_one_blocks_nobody(weights, tmp
     write_wfdb(data, "a", seconds=20)
     hold = (
         "import sys, time\n"
-        "from clef_jax.data.locking import locked\n"
+        "from clef_jax.files import locked\n"
         "with locked(sys.argv[1]):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(600)\n"
