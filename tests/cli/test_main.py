@@ -18,8 +18,8 @@ import pydicom.data
 import pytest
 
 import clef_jax
-from clef_jax import cli
 from clef_jax.checkpoints.encoder import load_params, save_encoder
+from clef_jax.cli import main as cli
 from clef_jax.data.shards.format import signed
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
@@ -341,7 +341,7 @@ def test_a_dying_reader_fails_its_file_only(weights, tmp_path, monkeypatch, caps
 
 def test_workers_do_not_import_jax():
     script = (
-        "import sys, clef_jax.cli, clef_jax.data.windows.sources\n"
+        "import sys, clef_jax.cli.main, clef_jax.data.windows.sources\n"
         "print([m for m in ('jax', 'flax', 'torch', 'pandas', 'pyarrow') if m in sys.modules])\n"
     )
     command = [sys.executable, "-c", script]
