@@ -51,7 +51,8 @@ def save_encoder(
         with _checkpointer() as checkpointer:
             checkpointer.save(unfinished, items)
         if classifier is not None:
-            np.savez(unfinished / CLASSIFIER, **classifier)
+            kernel, bias = classifier["kernel"], classifier["bias"]
+            np.savez(unfinished / CLASSIFIER, kernel=kernel, bias=bias)
         files.write_sums(unfinished, unfinished.rglob("*"))
 
 

@@ -117,10 +117,10 @@ def set_damaged_aside(folder: pathlib.Path) -> None:
         )
     # Every process comes to the same; none may still be reading when one of them renames.
     multihost_utils.sync_global_devices("checkpoints compared")
-    for path, error in damaged.items():
+    for path, fault in damaged.items():
         if jax.process_index() == 0:
             aside = files.set_aside(path)
-            logging.warning("%s\nIt is now %s, and the run goes on without it", error, aside)
+            logging.warning("%s\nIt is now %s, and the run goes on without it", fault, aside)
     multihost_utils.sync_global_devices("damaged checkpoints set aside")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,8 @@ def _type_name(value) -> str:
 
 def _encoder_keys(state_dict: Mapping) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Splits keys into the encoder's (name without prefix -> key) and those that a rule ignores."""
-    names, ignored = {}, {}
+    names: dict[str, str] = {}
+    ignored: dict[str, list[str]] = {}
     prefixed = any(key.startswith(PREFIX) for key in state_dict)
     for key in state_dict:
         rule = next((r for r, pattern in IGNORED_RULES.items() if pattern.match(key)), None)
@@ -99,11 +101,10 @@ def _nearest_config(shapes: Mapping[str, tuple[int, ...]]) -> EncoderConfig:
 
 def _check_names(shapes: Mapping[str, tuple[int, ...]], config: EncoderConfig) -> None:
     used = {name: shape for name, (_, shape) in used_parameters(config).items()}
-    known = used | batch_norm_entries(config)
     if HEAD_WEIGHT in shapes or HEAD_BIAS in shapes:
         classes = shapes.get(HEAD_WEIGHT, shapes.get(HEAD_BIAS, (0,)))[:1]
-        known |= {HEAD_WEIGHT: (*classes, config.embedding_dim), HEAD_BIAS: classes}
-        used |= {HEAD_WEIGHT: None, HEAD_BIAS: None}
+        used |= {HEAD_WEIGHT: (*classes, config.embedding_dim), HEAD_BIAS: classes}
+    known = used | batch_norm_entries(config)
     missing = [f"  missing     {name} {known[name]}" for name in used if name not in shapes]
     unexpected = [
         f"  unexpected  {name} {shape}" for name, shape in shapes.items() if name not in known
@@ -205,7 +206,7 @@ def to_state_dict(config: EncoderConfig, params: Mapping) -> dict[str, np.ndarra
     """
     state_dict = {}
     for name, (path, shape) in used_parameters(config).items():
-        value = params
+        value: Any = params
         for step in path:
             if step not in value:
                 raise ConversionError(

@@ -107,7 +107,8 @@ def config_from_dict(fields: Mapping[str, Any]) -> EncoderConfig:
     faults += [f"missing {', '.join(missing)}"] * bool(missing)
     if faults:
         raise ValueError(f"fields of 'model': {'; '.join(faults)}")
-    return EncoderConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return EncoderConfig(**values)
 
 
 def build_model(

@@ -16,7 +16,7 @@ CONVERTED = {
     "hba1c": ("mmol/mol", "%", hba1c_mmol_mol_from_percent),
 }
 # Ages the scores were made for; elsewhere what a living patient can have.
-LIMITS = {
+LIMITS: dict[str, tuple[float, float, str]] = {
     "age": (40, 89, "years"),
     "sbp": (50, 300, "mmHg"),
     "total_chol": (1, 20, "mmol/L"),

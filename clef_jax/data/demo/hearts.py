@@ -243,7 +243,7 @@ def _beats(heart, rng):
     return times, rr, breath_phase, ventricular
 
 
-def _timing(heart, beats, rr):
+def _timing(heart, beats, rr) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centres and widths [waves, beats] of the bumps, s, in the order of `Heart`'s waves."""
     onset = beats - 0.45 * heart.qrs
     p_onset = onset - heart.pr
@@ -275,7 +275,7 @@ def _timing(heart, beats, rr):
     )
 
 
-def _premature_timing(beats):
+def _premature_timing(beats) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centres and widths [2, beats] of the broad QRS and the T of ventricular beats, s."""
     centres = np.stack([beats, beats + 0.32])
     widths = np.broadcast_to(np.array([[0.035], [0.06]]), centres.shape)

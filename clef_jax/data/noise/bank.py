@@ -39,7 +39,7 @@ class NoiseBank:
         """SHA-256 of samples, names and source: equal banks have equal fingerprints."""
         digest = hashlib.sha256(repr((self.source, self.kinds, self.leads)).encode())
         digest.update(repr((self.signal.shape, NOISE_FS)).encode())
-        digest.update(np.ascontiguousarray(self.signal, dtype="<f4"))
+        digest.update(np.ascontiguousarray(self.signal, dtype="<f4").data)
         return digest.hexdigest()
 
 

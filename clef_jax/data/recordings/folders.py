@@ -128,7 +128,7 @@ def search_folder(
     """
     found, passed_over = wfdb.find_recordings(folder), []
     readable = EDF_SUFFIXES + DICOM_SUFFIXES + ((*ARRAY_SUFFIXES, MATLAB_SUFFIX) if arrays else ())
-    for parent, _, files in os.walk(folder):
+    for parent, _, files in os.walk(os.fspath(folder)):
         names = set(files)
         for name in files:
             path = os.path.join(parent, name)

@@ -236,8 +236,8 @@ def find_recordings(folder: str | os.PathLike) -> list[str]:
             raise error
         logging.warning("Left out a folder that cannot be listed: %s", error)
 
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=warn_or_raise):
+    found: list[str] = []
+    for parent, folders, files in os.walk(os.fspath(folder), onerror=warn_or_raise):
         folders.sort()
         names = {name.removesuffix(".hea") for name in files if name.endswith(".hea")}
         found.extend(os.path.join(parent, name) for name in _records_in(parent, names))

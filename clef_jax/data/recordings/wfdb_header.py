@@ -290,6 +290,7 @@ def read_segment_header(whole: Header, segment: Segment) -> Header:
     Raises:
         RecordingError: It is missing or damaged, or does not fit the record; as `read_header`.
     """
+    assert segment.path is not None, "a gap has no header"
     text = _read_text(segment.path)
     channels = _parse_channels(text)
     frames = _frames(text, channels, os.path.dirname(segment.path))
