@@ -151,7 +151,7 @@ def _make_dissimilarity(risk: jax.Array, floor: float, unknown_risk: str):
     known = jnp.isfinite(risk)
     # The greatest squared difference is that of the extremes, and the least is 0, on the diagonal.
     if unknown_risk == "mean":
-        count = jnp.sum(known)
+        count = jnp.sum(known, dtype=risk.dtype)
         mean = jnp.sum(jnp.where(known, risk, 0)) / jnp.maximum(count, 1)
         risk = jnp.where(known, risk - mean, 0)
         # Over the pairs of two different subjects of known risk.

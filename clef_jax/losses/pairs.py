@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 # Pairs of subjects in one block; each of its four view combinations is this many float32 (16 MB).
@@ -69,7 +70,7 @@ def make_pairs(z: jax.Array, axis_name: str | None) -> Pairs:
     """
     if z.ndim != 2 or z.shape[0] % 2:
         raise ValueError(f"embeddings must be [2N, D] with two rows a subject, found {z.shape}")
-    z = z.astype(jnp.promote_types(z.dtype, jnp.float32))
+    z = z.astype(np.promote_types(z.dtype, jnp.float32))
     z = z * lax.rsqrt(jnp.maximum(jnp.sum(z * z, axis=1, keepdims=True), _TINY_SQUARED_NORM))
     subjects = jnp.arange(z.shape[0] // 2)
     if axis_name is not None:
