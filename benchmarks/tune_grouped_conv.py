@@ -23,7 +23,7 @@ from benchmarks.timing import interleaved
 from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.files import replacing
 from clef_jax.hardware import allocator
-from clef_jax.models import EncoderConfig, get_config
+from clef_jax.models import ResNeXt1DConfig, get_config
 from clef_jax.ops.grouped_conv import choice, passes, table
 from clef_jax.ops.grouped_conv.choice import Layer
 from clef_jax.ops.grouped_conv.passes import Algorithm
@@ -48,7 +48,7 @@ _ROUNDS = 8
 _WORTH = 0.97
 
 
-def layers_of(config: EncoderConfig, samples: int) -> dict[Layer, collections.Counter]:
+def layers_of(config: ResNeXt1DConfig, samples: int) -> dict[Layer, collections.Counter]:
     """Returns every distinct grouped convolution, and how often it sees inputs of which length."""
     layers = collections.defaultdict(collections.Counter)
     layers[Layer(config.in_channels, 1, 2, config.kernel_size)][samples] += 1

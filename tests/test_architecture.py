@@ -34,7 +34,7 @@ DATA_FLOORS = (
 )
 DATA_FLOOR = {room: number for number, rooms in enumerate(DATA_FLOORS) for room in rooms}
 
-# Reading processes start without jax; but for batches, as Grain imports it where it is installed.
+# Reading processes start without jax; Grain, which batches need, imports it wherever it is there.
 JAX_FREE = ("errors", "nested", "files", "processes", "tables", "risk", "data")
 # What a room must not import of other packages, besides what JAX_FREE says.
 FORBIDDEN_PACKAGES = {

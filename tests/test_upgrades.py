@@ -19,7 +19,7 @@ from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.data.shards.format import shard_faults
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.inference import encoder_meta, fingerprints_agree
-from clef_jax.models import EncoderConfig, build_model, registry
+from clef_jax.models import ResNeXt1DConfig, build_model, registry
 from clef_jax.train import optim
 from clef_jax.train.loop import pretrain
 from clef_jax.train.same_run import run_differences
@@ -169,7 +169,7 @@ def test_an_encoder_that_lacks_a_field_loads_with_its_default(tmp_path):
     params, meta = load_params(RELEASE_0_1_0 / "encoder")
     older = meta | {"model": {k: v for k, v in meta["model"].items() if k != "kernel_size"}}
     save_encoder(tmp_path / "e", params, older)
-    assert clef_jax.load_encoder(tmp_path / "e").config == EncoderConfig(
+    assert clef_jax.load_encoder(tmp_path / "e").config == ResNeXt1DConfig(
         **{k: tuple(v) if isinstance(v, list) else v for k, v in meta["model"].items()}
     )
 

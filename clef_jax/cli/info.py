@@ -1,7 +1,6 @@
 """clef-jax info: what a checkpoint says of itself, and whether it still computes the same."""
 
 import argparse
-import dataclasses
 import json
 import sys
 import textwrap
@@ -19,13 +18,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from clef_jax.data.signals.spec import recipe
     from clef_jax.inference import fingerprints_agree, load_encoder
+    from clef_jax.models import config_to_dict
 
     encoder = load_encoder(arguments.folder)
     count = sum(leaf.size for leaf in jax.tree.leaves(encoder.params))
     print(
         f"{encoder.config.name}: {count:,} parameters, {encoder.config.embedding_dim}-d embedding"
     )
-    print(json.dumps(dataclasses.asdict(encoder.config)))
+    print(json.dumps(config_to_dict(encoder.config)))
     print(f"preprocessing: {json.dumps(encoder.preprocessing.to_dict())}")
     written = encoder.meta["preprocessing"]["version"]
     if written != encoder.preprocessing.version:

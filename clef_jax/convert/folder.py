@@ -9,12 +9,12 @@ from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.convert.state_dict import ConversionError, Report
 from clef_jax.convert.torch_checkpoint import read_torch_checkpoint, write_torch_checkpoint
 from clef_jax.inference import encoder_meta, load_encoder
-from clef_jax.models import EncoderConfig
+from clef_jax.models import ResNeXt1DConfig
 
 
 def convert_to_folder(
     source: str | os.PathLike, folder: str | os.PathLike
-) -> tuple[EncoderConfig, Report, dict]:
+) -> tuple[ResNeXt1DConfig, Report, dict]:
     """Converts a PyTorch checkpoint to an encoder folder for `load_encoder` and pretraining.
 
     Args:
@@ -45,18 +45,26 @@ def convert_to_folder(
     return config, report, meta
 
 
-def export_to_torch(folder: str | os.PathLike, target: str | os.PathLike) -> EncoderConfig:
+def export_to_torch(folder: str | os.PathLike, target: str | os.PathLike) -> ResNeXt1DConfig:
     """Writes an encoder folder, or a pretraining workdir's encoder, as a file for the original.
 
     Returns:
         The size.
+
+    Raises:
+        ConversionError: The encoder is of an architecture that the original does not have.
     """
     encoder = load_encoder(folder)
+    if not isinstance(encoder.config, ResNeXt1DConfig):
+        raise ConversionError(
+            f"{folder}: holds {encoder.config.name}, which the original project does not have; "
+            "expected a ResNeXt1D encoder"
+        )
     write_torch_checkpoint(target, encoder.config, encoder.params)
     return encoder.config
 
 
-def report_lines(config: EncoderConfig, report: Report, meta: Mapping) -> list[str]:
+def report_lines(config: ResNeXt1DConfig, report: Report, meta: Mapping) -> list[str]:
     """Returns the conversion's report as lines for a terminal."""
     source = report.source
     lines = [

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from clef_jax.models import EncoderConfig
+from clef_jax.models import ResNeXt1DConfig
 
 # Keys beside the encoder that the original's other training methods store: why each may be ignored.
 IGNORED_RULES = {
@@ -24,7 +24,7 @@ STEM_WEIGHT = "first_conv.conv.weight"
 HEAD_WEIGHT, HEAD_BIAS = "dense.weight", "dense.bias"
 
 
-def _layers(config: EncoderConfig) -> Iterator[tuple[str, tuple[str, ...], tuple[int, ...]]]:
+def _layers(config: ResNeXt1DConfig) -> Iterator[tuple[str, tuple[str, ...], tuple[int, ...]]]:
     """Yields the torch name, our path and the torch weight shape of every layer that is used."""
     taps, channels = config.kernel_size, config.stem_width
     yield "first_conv.conv", ("stem",), (channels, config.in_channels, taps)
@@ -47,7 +47,7 @@ def _layers(config: EncoderConfig) -> Iterator[tuple[str, tuple[str, ...], tuple
             channels = width
 
 
-def used_parameters(config: EncoderConfig) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+def used_parameters(config: ResNeXt1DConfig) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
     """Returns torch name -> (path in our params, torch shape) of every parameter that is used."""
     table = {}
     for name, path, shape in _layers(config):
@@ -56,7 +56,7 @@ def used_parameters(config: EncoderConfig) -> dict[str, tuple[tuple[str, ...], t
     return table
 
 
-def batch_norm_entries(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
+def batch_norm_entries(config: ResNeXt1DConfig) -> dict[str, tuple[int, ...]]:
     """Returns torch name -> shape of every BatchNorm entry: present in files, never used."""
     norms = {"first_bn": config.stem_width}
     channels = config.stem_width

@@ -17,9 +17,11 @@ from clef_jax.convert.names import (
     used_parameters,
 )
 from clef_jax.errors import ClefError
-from clef_jax.models import EncoderConfig, get_config, list_models
+from clef_jax.models import ResNeXt1DConfig, resnext1d_config
 
 PREFIX = "backbone."
+
+_NAMES = [size.name for size in resnext1d_config.SIZES]
 
 
 class ConversionError(ClefError):
@@ -86,10 +88,12 @@ def _in_channels(shapes: Mapping[str, tuple[int, ...]]) -> int:
     return stem[1] if len(stem) == 3 and stem[1] > 0 else 1
 
 
-def _nearest_config(shapes: Mapping[str, tuple[int, ...]]) -> EncoderConfig:
+def _nearest_config(shapes: Mapping[str, tuple[int, ...]]) -> ResNeXt1DConfig:
     """Returns the size that shares the most (name, shape) pairs with `shapes`."""
     in_channels = _in_channels(shapes)
-    configs = [get_config(name, in_channels=in_channels) for name in list_models()]
+    configs = [
+        dataclasses.replace(size, in_channels=in_channels) for size in resnext1d_config.SIZES
+    ]
 
     def agreement(config):
         expected = used_parameters(config)
@@ -99,7 +103,7 @@ def _nearest_config(shapes: Mapping[str, tuple[int, ...]]) -> EncoderConfig:
     return max(configs, key=agreement)
 
 
-def _check_names(shapes: Mapping[str, tuple[int, ...]], config: EncoderConfig) -> None:
+def _check_names(shapes: Mapping[str, tuple[int, ...]], config: ResNeXt1DConfig) -> None:
     used = {name: shape for name, (_, shape) in used_parameters(config).items()}
     if HEAD_WEIGHT in shapes or HEAD_BIAS in shapes:
         classes = shapes.get(HEAD_WEIGHT, shapes.get(HEAD_BIAS, (0,)))[:1]
@@ -119,7 +123,7 @@ def _check_names(shapes: Mapping[str, tuple[int, ...]], config: EncoderConfig) -
             f"not the weights of a known encoder. The nearest is {config.name}; against it "
             f"{len(missing)} keys are missing, {len(unexpected)} unexpected and {len(misshapen)} "
             "misshapen (torch names, torch shapes):\n" + "\n".join(problems) + "\nUse a file of "
-            f"one of {', '.join(list_models())} or of ECGFounder, unchanged as it was published."
+            f"one of {', '.join(_NAMES)} or of ECGFounder, unchanged as it was published."
         )
 
 
@@ -147,7 +151,7 @@ def _to_ours(weight: np.ndarray) -> np.ndarray:
     return np.array(weight.T, order="C")
 
 
-def from_state_dict(state_dict: Mapping) -> tuple[EncoderConfig, dict, Report]:
+def from_state_dict(state_dict: Mapping) -> tuple[ResNeXt1DConfig, dict, Report]:
     """Converts a state dict of the original, strictly.
 
     Args:
@@ -196,7 +200,7 @@ def from_state_dict(state_dict: Mapping) -> tuple[EncoderConfig, dict, Report]:
     return config, params, report
 
 
-def to_state_dict(config: EncoderConfig, params: Mapping) -> dict[str, np.ndarray]:
+def to_state_dict(config: ResNeXt1DConfig, params: Mapping) -> dict[str, np.ndarray]:
     """Returns the params under the original's names (without "backbone.") and in its layouts.
 
     BatchNorm entries, which the original expects and never uses, have their initial values.

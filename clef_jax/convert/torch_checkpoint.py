@@ -16,7 +16,7 @@ from clef_jax.convert.state_dict import (
     to_state_dict,
 )
 from clef_jax.files import replacing
-from clef_jax.models import EncoderConfig
+from clef_jax.models import ResNeXt1DConfig
 
 # MD5 of the released files (Zenodo record 17572734) as a third party recorded them. They could not
 # be checked against the files, so a difference is a warning and no error.
@@ -141,7 +141,7 @@ def _digests(path: str) -> dict:
     }
 
 
-def _md5_warnings(source: dict, config: EncoderConfig) -> list[str]:
+def _md5_warnings(source: dict, config: ResNeXt1DConfig) -> list[str]:
     released = _RELEASED_NAMES.get(source["file"])
     if released is None or source["md5"] == KNOWN_MD5[released]:
         return []
@@ -153,7 +153,7 @@ def _md5_warnings(source: dict, config: EncoderConfig) -> list[str]:
     ]
 
 
-def read_torch_checkpoint(path: str | os.PathLike) -> tuple[EncoderConfig, dict, Report]:
+def read_torch_checkpoint(path: str | os.PathLike) -> tuple[ResNeXt1DConfig, dict, Report]:
     """Reads a Lightning checkpoint or a bare state dict, strictly and without running its pickles.
 
     Tensors are memory-mapped, so optimiser state on disk is never read, let alone copied.
@@ -182,7 +182,9 @@ def read_torch_checkpoint(path: str | os.PathLike) -> tuple[EncoderConfig, dict,
     return config, params, report
 
 
-def write_torch_checkpoint(path: str | os.PathLike, config: EncoderConfig, params: Mapping) -> None:
+def write_torch_checkpoint(
+    path: str | os.PathLike, config: ResNeXt1DConfig, params: Mapping
+) -> None:
     """Writes a checkpoint that the original project loads with strict=True.
 
     Args:

@@ -229,7 +229,7 @@ class Encoder:
         return jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
 
     def _layers(self, layers: Sequence[str] | None) -> tuple[str, ...]:
-        known = [f"stage{i}" for i in range(len(self.config.stage_widths))]
+        known = self.config.layers
         unknown = [name for name in layers or () if name not in known]
         if unknown:
             raise ValueError(

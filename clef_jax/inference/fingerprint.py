@@ -1,6 +1,5 @@
 """What an encoder checkpoint says about itself, and a check that it still computes the same."""
 
-import dataclasses
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import clef_jax
 from clef_jax.checkpoints.meta import FORMAT_VERSION
 from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.inference.forward import forward
-from clef_jax.models import EncoderConfig, build_model
+from clef_jax.models import EncoderConfig, build_model, config_to_dict
 
 _LENGTH = 16
 # float32 sums in another order differ by 1e-6; any other weights by more than 0.01.
@@ -61,7 +60,7 @@ def encoder_meta(config: EncoderConfig, params: Any, provenance: Mapping[str, An
     return {
         "kind": "encoder",
         "format_version": FORMAT_VERSION,
-        "model": dataclasses.asdict(config),
+        "model": config_to_dict(config),
         "parameters": count,
         "preprocessing": PREPROCESSING.to_dict(),
         "fingerprint": fingerprint(config, params),

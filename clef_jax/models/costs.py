@@ -1,9 +1,6 @@
 """Analytic arithmetic and memory traffic of the encoder."""
 
-import dataclasses
-from collections.abc import Iterator
-
-from clef_jax.models.registry import EncoderConfig
+from clef_jax.models.encoder_config import EncoderConfig, LayerCost
 
 # A training record is two views, each forward, and backward for inputs and for weights.
 _VIEWS, _PASSES = 2, 3
@@ -12,72 +9,12 @@ _VIEWS, _PASSES = 2, 3
 _STEP_BYTES_PER_PARAMETER = 4 * (2 + 1 + 4 + 3)
 
 
-@dataclasses.dataclass(frozen=True)
-class LayerCost:
-    """What the forward pass of one layer costs for one view.
-
-    Attributes:
-        name: `stem`, or the block's and the layer's, as in the parameters.
-        flops: Operations, a multiply-add counted as two.
-        elements: Activations read and written.
-        parameters: Weights and biases.
-    """
-
-    name: str
-    flops: int
-    elements: int
-    parameters: int
-
-
-def layer_costs(config: EncoderConfig, samples: int) -> Iterator[LayerCost]:
-    """Yields the convolutions and linear maps of the encoder for one view of `samples`.
-
-    Activation functions, biases and pooling are counted with their layer's output, as if fused:
-    what remains is each operand once. Squeeze-excite reads its input twice, as its scale depends
-    on all of it.
-    """
-    length = -(-samples // 2)
-    taps, stem = config.kernel_size, config.stem_width
-
-    def dense(name: str, length: int, inputs: int, outputs: int) -> LayerCost:
-        moved = length * (inputs + outputs)
-        return LayerCost(name, 2 * length * inputs * outputs, moved, (inputs + 1) * outputs)
-
-    yield LayerCost(
-        "stem",
-        2 * length * taps * config.in_channels * stem,
-        samples * config.in_channels + length * stem,
-        (taps * config.in_channels + 1) * stem,
-    )
-    channels = stem
-    for stage, (width, blocks) in enumerate(
-        zip(config.stage_widths, config.stage_blocks, strict=True)
-    ):
-        middle = int(width * config.ratio)
-        per_group = middle // (width // config.group_width)
-        for block in range(blocks):
-            name = f"stage{stage}_block{block}"
-            yield dense(f"{name}/conv1", length, channels, middle)
-            before, length = length, -(-length // 2) if block == 0 else length
-            yield LayerCost(
-                f"{name}/conv2",
-                2 * length * taps * per_group * middle,
-                (before + length) * middle,
-                (taps * per_group + 1) * middle,
-            )
-            yield dense(f"{name}/conv3", length, middle, width)
-            yield dense(f"{name}/se_fc1", 1, width, width // 2)
-            yield dense(f"{name}/se_fc2", 1, width // 2, width)
-            yield LayerCost(f"{name}/sum", 0, before * channels + 3 * length * width, 0)
-            channels = width
-
-
 def forward_flops(config: EncoderConfig, samples: int) -> int:
     """Returns the operations of one view's forward pass, a multiply-add counted as two.
 
     Convolutions and linear maps only: everything else is below one per cent of them.
     """
-    return sum(layer.flops for layer in layer_costs(config, samples))
+    return sum(layer.flops for layer in config.layer_costs(samples))
 
 
 def train_flops(config: EncoderConfig, samples: int) -> int:
@@ -94,7 +31,7 @@ def train_bytes(config: EncoderConfig, samples: int, batch_size: int, itemsize: 
         batch_size: Records on one device.
         itemsize: Bytes of an activation: 4 for float32, 2 for bfloat16.
     """
-    layers = layer_costs(config, samples)
+    layers = config.layer_costs(samples)
     return sum(_train_bytes_of(layer, batch_size, itemsize) for layer in layers)
 
 
@@ -122,7 +59,7 @@ def roofline_seconds(
             _VIEWS * batch_size * _PASSES * layer.flops / flops_per_s,
             _train_bytes_of(layer, batch_size, itemsize) / bytes_per_s,
         )
-        for layer in layer_costs(config, samples)
+        for layer in config.layer_costs(samples)
     )
 
 

@@ -137,7 +137,7 @@ class ResNeXt1D(nn.Module):
 
     There are no normalisation layers and no dropout, so training and inference are one function.
     Parameters are `stem`, then `stage{S}_block{B}` with `conv1`, `conv2`, `conv3`, `se_fc1`,
-    `se_fc2`. Attributes are those of `models.registry.EncoderConfig`.
+    `se_fc2`. Attributes are those of `models.ResNeXt1DConfig`.
     """
 
     stem_width: int

@@ -294,7 +294,7 @@ def _meta(config: ConfigDict, shards: ShardSet, noise: str) -> dict[str, Any]:
     meta = {
         "kind": "pretraining",
         "format_version": FORMAT_VERSION,
-        "model": dataclasses.asdict(models.get_config(config.model)),
+        "model": models.config_to_dict(models.get_config(config.model)),
         "config": config.to_dict(),
         "preprocessing": shards.manifest["preprocessing"],
         "shards": shards.fingerprint,
@@ -321,7 +321,7 @@ def _peak_records_per_s(config: ConfigDict, mesh: Mesh) -> float | None:
     """Returns the rate at which the devices would work at their peak, or None if unknown."""
     peak = peaks.peak_flops(jax.devices()[0].device_kind, config.dtype)
     record = costs.train_flops(models.get_config(config.model), PREPROCESSING.samples)
-    return peak and peak * mesh.size / record
+    return peak * mesh.size / record if peak and record else None
 
 
 def _plot_map(model, state: TrainState, shards: ShardSet, path: pathlib.Path) -> None:

@@ -53,7 +53,7 @@ FIELDS = {
 def kept():
     """What benchmarks may write, and when it was written last."""
     files = [results.FOLDER.with_name("RESULTS.md"), *results.FOLDER.iterdir()]
-    files.append(ROOT / "clef_jax" / "ops" / "grouped_conv_table.py")
+    files.append(ROOT / "clef_jax" / "ops" / "grouped_conv" / "table.py")
     return {path: path.read_bytes() for path in files}
 
 

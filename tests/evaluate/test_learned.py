@@ -33,13 +33,13 @@ from clef_jax.evaluate.learned import (
 from clef_jax.evaluate.recordings import ReportError, choose_recordings
 from clef_jax.evaluate.report import plot_learned, sentences
 from clef_jax.inference.encoder import Encoder
-from clef_jax.models import EncoderConfig, build_model
+from clef_jax.models import ResNeXt1DConfig, build_model
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Of the encoder's kind, and compiled in a second.
-TINY = EncoderConfig("tiny", 8, 1.0, stage_widths=(8, 16), stage_blocks=(1, 1), group_width=4)
+TINY = ResNeXt1DConfig("tiny", 8, 1.0, stage_widths=(8, 16), stage_blocks=(1, 1), group_width=4)
 
 
 def _encoder(seed):

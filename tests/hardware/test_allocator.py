@@ -12,10 +12,10 @@ from clef_jax.hardware import allocator
 COUNT_FAULTS = """
 import json, resource, sys
 import numpy as np
-from clef_jax import host_memory
+from clef_jax.hardware import allocator
 
 if sys.argv[1] == "keep":
-    assert host_memory.keep_freed_memory()
+    assert allocator.keep_freed_memory()
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

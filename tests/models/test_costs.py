@@ -4,10 +4,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clef_jax.hardware import peaks
-from clef_jax.models import EncoderConfig, costs, get_config, list_models
+from clef_jax.models import ResNeXt1DConfig, costs, get_config, list_models
 from tests.oracles.torch_resnext1d import TorchResNeXt1D
 
-TINY = EncoderConfig(
+TINY = ResNeXt1DConfig(
     name="tiny",
     stem_width=4,
     ratio=0.5,
@@ -45,7 +45,7 @@ def test_pytorch_counts_the_same_operations(name, samples):
     [("clef_small", 443_184), ("clef_medium", 30_587_632), ("clef_large", 296_301_312)],
 )
 def test_every_parameter_is_counted(name, expected):
-    layers = costs.layer_costs(get_config(name), 5000)
+    layers = get_config(name).layer_costs(5000)
     assert sum(layer.parameters for layer in layers) == expected
 
 
@@ -56,12 +56,12 @@ def test_memory_traffic_is_a_line_in_the_batch(itemsize):
     slope = moved[1] - moved[0]
     assert moved == [moved[0] + slope * (b - 1) for b in batches]
     # Parameters, of which there is one set a step: read twice, gradient written, AdamW 4 + 3.
-    parameters = sum(layer.parameters for layer in costs.layer_costs(TINY, 10))
+    parameters = sum(layer.parameters for layer in TINY.layer_costs(10))
     assert moved[0] - slope == 40 * parameters
     # Two views, three passes; the stem's share alone reads 10 and writes 5 x 4.
-    elements = sum(layer.elements for layer in costs.layer_costs(TINY, 10))
+    elements = sum(layer.elements for layer in TINY.layer_costs(10))
     assert slope == 6 * itemsize * elements
-    assert next(costs.layer_costs(TINY, 10)).elements == 10 + 5 * 4
+    assert next(TINY.layer_costs(10)).elements == 10 + 5 * 4
 
 
 def test_a_layer_takes_the_longer_of_arithmetic_and_memory():

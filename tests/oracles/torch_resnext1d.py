@@ -61,7 +61,7 @@ class Stage(nn.Module):
 
 
 class TorchResNeXt1D(nn.Module):
-    """Takes `x [N, C, T]`; `config` is any object with `EncoderConfig`'s attributes."""
+    """Takes `x [N, C, T]`; `config` is any object with `ResNeXt1DConfig`'s attributes."""
 
     def __init__(self, config):
         super().__init__()

@@ -11,7 +11,7 @@ import pytest
 from clef_jax import hosts, losses
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.inference.forward import forward
-from clef_jax.models import EncoderConfig, build_model
+from clef_jax.models import ResNeXt1DConfig, build_model
 from clef_jax.ops.grouped_conv import choice
 from clef_jax.train import optim
 from clef_jax.train.embed import make_embed_records
@@ -20,7 +20,7 @@ from clef_jax.train.step import make_train_step
 from clef_jax.train.validation import make_eval_step
 
 SAMPLES, ROWS = 600, 32
-TINY = EncoderConfig(
+TINY = ResNeXt1DConfig(
     name="tiny", stem_width=8, ratio=0.5, stage_widths=(8, 16, 32), stage_blocks=(2, 1, 1),
     group_width=4,
 )  # fmt: skip

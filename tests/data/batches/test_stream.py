@@ -159,8 +159,9 @@ def test_impossible_batches_are_refused(shards):
 
 READ_FOR_EVER = """
 import sys
-from clef_jax.data.pipeline import BatchPlans, make_batches
-from clef_jax.data.shards import ShardSet
+from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.batches.stream import make_batches
+from clef_jax.data.shards.store import ShardSet
 
 if __name__ == "__main__":
     from absl import flags

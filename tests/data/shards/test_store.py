@@ -22,7 +22,7 @@ from clef_jax.data.signals.preprocessing import preprocess
 from tests.damage import flip_bit
 from tests.oracles.specs import SPEC_VERSION_1
 
-RELEASE_0_1_0 = pathlib.Path(__file__).parents[1] / "fixtures" / "release_0_1_0" / "shards"
+RELEASE_0_1_0 = pathlib.Path(__file__).parents[2] / "fixtures" / "release_0_1_0" / "shards"
 
 
 @pytest.fixture(scope="module")

@@ -406,16 +406,17 @@ def test_a_failing_disk_stops_the_run_and_rejects_nothing(tmp_path):
 
 OUT_OF_MEMORY = """
 import re, resource, sys
-from clef_jax.data import ingest
+from clef_jax.data.shards.plan import IngestError, IngestOptions
+from clef_jax.data.shards.write import write_shards
 
 good, both, out = sys.argv[1:]
-options = ingest.IngestOptions(records_per_shard=1)
-ingest.write_shards(good, out + "_good", options=options, workers=1, progress=False)
+options = IngestOptions(records_per_shard=1)
+write_shards(good, out + "_good", options=options, workers=1, progress=False)
 used = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
 try:
-    ingest.write_shards(both, out, options=options, workers=1, progress=False)
-except ingest.IngestError as error:
+    write_shards(both, out, options=options, workers=1, progress=False)
+except IngestError as error:
     sys.exit(str(error))
 """
 

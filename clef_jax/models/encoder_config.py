@@ -1,0 +1,59 @@
+"""What every architecture of an encoder says of itself."""
+
+import abc
+import dataclasses
+from collections.abc import Iterator
+
+import flax.linen as nn
+from jax.typing import DTypeLike
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+    """What the forward pass of one layer costs for one view.
+
+    Attributes:
+        name: `stem`, or the block's and the layer's, as in the parameters.
+        flops: Operations, a multiply-add counted as two.
+        elements: Activations read and written.
+        parameters: Weights and biases.
+    """
+
+    name: str
+    flops: int
+    elements: int
+    parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig(abc.ABC):
+    """Shape of one encoder; an architecture's own config is a frozen dataclass derived from it.
+
+    Checkpoints hold its fields as JSON, and the architecture's name. A field that is added later
+    needs a default which means what encoders were before it, as theirs lack it.
+
+    Attributes:
+        name: Public name of the size.
+        in_channels: Leads the encoder sees at once.
+    """
+
+    name: str
+    in_channels: int = dataclasses.field(default=1, kw_only=True)
+
+    @property
+    @abc.abstractmethod
+    def embedding_dim(self) -> int:
+        """Length D of the embedding."""
+
+    @property
+    @abc.abstractmethod
+    def layers(self) -> tuple[str, ...]:
+        """Names of the intermediates `[N, T_s, width]` that the module sows."""
+
+    @abc.abstractmethod
+    def build(self, *, dtype: DTypeLike, remat: bool) -> nn.Module:
+        """Returns the Linen module, `x [N, T, C] -> embeddings [N, D]`; see `create_model`."""
+
+    @abc.abstractmethod
+    def layer_costs(self, samples: int) -> Iterator[LayerCost]:
+        """Yields what each layer costs for one view of `samples`; nothing where it is unknown."""
