@@ -147,6 +147,11 @@ def test_only_files_moves_into_place():
             assert not renames, f"{path}:{node.lineno}: {ast.unparse(node)}"
 
 
-def test_tools_are_short():
-    for path in (ROOT / "tools").glob("*.py"):
-        assert len(path.read_text().splitlines()) <= 80, path
+def test_files_and_functions_are_short():
+    for top, most in {"clef_jax": 350, "tools": 80, "tests": 500}.items():
+        for path in (ROOT / top).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= most, path
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 80, f"{path}: {node.name}"

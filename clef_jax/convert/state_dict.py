@@ -163,6 +163,13 @@ def from_state_dict(state_dict: Mapping) -> tuple[ResNeXt1DConfig, dict, Report]
     Raises:
         ConversionError: A key is missing, unexpected or misshapen, or values are unusable. The
             message lists all of them and the nearest size.
+
+    Example:
+        >>> import torch
+        >>> state_dict = torch.load("clef_small.ckpt", weights_only=True)["state_dict"]
+        >>> config, params, report = from_state_dict(state_dict)
+        >>> config.name, report.parameters
+        ('clef_small', 443184)
     """
     names, ignored = _encoder_keys(state_dict)
     shapes = {name: tuple(np.shape(state_dict[key])) for name, key in names.items()}
@@ -207,6 +214,12 @@ def to_state_dict(config: ResNeXt1DConfig, params: Mapping) -> dict[str, np.ndar
 
     Raises:
         ConversionError: The params are not those of `config`.
+
+    Example:
+        >>> from clef_jax import load_encoder
+        >>> encoder = load_encoder("weights/clef_small")
+        >>> to_state_dict(encoder.config, encoder.params)["first_conv.conv.weight"].shape
+        (32, 1, 16)
     """
     state_dict = {}
     for name, (path, shape) in used_parameters(config).items():

@@ -168,6 +168,11 @@ def read_torch_checkpoint(path: str | os.PathLike) -> tuple[ResNeXt1DConfig, dic
         ConversionError: The file is damaged, holds objects other than tensors, or its weights are
             not exactly those of a known encoder.
         FileNotFoundError: There is no such file.
+
+    Example:
+        >>> config, params, report = read_torch_checkpoint("clef_small.ckpt")
+        >>> params["stem"]["kernel"].shape
+        (16, 1, 32)
     """
     path = os.fspath(path)
     content = _load(path)
@@ -191,6 +196,11 @@ def write_torch_checkpoint(
         path: The file to write; replaced as a whole if it exists.
         config: Shape of the encoder.
         params: Its parameters.
+
+    Example:
+        >>> from clef_jax import load_encoder
+        >>> encoder = load_encoder("weights/clef_small")
+        >>> write_torch_checkpoint("mine.ckpt", encoder.config, encoder.params)
     """
     torch = _import_torch()
     state_dict = {

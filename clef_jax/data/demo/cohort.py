@@ -55,10 +55,10 @@ class Person(NamedTuple):
     """What is known of the patient of a recording.
 
     Attributes:
-        patient: identifier, the same for all recordings of a patient.
-        age: years, None where unknown.
+        patient: Identifier, the same for all recordings of a patient.
+        age: Years, None where unknown.
         sex: "male", "female" or None.
-        source: which file said so.
+        source: Which file said so.
     """
 
     patient: str
@@ -73,9 +73,9 @@ def draw_risk_factors(
     """Draws risk factors that go with age and sex as in a European clinic.
 
     Args:
-        age: years, [patients].
+        age: Years, [patients].
         male: 1 or 0, [patients].
-        rng: random numbers.
+        rng: Random numbers.
 
     Returns:
         Arrays [patients] under the names of the metadata table; those of diabetes are NaN in
@@ -113,9 +113,9 @@ def write_simulated_cohort(
     of patients and seed. The folder appears when it is complete.
 
     Args:
-        out: folder to make; must not exist, or be empty.
-        patients: how many, at least 1.
-        seed: of all random numbers.
+        out: Folder to make; must not exist, or be empty.
+        patients: How many, at least 1.
+        seed: Of all random numbers.
 
     Returns:
         The record list and the metadata.
@@ -162,15 +162,15 @@ def write_cohort_of_recordings(
     random given age and sex: they let the pipeline run and mean nothing about the patients.
 
     Args:
-        recordings: folder with WFDB records at any depth; not changed.
-        out: folder for the two tables.
-        seed: of the made-up risk factors.
+        recordings: Folder with WFDB records at any depth; not changed.
+        out: Folder for the two tables.
+        seed: Of the made-up risk factors.
 
     Returns:
         The record list (path relative to `recordings`, subject_id, study_id) and the metadata.
 
     Raises:
-        CohortError: no WFDB header is found.
+        CohortError: No WFDB header is found.
     """
     # Absolute, because a database's table may lie above the folder.
     recordings, out = pathlib.Path(os.path.abspath(recordings)), pathlib.Path(out)
