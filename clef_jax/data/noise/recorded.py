@@ -108,7 +108,8 @@ def noise_bank_from_mat(
     samples = _samples_in_mat(path)
     fs = fs or _inferred_fs(path, samples)
     kept = samples if max_seconds is None else min(samples, round(max_seconds * fs))
-    signal = None
+    size = resample(np.zeros(kept), fs, NOISE_FS).size
+    signal = np.empty((len(KINDS), len(NOISE_LEADS), size), np.float32)
     for row, key in enumerate(_MAT_KEYS.values()):
         noise = _read_mat(scipy.io.loadmat, path, variable_names=[key])[key][:, :kept]
         for lead in range(len(NOISE_LEADS)):
