@@ -46,8 +46,10 @@ def recordings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shards_at_250(recordings, tmp_path_factory):
     out = tmp_path_factory.mktemp("shards") / "at_250"
-    options = IngestOptions(spec=AT_250, validation_fraction=0.3)
-    write_shards(recordings, out, options=options, workers=1, progress=False)
+    options = IngestOptions(spec=AT_250)
+    write_shards(
+        recordings, out, validation_fraction=0.3, options=options, workers=1, progress=False
+    )
     return out
 
 
