@@ -21,7 +21,7 @@ from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.signals.spec import CLEF_V2
+from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.learned import (
     LABEL_SHARES,
@@ -180,6 +180,13 @@ def test_an_encoder_of_several_leads_is_refused(shards, noise):
         what_was_learned(
             several, choose_recordings(shards, shards.annotations, lead="I", max_patients=9), noise
         )
+
+
+def test_an_encoder_of_another_preprocessing_is_refused(shards, noise):
+    other = Encoder(TINY, _encoder(0).params, preprocessing=ECGFOUNDER)
+    message = "is not the encoder's: spike_mv 15.0 instead of None, gaps linear instead of zeros"
+    with pytest.raises(ReportError, match=message):
+        what_was_learned(other, choose_recordings(shards, lead="I", max_patients=9), noise)
 
 
 def test_each_figure_has_its_sentence_and_picture(learned, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from clef_jax.data.demo.hearts import draw_heart, simulate_ecg
 from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals import preprocessing
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features, r_peaks
 
 PERSON = {
@@ -49,6 +50,17 @@ def test_beats_are_those_that_cardiologists_annotated(real_data):
     assert annotated > 200
     assert agreeing > 0.97 * annotated
     assert found < 1.03 * annotated
+
+
+def test_what_is_measured_does_not_depend_on_the_sampling_rate():
+    at_250 = dataclasses.replace(CLEF_V2, fs=250.0, samples=2500)
+    for seed in range(4):
+        ecg = simulate_ecg(_heart(seed, rate=70.0), np.random.default_rng(seed))[LEAD_II]
+        fast = plain_features(preprocessing.preprocess(ecg, 500), 500)
+        slow = plain_features(preprocessing.preprocess(ecg, 500, at_250), 250.0)
+        assert slow[0] == pytest.approx(fast[0], rel=5e-3)
+        assert slow[5] == pytest.approx(fast[5], rel=0.05)
+        np.testing.assert_allclose(slow[12:15], fast[12:15], atol=0.02)
 
 
 @pytest.mark.parametrize("rate", [50.0, 75.0, 110.0])

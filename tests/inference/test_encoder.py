@@ -351,3 +351,12 @@ def test_params_that_do_not_fit_the_model_are_refused(encoder, tmp_path):
     shutil.rmtree(tmp_path / "weights")
     with pytest.raises(CheckpointError, match="no checkpoint here"):
         clef_jax.load_encoder(tmp_path / "weights")
+
+
+def test_leads_of_a_file_without_names_are_named(encoder, tmp_path):
+    signal_mv = np.random.default_rng(0).normal(size=(2, 5000))
+    np.save(tmp_path / "a.npy", signal_mv)
+    found = encoder.embed_recording(tmp_path / "a.npy", "V1", fs=500, lead_names=["II", "V1"])
+    expected = encoder.embed_windows(signal_mv[1], 500, "V1")
+    assert found.lead == ["V1"]
+    np.testing.assert_array_equal(found.embedding, expected.embedding)

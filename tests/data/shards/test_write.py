@@ -1,5 +1,6 @@
 """Sets of shards written in parallel, interrupted, gone on with, and annotated anew."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -19,6 +20,7 @@ from clef_jax.data.shards.plan import IngestError, IngestOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.montage import Montage
+from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 from clef_jax.files import locked
 from tests.shard_records import contents, ecg, mimic_name, write, write_record
 from tests.waiting import children_of, wait_until_gone
@@ -181,6 +183,21 @@ def test_other_tables_and_another_split_annotate_a_finished_set_anew(mimic, tmp_
     assert report.validation == sum(held_out) > first.annotations.is_validation.sum()
     write(mimic, out, record_list=listed, risk=low)
     assert contents(out) == before
+
+
+def test_the_tool_writes_with_a_preprocessing_of_choice(mimic, tmp_path):
+    at_250 = dataclasses.replace(CLEF_V2, fs=250, samples=2500)
+    (tmp_path / "at_250.json").write_text('{"fs": 250, "samples": 2500}')
+    tool = [sys.executable, ROOT / "tools/write_shards.py", "--records", mimic, "--workers=1"]
+    for name, spec in (("ecgfounder", ECGFOUNDER), (f"{tmp_path}/at_250.json", at_250)):
+        out = tmp_path / f"of_{spec.samples}"
+        subprocess.run([*tool, "--out", out, f"--spec={name}"], check=True, capture_output=True)
+        assert ShardSet(out).spec == spec
+        assert ShardSet(out).read([0], [0]).shape == (1, spec.samples)
+    with pytest.raises(IngestError, match="different now: preprocessing.fs, preprocessing.samples"):
+        write(mimic, tmp_path / "of_2500")
+    bad = subprocess.run([*tool, "--out", out, "--spec=clef"], capture_output=True, text=True)
+    assert bad.returncode == 1 and "clef: no such file; expected one, or the name" in bad.stderr
 
 
 def test_only_one_writer_at_a_time(mimic, tmp_path):
