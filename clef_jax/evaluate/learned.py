@@ -1,7 +1,7 @@
 """What an encoder has learned, beside an untrained one and beside plain measurements."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clef_jax.data.signals.preprocessing import in_ecg_band
-from clef_jax.data.signals.spec import spec_differences
+from clef_jax.data.signals.spec import PreprocessingSpec, spec_differences
 from clef_jax.evaluate import intervals, probe
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.plain import plain_features
@@ -30,8 +30,8 @@ MIN_LEARNT_FROM, MIN_TESTED, MIN_OF_EACH_CLASS = 10, 30, 5
 _CHOICES = 5
 _ROWS_AT_ONCE = 64
 
-# x_mv [n, T] -> z [n, D]
-Represent = Callable[[np.ndarray], np.ndarray]
+# some x_mv [n, T] after others -> z [n, D] of each
+Represent = Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,26 +104,25 @@ def what_was_learned(
             f"{differing}; write shards for this encoder (--spec)"
         )
     represent = {
-        "plain": lambda x_mv: np.stack(
-            [plain_features(x, spec.fs) for x in in_ecg_band(x_mv, spec)]
-        ),
-        "untrained": _embed(_untrained(pretrained, seed)),
-        "pretrained": _embed(pretrained),
+        "plain": by_measuring(spec),
+        "untrained": by_encoder(_untrained(pretrained, seed)),
+        "pretrained": by_encoder(pretrained),
     }
     held_out = recordings.held_out
     revisited = held_out & (recordings.other >= 0)
-    z = {name: _of_records(f, recordings, recordings.first) for name, f in represent.items()}
+    z = {name: represent_records(f, recordings, recordings.first) for name, f in represent.items()}
     figures = _probes(recordings, z, seed)
 
     view = _view_maker(recordings, noise, seed)
 
     def two_views(name):
         looked_at = recordings.first[held_out]
-        return [_of_records(represent[name], recordings, looked_at, view(k)) for k in range(2)]
+        by_name = represent[name]
+        return [represent_records(by_name, recordings, looked_at, view(k)) for k in range(2)]
 
     def two_visits(name):
         again = recordings.other[revisited]
-        return z[name][revisited], _of_records(represent[name], recordings, again)
+        return z[name][revisited], represent_records(represent[name], recordings, again)
 
     figures.append(_retrieval("view", int(held_out.sum()), two_views, z, seed))
     figures.append(_retrieval("visit", int(revisited.sum()), two_visits, z, seed))
@@ -146,17 +145,37 @@ def _untrained(encoder: Encoder, seed: int) -> Encoder:
     return Encoder(encoder.config, params, preprocessing=encoder.preprocessing)
 
 
-def _embed(encoder: Encoder) -> Represent:
-    return lambda x_mv: encoder.forward_rows(encoder_input(x_mv))[0]
+def by_measuring(spec: PreprocessingSpec) -> Represent:
+    """Returns `plain_features` of leads of that preprocessing as a representation."""
+
+    def measure(signals_mv: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for x_mv in signals_mv:
+            yield np.stack([plain_features(x, spec.fs) for x in in_ecg_band(x_mv, spec)])
+
+    return measure
 
 
-def _of_records(represent: Represent, recordings: Recordings, records: np.ndarray, view=None):
-    """Represents records, or views of them, a few at a time."""
-    found = [np.empty((0, 0))]
-    for start in range(0, len(records), _ROWS_AT_ONCE):
-        x_mv = recordings.read_mv(records[start : start + _ROWS_AT_ONCE])
-        found.append(represent(x_mv if view is None else view(start, x_mv)))
-    return np.concatenate(found[1:]) if len(found) > 1 else found[0]
+def by_encoder(encoder: Encoder) -> Represent:
+    """Returns the embeddings of an encoder of one lead as a representation."""
+
+    def embed(signals_mv: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for outputs in encoder.forward.stream(map(encoder_input, signals_mv)):
+            yield outputs.embedding
+
+    return embed
+
+
+def represent_records(
+    represent: Represent, recordings: Recordings, records: np.ndarray, view=None
+) -> np.ndarray:
+    """Returns what a representation makes of records, or of views of them: `[n, D]`."""
+
+    def signals_mv() -> Iterator[np.ndarray]:
+        for start in range(0, len(records), _ROWS_AT_ONCE):
+            x_mv = recordings.read_mv(records[start : start + _ROWS_AT_ONCE])
+            yield x_mv if view is None else view(start, x_mv)
+
+    return np.concatenate(list(represent(signals_mv()))) if len(records) else np.empty((0, 0))
 
 
 def _view_maker(recordings: Recordings, noise: np.ndarray, seed: int):

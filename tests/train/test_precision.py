@@ -9,13 +9,11 @@ import optax
 import pytest
 
 from clef_jax import hosts
-from clef_jax.data.shards.store import ShardSet
-from clef_jax.inference.forward import forward
+from clef_jax.inference.forward import apply, apply_shared
 from clef_jax.methods import read_options
 from clef_jax.models import ResNeXt1DConfig, build_model
 from clef_jax.ops.grouped_conv import choice
 from clef_jax.train import optim
-from clef_jax.train.embed import make_embed_records
 from clef_jax.train.evaluators.validation import make_eval_step
 from clef_jax.train.state import create_state
 from clef_jax.train.step import make_train_step
@@ -168,28 +166,10 @@ def test_float32_means_float32_on_accelerators(make, monkeypatch):
     assert_full_precision(lower_step("float32", make))
 
 
-def test_every_door_to_an_embedding_multiplies_in_full_precision(monkeypatch, shards_folder):
-    """So that on an accelerator, too, one checkpoint has one embedding."""
+def test_an_embedding_is_multiplied_in_full_precision():
+    """So that on an accelerator, too, one checkpoint has one embedding, shared out or not."""
     model = build_model(TINY)
     x = jnp.zeros((8, SAMPLES, 1))
-    params = model.init(jax.random.key(0), x)["params"]
-    assert_full_precision(forward.lower(model, (), params, x))
-
-    shards = ShardSet(shards_folder)
-    jitted, lowered = jax.jit, []
-
-    def jit_and_lower(function, **options):
-        compiled = jitted(function, **options)
-
-        def call(*args):
-            lowered.append(compiled.lower(*args))
-            return compiled(*args)
-
-        return call
-
-    monkeypatch.setattr(jax, "jit", jit_and_lower)
-    embed_records = make_embed_records(model, hosts.data_mesh(jax.devices()[:1]), batch_size=8)
-    records, slots = np.arange(8), np.zeros(8, int)
-    z = embed_records(params, shards, records, slots)
-    assert_full_precision(lowered[0])
-    assert z.shape == (8, 32)
+    params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+    assert_full_precision(apply.lower(model, (), params, x))
+    assert_full_precision(apply_shared.lower(model, (), hosts.data_mesh(), params, x))

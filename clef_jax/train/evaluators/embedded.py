@@ -8,9 +8,10 @@ import jax
 import numpy as np
 from absl import logging
 
-from clef_jax import hosts
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.train import embed, plots
+from clef_jax.inference.forward import Forward
+from clef_jax.inference.shards import embed_records, records_to_map, slots_of_lead
+from clef_jax.train import plots
 from clef_jax.train.data import RunData
 from clef_jax.train.evaluators.evaluator import Evaluate
 from clef_jax.train.evaluators.probe import read_by_probe
@@ -35,7 +36,7 @@ def make_probe(model: nn.Module, data: RunData) -> Evaluate | None:
     if len(records) < 2:
         logging.warning("%d validation patients are too few for the probe", len(records))
         return None
-    slots = np.maximum(embed.slots_of_lead(shards, records, _LEAD), 0)
+    slots = np.maximum(slots_of_lead(shards, records, _LEAD), 0)
 
     def show(z: np.ndarray) -> dict[str, float]:
         return read_by_probe(z, columns["age"][records], columns["risk"][records])
@@ -49,7 +50,7 @@ def make_map(model: nn.Module, data: RunData, path: pathlib.Path) -> Evaluate | 
     The records are those of validation or, if they are too few, of training.
     """
     shards, risk = data.shards, data.annotations.columns["risk"]
-    records, slots, split = embed.records_to_map(
+    records, slots, split = records_to_map(
         shards, data.annotations.is_validation, _LEAD, most=_RECORDS_ON_MAP
     )
     if len(records) < 3:
@@ -72,20 +73,17 @@ def _of_embeddings(
     show: Callable[[np.ndarray], dict[str, float]],
 ) -> Evaluate:
     """Returns what embeds records, on process 0 alone, and shows them."""
-    embed_records = embed.make_embed_records(
-        model, hosts.data_mesh(jax.local_devices()), batch_size=_ROWS_AT_ONCE
-    )
 
     def evaluate(state: TrainState, stopped: Callable[[], bool]) -> dict[str, float] | None:
         if jax.process_index() != 0:
             return {}
-        params = jax.device_get(state.evaluated["encoder"])
+        forward = Forward(model, state.evaluated["encoder"])
         z = []
         for start in range(0, len(records), _ROWS_AT_ONCE):
             if stopped():
                 return None
             rows = slice(start, start + _ROWS_AT_ONCE)
-            z.append(embed_records(params, shards, records[rows], slots[rows]))
+            z.append(embed_records(forward, shards, records[rows], slots[rows]))
         return show(np.concatenate(z))
 
     return evaluate
