@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from clef_jax.train.parts import ConfigError
 
 import clef_jax
 from clef_jax.checkpoints.encoder import save_encoder
