@@ -23,7 +23,7 @@ from clef_jax.convert import (
     write_torch_checkpoint,
 )
 from clef_jax.convert import torch_checkpoint as module
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import formats
 from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 from tests.convert.checkpoints import lightning_content, torch_model, write_lightning
 from tests.oracles.torch_resnext1d import jax_params
@@ -178,7 +178,7 @@ def test_ecgfounders_weights_are_fed_as_its_own_code_does(tmp_path, real_data, c
     assert meta["preprocessing"] == ECGFOUNDER.to_dict()
     encoder = load_encoder(tmp_path / "folder")
     assert encoder.preprocessing == report.preprocessing == ECGFOUNDER
-    recording = read_recording(real_data / "ptb-xl/records500/00000/00001_hr")
+    recording = formats.read_recording(real_data / "ptb-xl/records500/00000/00001_hr")
     signal_mv = recording.signal_mv[:channels].copy()
     signal_mv[-1, 1000:1080] = np.nan
     x = np.nan_to_num(signal_mv, nan=0)

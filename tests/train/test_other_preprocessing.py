@@ -12,7 +12,7 @@ import pytest
 import clef_jax
 from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.data.demo import cohort
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import formats
 from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
@@ -46,8 +46,14 @@ def recordings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shards_at_250(recordings, tmp_path_factory):
     out = tmp_path_factory.mktemp("shards") / "at_250"
-    options = IngestOptions(spec=AT_250, validation_fraction=0.3)
-    write_shards(recordings, out, options=options, workers=1, progress=False)
+    write_shards(
+        recordings,
+        out,
+        options=IngestOptions(spec=AT_250),
+        validation_fraction=0.3,
+        workers=1,
+        progress=False,
+    )
     return out
 
 
@@ -65,7 +71,7 @@ def test_shards_hold_what_their_spec_makes(recordings, shards_at_250):
     names = {}
     exec(recipe(AT_250), names)
     for row, (record, slot) in enumerate([(0, 1), (3, 11)]):
-        recording = read_recording(recordings / shards.record[record])
+        recording = formats.read_recording(recordings / shards.record[record])
         lead = shards.montage.leads[shards.lead_ids[record, slot]]
         x = recording.signal_mv[recording.leads.index(lead)]
         z = (steps[row] - steps[row].mean()) / steps[row].std()
@@ -82,7 +88,7 @@ def test_a_run_at_250_hz_and_embedding_with_its_encoder(tiny, recordings, shards
     shards = ShardSet(shards_at_250)
     names = {}
     exec(recipe(AT_250), names)
-    recording = read_recording(recordings / shards.record[0])
+    recording = formats.read_recording(recordings / shards.record[0])
     x = names["encoder_input"](recording.signal_mv[0], recording.fs)
     expected = np.asarray(encoder.apply(x[None].astype(np.float32)))
     found = encoder.embed_recording(recordings / shards.record[0], leads="I").embedding
