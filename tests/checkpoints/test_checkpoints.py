@@ -22,7 +22,12 @@ OPTIMIZER = optim.make_optimizer(optax.constant_schedule(1e-3))
 
 
 def state_at(step, with_ema=False, width=3):
-    params = {"stem": {"kernel": jnp.full((2, width), step / 10), "bias": jnp.arange(width) * 1.0}}
+    params = {
+        "stem": {
+            "kernel": jnp.full((2, width), step / 10),
+            "bias": jnp.arange(width, dtype=jnp.float32),
+        }
+    }
     state = create_state(params, OPTIMIZER, with_ema=with_ema)
     if with_ema:
         state = state.replace(ema=jax.tree.map(lambda a: a + 0.5, params))
