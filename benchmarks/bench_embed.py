@@ -99,7 +99,7 @@ def _our_way(encoder, paths: list[str], out: pathlib.Path, workers: int):
     import pyarrow.parquet as pq
 
     from clef_jax.data.windows.cut import WindowSettings
-    from clef_jax.data.windows.sources import Request
+    from clef_jax.data.windows.pool import Request
     from clef_jax.inference.run import embed_to_table
 
     request = Request(WindowSettings(leads=(_LEAD,)))

@@ -43,12 +43,12 @@ from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.demo import cohort
 from clef_jax.data.noise.simulated import simulate_noise_bank
-from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.hardware import allocator
 from clef_jax.train.feed import device_batches
 from clef_jax.train.metrics import Clock
+from clef_jax.train.parts import NEEDED
 
 _RECORDS = flags.DEFINE_string("records", None, "Folder of 12-lead WFDB records, 10 s at 500 Hz.")
 _SIZES = flags.DEFINE_list("sizes", "clef_small,clef_medium,clef_large", "Sizes to feed.")
@@ -69,7 +69,19 @@ def evict(folder: pathlib.Path) -> None:
 
 def plan(shards: ShardSet, batch_size: int) -> BatchPlans:
     """Returns batches over all records."""
-    return BatchPlans(shards, batch_size=batch_size, seed=0, records_per_patient="all")
+    return BatchPlans(
+        shards.patient_code,
+        shards.n_leads,
+        shards.annotations.is_validation,
+        batch_size=batch_size,
+        seed=0,
+        records_per_patient="all",
+    )
+
+
+def columns(shards: ShardSet) -> dict[str, np.ndarray]:
+    """Returns the annotations that a pretraining's batches carry."""
+    return {name: shards.annotations.columns[name] for name in NEEDED}
 
 
 def make_streams(
@@ -79,16 +91,16 @@ def make_streams(
     mesh = hosts.data_mesh(jax.devices()[:1])
     plans = plan(shards, _BATCH)
     paths = [str(records / name) for name in shards.record]
-    noise = simulate_noise_bank(0, 60.0).signal
-    dataset = ReadEveryTime(paths, np.nan_to_num(shards.risk), noise)
+    noise = simulate_noise_bank(0, 60.0, shards.spec.fs).signal
+    dataset = ReadEveryTime(paths, np.nan_to_num(shards.annotations.columns["risk"]), noise)
     cores = os.cpu_count()
     streams = {}
     for threads in sorted({min(2**i, cores) for i in range(cores.bit_length() + 1)}):
         streams["pipeline", threads] = lambda n=threads: iter(
-            make_batches(shards, plans, num_threads=n)
+            make_batches(shards, plans, columns=columns(shards), num_threads=n)
         )
         streams["device", threads] = functools.partial(
-            device_batches, shards, plans, mesh, num_threads=threads
+            device_batches, shards, plans, mesh, columns=columns(shards), num_threads=threads
         )
     for workers in (0, cores):
         loader = make_loader(dataset, _BATCH, workers=workers, batches=_original_batches(workers))
@@ -167,7 +179,8 @@ def measure_fed(
     alone = interleaved({"step": program.step}, rounds=steps)["step"]
     mesh = hosts.data_mesh(jax.devices()[:1])
     clock = Clock(batch, None)
-    with contextlib.closing(device_batches(shards, plan(shards, batch), mesh)) as stream:
+    batches = device_batches(shards, plan(shards, batch), mesh, columns=columns(shards))
+    with contextlib.closing(batches) as stream:
         for _ in range(steps):
             jax.block_until_ready(program.run(clock.next_batch(stream)))
         rates = clock.rates()
@@ -192,8 +205,7 @@ def main(argv: list[str]) -> None:
         if _RECORDS.value is None:
             patients = _BATCH if _QUICK.value else max(512, *fed.values())
             cohort.write_simulated_cohort(records, patients, seed=0)
-        options = IngestOptions(validation_fraction=0.0)
-        write_shards(records, folder / "shards", options=options)
+        write_shards(records, folder / "shards", validation_fraction=0)
         shards = ShardSet(folder / "shards")
         batches, rounds = (4, 1) if _QUICK.value else (400, 5)
         measure_streams(measurements, data, records, shards, batches=batches, rounds=rounds)

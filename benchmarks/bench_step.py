@@ -17,7 +17,7 @@ from benchmarks.ceilings import measure_ceilings
 from benchmarks.programs import default_batch, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import interleaved
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.hardware import allocator, peaks
 from clef_jax.models import costs, get_config
 
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
                 times = interleaved({"step": program.step}, rounds=rounds)["step"]
                 bound = costs.roofline_seconds(
                     config,
-                    PREPROCESSING.samples,
+                    CLEF_V2.samples,
                     batch,
                     {"float32": 4, "bfloat16": 2}[dtype],
                     flops_per_s=flops_per_s,
@@ -63,8 +63,8 @@ def main(argv: list[str]) -> None:
                 measurements.add(
                     kind="step", size=size, batch=batch, dtype=dtype, remat=remat,
                     records_per_s=rate,
-                    flops_per_s=rate * costs.train_flops(config, PREPROCESSING.samples),
-                    mfu=costs.mfu(config, PREPROCESSING.samples, records_per_s=rate,
+                    flops_per_s=rate * costs.train_flops(config, CLEF_V2.samples),
+                    mfu=costs.mfu(config, CLEF_V2.samples, records_per_s=rate,
                                   flops_per_s=peak or flops_per_s),
                     mfu_of="data sheet" if peak else "measured product",
                     roofline_share=bound / times.median,

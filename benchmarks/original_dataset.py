@@ -7,7 +7,7 @@ from scipy import signal
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from clef_jax.data.signals.leads import NOISE_LEADS, canonical_lead
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 
 _SAME_LEAD_PROBABILITY = 0.8
 _ZEROED_PROBABILITY = 0.2
@@ -43,7 +43,7 @@ class ReadEveryTime(Dataset):
         """Returns a view of the record's lead at the fraction `lead` of all its leads."""
         record = wfdb.rdrecord(path)
         lead = int(lead * record.n_sig)
-        x = signal.filtfilt(*self._filter, record.p_signal[: PREPROCESSING.samples, lead])
+        x = signal.filtfilt(*self._filter, record.p_signal[: CLEF_V2.samples, lead])
         if kind := rng.integers(1 + len(self._noise)):
             row = NOISE_LEADS.index(canonical_lead(record.sig_name[lead]))
             start = rng.integers(self._noise.shape[-1] - x.size + 1)

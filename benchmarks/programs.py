@@ -12,7 +12,7 @@ import numpy as np
 
 from clef_jax import hosts, losses, models
 from clef_jax.data.noise.simulated import simulate_noise_bank
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
 from clef_jax.train.step import make_train_step
@@ -38,7 +38,7 @@ def made_up_batch(batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Returns a host batch with the fields and types of `data.batches.plans.make_batches`."""
     rng = np.random.default_rng(seed)
     return {
-        "ecg": rng.integers(-30000, 30000, (batch_size, 2, PREPROCESSING.samples), np.int16),
+        "ecg": rng.integers(-30000, 30000, (batch_size, 2, CLEF_V2.samples), np.int16),
         "scale_mv": np.full((batch_size, 2), 5e-5, np.float32),
         "lead": rng.integers(0, 12, (batch_size, 2), np.int32),
         "risk": rng.uniform(1, 30, batch_size).astype(np.float32),
@@ -79,7 +79,7 @@ def make_program(
         params = model.init(jax.random.key(0), jnp.zeros((1, 100, 1)))["params"]
         return create_state(params, optimizer, with_ema=False)
 
-    noise = hosts.replicate(simulate_noise_bank(0, 60.0).signal, mesh)
+    noise = hosts.replicate(simulate_noise_bank(0, 60.0, CLEF_V2.fs).signal, mesh)
     batch = hosts.to_devices(made_up_batch(batch_size), mesh)
     begin = time.perf_counter()
     shapes = jax.tree.map(

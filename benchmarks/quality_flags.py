@@ -21,10 +21,10 @@ import wfdb
 from absl import app, flags
 from matplotlib.figure import Figure
 
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.recordings.recording import Recording
-from clef_jax.data.recordings.wfdb import read_recording
 from clef_jax.data.signals import preprocessing, quality
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 
 _DATA = flags.DEFINE_string("data", None, "Folder of databases.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder to write to.", required=True)
@@ -64,7 +64,7 @@ def _filtered(x: np.ndarray, fs: float) -> np.ndarray | None:
     """Returns the first window of a lead, band-passed, or None where another flag comes first."""
     if quality.lead_faults(x[None, : round(_SECONDS * fs)], fs)[0]:
         return None
-    return preprocessing.preprocess(x, fs)
+    return preprocessing.preprocess(x, fs, CLEF_V2)
 
 
 def _statements(text: str) -> list[str]:
@@ -216,7 +216,7 @@ def share(flagged: Sequence[bool], units: Sequence[str], unit: str = "patients")
 
 def measure(data: pathlib.Path) -> list[dict]:
     """Returns a line for each group of windows on each side."""
-    fs = PREPROCESSING.fs
+    fs = CLEF_V2.fs
     windows, noise = read_windows(data), read_noise(data)
     flagged = [quality.is_noise(window.x, fs) for window in windows]
     groups = sorted({group for window in windows for group in window.groups})

@@ -20,7 +20,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.timing import interleaved
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.files import replacing
 from clef_jax.hardware import allocator
 from clef_jax.models import ResNeXt1DConfig, get_config
@@ -161,7 +161,7 @@ def main(argv: list[str]) -> None:
     for size in _SIZES.value:
         config = get_config(size)
         views = _VIEWS.value or (128 if size == "clef_small" else 16) * (8 if accelerated else 1)
-        for layer, lengths in layers_of(config, PREPROCESSING.samples).items():
+        for layer, lengths in layers_of(config, CLEF_V2.samples).items():
             width = config.stem_width if layer.groups == 1 else layer.group_channels * layer.groups
             seen.setdefault(layer, (views, width, lengths))
     entries = {}

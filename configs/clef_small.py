@@ -22,6 +22,8 @@ def get_config() -> ConfigDict:
     config.epochs = 100  # Times that every patient (or record, with `all`) is seen.
     config.steps = 0  # If set, ends the run there instead of after `epochs`.
     config.records_per_patient = "first"  # Or random (one each epoch), or all.
+    config.annotations = ""  # Tables with other risks or a split, with commas between them.
+    config.validation_fraction = config_dict.placeholder(float)  # Unset, as annotated.
     config.noise = ""  # NSTDB folder or DATA_noises_real.mat; empty simulates noise.
     config.num_threads = 4  # Batches read at once.
     config.num_workers = 0  # Reading processes besides this one.

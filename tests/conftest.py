@@ -70,7 +70,8 @@ def shards_folder(tmp_path_factory) -> pathlib.Path:
         record_list=str(folder / "cohort" / "record_list.csv"),
         metadata=MetadataTable(str(metadata)),
         risk=RiskTable(str(folder / "risk.parquet")),
-        options=IngestOptions(validation_fraction=0.3, records_per_shard=16),
+        validation_fraction=0.3,
+        options=IngestOptions(records_per_shard=16),
         workers=1,
         progress=False,
     )

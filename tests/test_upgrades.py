@@ -22,6 +22,7 @@ from clef_jax.inference import encoder_meta, fingerprints_agree
 from clef_jax.models import ResNeXt1DConfig, build_model, registry
 from clef_jax.train import optim
 from clef_jax.train.loop import pretrain
+from clef_jax.train.parts import NEEDED, ConfigError
 from clef_jax.train.same_run import run_differences
 from clef_jax.train.state import create_state
 from configs import clef_small
@@ -40,7 +41,12 @@ def tiny(monkeypatch):
 
 @pytest.fixture
 def run_meta():
-    return json.loads((RELEASE_0_1_0 / "run/checkpoints/4/meta/metadata").read_text())
+    """The stored run's record, with the annotations of its shards, which it did not set apart."""
+    meta = json.loads((RELEASE_0_1_0 / "run/checkpoints/4/meta/metadata").read_text())
+    assert "annotations" not in meta
+    return meta | {
+        "annotations": ShardSet(RELEASE_0_1_0 / "shards").annotations.fingerprints(NEEDED)
+    }
 
 
 def config_of_the_run(**values):
@@ -115,6 +121,29 @@ def test_a_run_of_the_first_release_goes_on(tiny, tmp_path):
     assert meta["init"]["path"] == "encoder"
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 7))
+
+
+@pytest.mark.parametrize("written", ["release_0_1_0", "format_2"])
+def test_a_run_of_before_annotations_has_those_of_its_shards(tiny, tmp_path, written):
+    fixture = RELEASE_0_1_0.parent / written
+    workdir = shutil.copytree(fixture / "run", tmp_path / "run")
+    encoder = str(shutil.copytree(fixture / "encoder", tmp_path / "moved"))
+    table = ["record,risk,completeness", "r2,,"]
+    table += [f"r{i},{i + 0.5},{0.5 if i else ''}" for i in (9, 8, 7, 6, 5, 4, 3, 1, 0)]
+    other = [line.replace("r9,9.5", "r9,9.25") for line in table]
+    for name, lines in (("same", table), ("other", other)):
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+
+    def go_on(**values):
+        config = config_of_the_run(steps=5, init=encoder, **values)
+        return pretrain(config, str(fixture / "shards"), str(workdir))
+
+    with pytest.raises(ConfigError, match="go on like this: another annotation of risk. Set"):
+        go_on(annotations=str(tmp_path / "other.csv"))
+    with pytest.raises(ConfigError, match="go on like this: another split. Set"):
+        go_on(validation_fraction=0.3)
+    summary = go_on(annotations=str(tmp_path / "same.csv"), validation_fraction=0.4)
+    assert summary["step"] == 5
 
 
 def test_todays_configuration_continues_a_run_of_the_first_release(run_meta):

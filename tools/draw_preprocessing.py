@@ -9,9 +9,9 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from clef_jax.cli import tool
-from clef_jax.data.recordings import formats
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals import preprocessing
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 
 _RECORDING = flags.DEFINE_string("recording", None, "WFDB, EDF or DICOM file.", required=True)
 _LEAD = flags.DEFINE_string("lead", "I", "Lead to draw.")
@@ -21,8 +21,8 @@ _ZOOM_S = (4.0, 4.8)
 
 def _stages(x: np.ndarray, fs: float) -> list[tuple[str, str, float, np.ndarray]]:
     """Returns (title, unit, rate, samples) of the signal after each stage."""
-    spec = PREPROCESSING
-    window = x[: preprocessing.native_samples(fs)]
+    spec = CLEF_V2
+    window = x[: preprocessing.native_samples(fs, spec)]
     resampled = preprocessing.resample(preprocessing.fill_gaps(window), fs, spec.fs)[: spec.samples]
     filtered = preprocessing.bandpass(resampled, spec.fs)
     low, high = spec.band_hz
@@ -36,7 +36,7 @@ def _stages(x: np.ndarray, fs: float) -> list[tuple[str, str, float, np.ndarray]
 
 def main() -> None:
     """Draws ten seconds on the left and the samples of less than one on the right."""
-    recording = formats.read(_RECORDING.value, leads=[_LEAD.value])
+    recording = read_recording(_RECORDING.value, leads=[_LEAD.value])
     stages = _stages(recording.signal_mv[0], recording.fs)
     figure = Figure(figsize=(10, 8), layout="constrained")
     grid = figure.subplots(len(stages), 2, sharex="col", width_ratios=(3, 1))
@@ -51,7 +51,7 @@ def main() -> None:
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
         whole.axvspan(*_ZOOM_S, color="tab:blue", alpha=0.12, linewidth=0)
-    grid[-1, 0].set_xlim(0, PREPROCESSING.seconds)
+    grid[-1, 0].set_xlim(0, CLEF_V2.seconds)
     for axes in grid[-1]:
         axes.set_xlabel("s")
     figure.savefig(_OUT.value, dpi=110)

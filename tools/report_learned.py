@@ -10,6 +10,7 @@ import sys
 from absl import flags, logging
 
 from clef_jax.cli import tool
+from clef_jax.data.annotations.join import annotate, table_paths
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
@@ -44,14 +45,24 @@ def main():
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every load as info.
     out = pathlib.Path(_OUT.value or _WORKDIR.value)
     encoder = load_encoder(_WORKDIR.value)
+    settings = encoder.meta.get("config", {})
+    shards = ShardSet(_SHARDS.value)
+    annotations = annotate(
+        shards.annotations,
+        shards.keys(),
+        table_paths(settings.get("annotations", "")),
+        validation_fraction=settings.get("validation_fraction"),
+    )
     recordings = choose_recordings(
-        ShardSet(_SHARDS.value),
+        shards,
+        annotations,
         lead=_LEAD.value,
         max_patients=_MAX_PATIENTS.value,
         seed=_SEED.value,
     )
-    noise = _NOISE.value or encoder.meta.get("config", {}).get("noise") or None
-    found = what_was_learned(encoder, recordings, load_noise_bank(noise).signal, seed=_SEED.value)
+    noise = _NOISE.value or settings.get("noise") or None
+    bank = load_noise_bank(noise, shards.spec).on_leads(shards.montage)
+    found = what_was_learned(encoder, recordings, bank, seed=_SEED.value)
     print(*sentences(found), sep="\n")
     write_json(out / "learned.json", to_json(found))
     plot_learned(found, out / "plots" / "learned.png")

@@ -35,7 +35,9 @@ def add_command(commands) -> None:
         help="lead to embed, or several in order of preference, or 'all' (default: I, or the only "
         "lead of a recording that does not name it)",
     )
-    embed.add_argument("--window", type=positive, default=10.0, metavar="S", help="seconds")
+    embed.add_argument(
+        "--window", type=positive, metavar="S", help="seconds (default: the encoder's, 10)"
+    )
     embed.add_argument("--stride", type=positive, metavar="S", help="seconds (default: --window)")
     embed.add_argument("--pad", action="store_true", help="pad recordings shorter than a window")
     embed.add_argument(
@@ -62,8 +64,9 @@ def add_command(commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from clef_jax.data.recordings.recording import Hints
     from clef_jax.data.windows.cut import WindowSettings
-    from clef_jax.data.windows.sources import Request
+    from clef_jax.data.windows.pool import Request
     from clef_jax.inference import load_encoder
     from clef_jax.inference.run import embed_to_table, errors_path
 
@@ -71,9 +74,10 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--out is {arguments.out}; expected a name that ends with .parquet")
     encoder = load_encoder(arguments.weights)
     settings = WindowSettings(
+        preprocessing=encoder.preprocessing,
         leads=arguments.lead,
         window_s=arguments.window,
-        stride_s=arguments.window if arguments.stride is None else arguments.stride,
+        stride_s=arguments.stride,
         pad=arguments.pad,
         channels=encoder.config.in_channels,
     )
@@ -81,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
         encoder,
         arguments.paths,
         arguments.out,
-        Request(settings, arguments.fs, arguments.lead_names, arguments.units),
+        Request(settings, Hints(arguments.fs, arguments.lead_names, arguments.units)),
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         overwrite=arguments.overwrite,

@@ -16,7 +16,7 @@ def add_command(commands) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     import jax
 
-    from clef_jax.data.signals.spec import recipe
+    from clef_jax.data.signals.recipe import recipe
     from clef_jax.inference import fingerprints_agree, load_encoder
     from clef_jax.models import config_to_dict
 

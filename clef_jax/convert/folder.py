@@ -8,6 +8,7 @@ import jax
 from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.convert.state_dict import ConversionError, Report
 from clef_jax.convert.torch_checkpoint import read_torch_checkpoint, write_torch_checkpoint
+from clef_jax.data.signals.spec import SPECS
 from clef_jax.inference import encoder_meta, load_encoder
 from clef_jax.models import ResNeXt1DConfig
 
@@ -45,7 +46,7 @@ def convert_to_folder(
         "cast": report.cast,
         "warnings": report.warnings,
     }
-    meta = encoder_meta(config, params, provenance)
+    meta = encoder_meta(config, params, provenance, report.preprocessing)
     save_encoder(folder, params, meta, classifier=report.classifier)
     return config, report, meta
 
@@ -84,6 +85,8 @@ def report_lines(config: ResNeXt1DConfig, report: Report, meta: Mapping) -> list
         f"fingerprint {meta['fingerprint']}",
     ]
     lines += [f"ignored {len(keys)} keys: {rule}" for rule, keys in report.ignored.items()]
+    (name,) = (name for name, spec in SPECS.items() if spec == report.preprocessing)
+    lines.append(f"preprocessing {name}")
     if report.cast:
         lines.append(f"cast to float32: {', '.join(report.cast)}")
     if report.classifier is not None:

@@ -16,6 +16,7 @@ from clef_jax.convert.names import (
     batch_norm_entries,
     used_parameters,
 )
+from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER, PreprocessingSpec
 from clef_jax.errors import ClefError
 from clef_jax.models import ResNeXt1DConfig, resnext1d_config
 
@@ -38,6 +39,7 @@ class Report:
         cast: Keys whose type was not float32, as "key (type)".
         classifier: The file's classification head as {"kernel": [D, classes], "bias": [classes]}
             (ECGFounder has one of 150 classes), else None.
+        preprocessing: What the encoder's inputs need: ECGFounder's or CLEF's.
         source: File name, size in bytes, SHA-256 and MD5; empty for a state dict in memory.
         warnings: Sentences the user should read.
     """
@@ -46,6 +48,7 @@ class Report:
     ignored: dict[str, list[str]]
     cast: list[str]
     classifier: dict[str, np.ndarray] | None = None
+    preprocessing: PreprocessingSpec = CLEF_V2
     source: dict = dataclasses.field(default_factory=dict)
     warnings: list[str] = dataclasses.field(default_factory=list)
 
@@ -203,6 +206,8 @@ def from_state_dict(state_dict: Mapping) -> tuple[ResNeXt1DConfig, dict, Report]
             if head
             else None
         ),
+        # CLEF's files hold no head, its encoders one lead.
+        preprocessing=ECGFOUNDER if head or config.in_channels > 1 else CLEF_V2,
     )
     return config, params, report
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clef_jax.data.signals.leads import NOISE_LEADS
+from clef_jax.data.signals.preprocessing import in_ecg_band
+from clef_jax.data.signals.spec import spec_differences
 from clef_jax.evaluate import intervals, probe
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.plain import plain_features
@@ -82,19 +83,28 @@ def what_was_learned(
     Args:
         pretrained: The encoder, of one lead.
         recordings: From `choose_recordings`.
-        noise: The noise bank `[4, 15, M]` for the views.
+        noise: The noise bank on the shards' montage `[4, leads, M]`, for the views.
         seed: Seed of views, choices, intervals and the untrained encoder.
 
     Raises:
-        ReportError: The encoder reads several leads at once.
+        ReportError: The encoder reads several leads at once, or needs other preprocessing than
+            the shards have.
     """
     if pretrained.config.in_channels != 1:
         raise ReportError(
             f"the encoder reads {pretrained.config.in_channels} leads at once; the report is about "
             "encoders of one lead"
         )
+    spec = recordings.shards.spec
+    if differing := spec_differences(spec, pretrained.preprocessing):
+        raise ReportError(
+            f"{recordings.shards.folder}: the shards' preprocessing is not the encoder's: "
+            f"{differing}; write shards for this encoder (--spec)"
+        )
     represent = {
-        "plain": lambda x_mv: np.stack([plain_features(x) for x in x_mv]),
+        "plain": lambda x_mv: np.stack(
+            [plain_features(x, spec.fs) for x in in_ecg_band(x_mv, spec)]
+        ),
         "untrained": _embed(_untrained(pretrained, seed)),
         "pretrained": _embed(pretrained),
     }
@@ -129,8 +139,9 @@ def what_was_learned(
 
 def _untrained(encoder: Encoder, seed: int) -> Encoder:
     model = build_model(encoder.config)
-    x = jnp.zeros((1, 64, encoder.config.in_channels))  # The length does not matter.
-    return Encoder(encoder.config, jax.jit(model.init)(jax.random.key(seed), x)["params"])
+    x = jnp.zeros((1, encoder.preprocessing.samples, encoder.config.in_channels))
+    params = jax.jit(model.init)(jax.random.key(seed), x)["params"]
+    return Encoder(encoder.config, params, preprocessing=encoder.preprocessing)
 
 
 def _embed(encoder: Encoder) -> Represent:
@@ -149,7 +160,7 @@ def _of_records(represent: Represent, recordings: Recordings, records: np.ndarra
 def _view_maker(recordings: Recordings, noise: np.ndarray, seed: int):
     """Returns the function (number of the view) -> (first row, x_mv [n, T]) -> views [n, T]."""
     bank = jnp.asarray(noise)  # Once: it takes hundreds of megabytes.
-    lead = jnp.int32(NOISE_LEADS.index(recordings.lead))
+    lead = jnp.int32(recordings.shards.montage.id_of(recordings.lead))
 
     @jax.jit
     def augment(bank, number, rows, x_mv):
@@ -169,12 +180,16 @@ def _view_maker(recordings: Recordings, noise: np.ndarray, seed: int):
 
 
 def _probes(recordings: Recordings, z: Mapping[str, np.ndarray], seed: int) -> list[Figure]:
-    shards, first = recordings.shards, recordings.first
+    known = {
+        name: values[recordings.first].astype(float)
+        for name, values in recordings.annotations.columns.items()
+        if name in ("age", "male", "risk")
+    }
     with np.errstate(divide="ignore", invalid="ignore"):
         questions = (
-            ("age", "R²", shards.age[first].astype(float)),
-            ("sex", "AUC", shards.male[first].astype(float)),
-            ("risk", "R²", np.log(shards.risk[first].astype(float))),
+            ("age", "R²", known["age"]),
+            ("sex", "AUC", known["male"]),
+            ("risk", "R²", np.log(known["risk"])),
         )
     return [
         _probe(name, metric, labels, y, recordings.held_out, z, seed)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.preprocessing import zscore
 from clef_jax.errors import ClefError
@@ -20,6 +21,7 @@ class Recordings:
 
     Attributes:
         shards: The shard set.
+        annotations: What is known of its records.
         lead: The standard lead looked at.
         first: int64 [patients], each one's first recording that has the lead.
         other: int64 [patients], the next one, of another visit; -1 where there is none.
@@ -28,6 +30,7 @@ class Recordings:
     """
 
     shards: ShardSet
+    annotations: Annotations
     lead: str
     first: np.ndarray
     other: np.ndarray
@@ -42,14 +45,17 @@ class Recordings:
 
 
 def choose_recordings(
-    shards: ShardSet, *, lead: str, max_patients: int, seed: int = 0
+    shards: ShardSet, annotations: Annotations, *, lead: str, max_patients: int, seed: int = 0
 ) -> Recordings:
     """Returns the patients that have the lead, or a random choice of so many of them.
 
     Raises:
         ReportError: No record has the lead.
     """
-    records = np.flatnonzero(slots_of_lead(shards, np.arange(len(shards)), lead) >= 0)
+    # Of a recording with several windows the first; one and the same is no other visit.
+    is_first = np.append(True, shards.record[1:] != shards.record[:-1])
+    records = np.flatnonzero(is_first)
+    records = records[slots_of_lead(shards, records, lead) >= 0]
     if not records.size:
         raise ReportError(f"{shards.folder}: no record has lead {lead}; choose another with --lead")
     patient = shards.patient_code[records]
@@ -62,10 +68,11 @@ def choose_recordings(
         chosen = np.sort(np.random.default_rng(seed).permutation(len(first))[:max_patients])
     return Recordings(
         shards=shards,
+        annotations=annotations,
         lead=lead,
         first=first[chosen],
         other=other[chosen],
-        held_out=shards.is_validation[first[chosen]],
+        held_out=annotations.is_validation[first[chosen]],
         of_patients=len(first),
     )
 

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+from clef_jax.data.recordings import open_recording
 from clef_jax.data.recordings.arrays import array_recording
-from clef_jax.data.recordings.formats import open_recording
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.units import unit_doubt
 from clef_jax.data.signals import quality
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.data.windows.cut import (
     Windows,
     WindowSettings,
@@ -40,7 +40,7 @@ class Encoder:
     Attributes:
         config: Shape of the encoder.
         params: Its parameters, a nested dict of float32 arrays.
-        preprocessing: The preprocessing its inputs need, `data.signals.spec`.
+        preprocessing: What its inputs need.
         meta: The checkpoint's record: provenance, versions, fingerprint.
         classifier: {"kernel": [D, classes], "bias": [classes]} as in ECGFounder, or None.
         model: The Linen module; `model.apply({"params": params}, x)`.
@@ -51,13 +51,14 @@ class Encoder:
         config: EncoderConfig,
         params: Any,
         *,
+        preprocessing: PreprocessingSpec = CLEF_V2,
         meta: dict | None = None,
         classifier: dict[str, np.ndarray] | None = None,
         dtype: DTypeLike = jnp.float32,
     ):
         self.config = config
         self.params = jax.device_put(params)
-        self.preprocessing = PREPROCESSING
+        self.preprocessing = preprocessing
         self.meta = meta or {}
         self.classifier = classifier
         self.model = build_model(config, dtype=dtype)
@@ -77,7 +78,7 @@ class Encoder:
     def apply(
         self, x: ArrayLike, layers: Sequence[str] | None = None
     ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
-        """Embeds inputs that are preprocessed and z-scored already; differentiable in `x`.
+        """Embeds inputs that are preprocessed and normalised already; differentiable in `x`.
 
         Args:
             x: `[N, T]`, or `[N, T, C]` for an encoder of C leads.
@@ -106,7 +107,7 @@ class Encoder:
         lead: str | Sequence[str] | None = None,
         *,
         leads: Sequence[str] | None = None,
-        window_s: float = PREPROCESSING.seconds,
+        window_s: float | None = None,
         stride_s: float | None = None,
         pad: bool = False,
         mean: bool = False,
@@ -121,7 +122,7 @@ class Encoder:
                 encoder of several leads, all of them in its order.
             leads: Names of the rows of a `[leads, T]` signal; the 12 standard leads in their usual
                 order by default, if there are 12.
-            window_s: Length of a window, seconds.
+            window_s: Length of a window, seconds; that of `preprocessing` by default.
             stride_s: From one window's start to the next; `window_s` by default.
             pad: Whether a signal shorter than one window is padded with zeros after z-scoring.
             mean: Whether to return the mean over usable windows as one row.
@@ -167,7 +168,7 @@ class Encoder:
         lead: str | Sequence[str] | None = None,
         *,
         leads: Sequence[str] | None = None,
-        window_s: float = PREPROCESSING.seconds,
+        window_s: float | None = None,
         stride_s: float | None = None,
         pad: bool = False,
         layers: Sequence[str] | None = None,
@@ -182,8 +183,9 @@ class Encoder:
         leads: str | Sequence[str] | None = None,
         *,
         fs: float | None = None,
+        lead_names: Sequence[str] | None = None,
         units: str | None = None,
-        window_s: float = PREPROCESSING.seconds,
+        window_s: float | None = None,
         stride_s: float | None = None,
         pad: bool = False,
         layers: Sequence[str] | None = None,
@@ -195,8 +197,9 @@ class Encoder:
             leads: Leads in order of preference, of which the first found is embedded; "all" for
                 every lead; lead I by default. For an encoder of several leads, all of them.
             fs: Sampling rate of CSV, TSV, NPY and headerless MATLAB files, Hz.
+            lead_names: Names of the leads of such files, in place of their own.
             units: Units of such files that name none: mV, uV or V; mV by default.
-            window_s: Length of a window, seconds.
+            window_s: Length of a window, seconds; that of `preprocessing` by default.
             stride_s: From one window's start to the next; `window_s` by default.
             pad: Whether a recording shorter than one window is padded.
             layers: Names of stages whose outputs are wanted as well.
@@ -204,7 +207,7 @@ class Encoder:
         Raises:
             RecordingError: The file is damaged, too short or lacks the leads.
         """
-        recording = open_recording(path, fs=fs, units=units)
+        recording = open_recording(path, fs=fs, lead_names=lead_names, units=units)
         return self._embed_opened(recording, leads, window_s, stride_s, pad, layers)
 
     def classify(self, embedding: ArrayLike) -> jax.Array:
@@ -241,16 +244,17 @@ class Encoder:
         self,
         recording: OpenRecording,
         lead: str | Sequence[str] | None,
-        window_s: float,
+        window_s: float | None,
         stride_s: float | None,
         pad: bool,
         layers: Sequence[str] | None,
     ) -> Embeddings:
         wanted = (lead,) if isinstance(lead, str) else tuple(lead) if lead is not None else None
         settings = WindowSettings(
+            preprocessing=self.preprocessing,
             leads=wanted,
             window_s=window_s,
-            stride_s=window_s if stride_s is None else stride_s,
+            stride_s=stride_s,
             pad=pad,
             channels=self.config.in_channels,
         )

@@ -9,18 +9,20 @@ import numpy as np
 
 import clef_jax
 from clef_jax.checkpoints.meta import FORMAT_VERSION
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.inference.forward import forward
 from clef_jax.models import EncoderConfig, build_model, config_to_dict
 
 _LENGTH = 16
+# Of the fixed input, whatever the encoder's preprocessing.
+_SAMPLES, _FS = 5000, 500.0
 # float32 sums in another order differ by 1e-6; any other weights by more than 0.01.
 _TOLERANCE = 1e-4
 
 
 def _fixed_input(channels: int) -> np.ndarray:
     """Returns float32 [1, samples, channels]: a train of heartbeats, the same for ever."""
-    t = np.arange(PREPROCESSING.samples) / PREPROCESSING.fs
+    t = np.arange(_SAMPLES) / _FS
     beats = sum(
         height * np.exp(-0.5 * (((t - shift) % 0.8 - 0.4) / width) ** 2)
         for height, shift, width in ((0.1, -0.16, 0.02), (1.0, 0.0, 0.01), (0.3, 0.25, 0.04))
@@ -48,13 +50,19 @@ def fingerprints_agree(a: Sequence[float], b: Sequence[float]) -> bool:
     return a.shape == b.shape and bool(np.abs(a - b).max() <= _TOLERANCE * np.abs(b).max())
 
 
-def encoder_meta(config: EncoderConfig, params: Any, provenance: Mapping[str, Any]) -> dict:
+def encoder_meta(
+    config: EncoderConfig,
+    params: Any,
+    provenance: Mapping[str, Any],
+    preprocessing: PreprocessingSpec = CLEF_V2,
+) -> dict[str, Any]:
     """Returns the meta record that an encoder checkpoint must carry.
 
     Args:
         config: Shape of the encoder.
         params: Its parameters.
         provenance: Where the weights come from, JSON-ready.
+        preprocessing: What its inputs need.
     """
     count = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
     return {
@@ -62,7 +70,7 @@ def encoder_meta(config: EncoderConfig, params: Any, provenance: Mapping[str, An
         "format_version": FORMAT_VERSION,
         "model": config_to_dict(config),
         "parameters": count,
-        "preprocessing": PREPROCESSING.to_dict(),
+        "preprocessing": preprocessing.to_dict(),
         "fingerprint": fingerprint(config, params),
         "provenance": dict(provenance),
         "versions": {

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import clef_jax
 from clef_jax.checkpoints.encoder import CLASSIFIER, load_params
 from clef_jax.checkpoints.items import leaf_types
 from clef_jax.checkpoints.meta import CheckpointError
-from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
+from clef_jax.data.signals.spec import PreprocessingSpec, SpecError
 from clef_jax.inference.encoder import Encoder
 from clef_jax.models import EncoderConfig, build_model, config_from_dict
 
@@ -30,16 +31,27 @@ def _config_of(meta: dict, path: str) -> EncoderConfig:
         ) from None
 
 
-def _check_preprocessing(meta: dict, path: str) -> None:
-    if conflict := spec_conflict(meta.get("preprocessing")):
+def preprocessing_of(meta: Mapping[str, Any], path: str) -> PreprocessingSpec:
+    """Returns the preprocessing that an encoder's inputs need, by its meta record.
+
+    Args:
+        meta: The record.
+        path: The checkpoint, for the error's message.
+
+    Raises:
+        CheckpointError: This release cannot do it.
+    """
+    try:
+        return PreprocessingSpec.from_dict(meta.get("preprocessing") or {})
+    except SpecError as error:
         raise CheckpointError(
-            f"{path}: the encoder was trained on other preprocessing than this release does: "
-            f"{conflict}; use the release of clef_jax that wrote it, named in its meta record"
-        )
+            f"{path}: the encoder needs other preprocessing than this release does: {error}; use "
+            "the release of clef_jax that wrote it, named in its meta record"
+        ) from None
 
 
-def _check_params(config: EncoderConfig, params: Any, path: str) -> None:
-    x = jax.ShapeDtypeStruct((1, PREPROCESSING.samples, config.in_channels), jnp.float32)
+def _check_params(config: EncoderConfig, params: Any, samples: int, path: str) -> None:
+    x = jax.ShapeDtypeStruct((1, samples, config.in_channels), jnp.float32)
     expected = jax.eval_shape(build_model(config).init, jax.random.key(0), x)["params"]
     found, wanted = leaf_types(params), leaf_types(expected)
     if wrong := sorted(k for k in found | wanted if found.get(k) != wanted.get(k)):
@@ -62,12 +74,14 @@ def load_encoder(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> 
     """
     path = os.fspath(path)
     params, meta = load_params(path)
-    _check_preprocessing(meta, path)
+    preprocessing = preprocessing_of(meta, path)
     config = _config_of(meta, path)
-    _check_params(config, params, path)
+    _check_params(config, params, preprocessing.samples, path)
     classifier = pathlib.Path(path, CLASSIFIER)
     head = None
     if classifier.is_file():
         with np.load(classifier, allow_pickle=False) as arrays:
             head = dict(arrays)
-    return Encoder(config, params, meta=meta, classifier=head, dtype=dtype)
+    return Encoder(
+        config, params, preprocessing=preprocessing, meta=meta, classifier=head, dtype=dtype
+    )

@@ -9,14 +9,19 @@ import os
 import pathlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from tqdm import tqdm
 
-from clef_jax.data.recordings.formats import is_array
-from clef_jax.data.windows.sources import Failure, Request, Source, find_sources, read_sources
+from clef_jax.data.recordings.formats import needs_rate
+from clef_jax.data.shards.format import read_manifest
+from clef_jax.data.signals.spec import SpecError, spec_differences, upgraded
+from clef_jax.data.windows.pool import Request, read_sources
+from clef_jax.data.windows.sources import Failure, Source, find_sources
 from clef_jax.files import replacing
 from clef_jax.inference.encoder import Encoder
 from clef_jax.inference.forward import default_batch_size
+from clef_jax.inference.stored import EmbeddingTableError
 from clef_jax.inference.stream import EmbeddedBlock, Timings, embed_blocks
 from clef_jax.inference.table import EmbeddingTable
 
@@ -69,17 +74,39 @@ def _write_errors(out: str | os.PathLike, failures: Sequence[Failure]) -> None:
 
 def table_metadata(encoder: Encoder, request: Request, sources: Sequence[Source]) -> dict:
     """Returns the record that makes a table's embeddings reproducible, as JSON gives it back."""
-    needed = any(is_array(source.file) for source in sources)
+    needed = any(needs_rate(source.file) for source in sources)
+    settings = dataclasses.asdict(request.settings)
+    del settings["preprocessing"]
     record = {
         "model": encoder.config.name,
         "fingerprint": encoder.fingerprint,
-        "preprocessing": encoder.preprocessing.to_dict(),
-        "settings": dataclasses.asdict(request.settings),
+        "preprocessing": _preprocessing_of(encoder, sources),
+        "settings": settings,
         "reading": request.reading if needed else None,
         "provenance": encoder.meta.get("provenance", {}),
         "versions": encoder.meta.get("versions", {}),
     }
     return json.loads(json.dumps(record))
+
+
+def _preprocessing_of(encoder: Encoder, sources: Sequence[Source]) -> dict[str, Any]:
+    """Returns the record of what all the sources' windows have gone, or will go, through.
+
+    Raises:
+        EmbeddingTableError: Shards of version 1, used as if of version 2, are among others.
+    """
+    folders = sorted({source.file for source in sources if source.position >= 0})
+    records = {folder: upgraded(read_manifest(folder)["preprocessing"]) for folder in folders}
+    if any(source.position < 0 for source in sources):
+        records["the recordings"] = encoder.preprocessing.to_dict()
+    versions = {where: record["version"] for where, record in records.items()}
+    if len(set(versions.values())) > 1:
+        raise EmbeddingTableError(
+            "preprocessed in different versions: "
+            + ", ".join(f"{where} in {version}" for where, version in versions.items())
+            + "; embed them into tables of their own"
+        )
+    return next(iter(records.values()), encoder.preprocessing.to_dict())
 
 
 class _Collector:
@@ -160,14 +187,16 @@ def embed_to_table(
         Counts and failures; the failures are in E.errors.csv, too.
 
     Raises:
-        EmbeddingTableError: The table cannot be appended to, or another process does it now.
+        SpecError: The request's preprocessing is not the encoder's.
+        EmbeddingTableError: The table cannot be appended to, another process does it now, or the
+            shards are of several versions of the preprocessing.
         WorkersCannotStart: No reading process can be started.
     """
     begin = time.perf_counter()
     summary = Summary()
-    sources, failures = find_sources(
-        paths, arrays=request.fs is not None, lead_names=request.lead_names
-    )
+    if differing := spec_differences(request.settings.preprocessing, encoder.preprocessing):
+        raise SpecError(f"the windows asked for are not the encoder's: {differing}")
+    sources, failures = find_sources(paths, request.hints, preprocessing=encoder.preprocessing)
     # The list of an earlier run's failures is a CSV file, but no recording.
     earlier = os.path.abspath(errors_path(out))
     sources = [source for source in sources if source.file != earlier]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clef_jax.data.recordings.formats import is_array
+from clef_jax.data.recordings.formats import needs_rate
 from clef_jax.errors import ClefError
 
 METADATA_KEY = b"clef_jax"
@@ -102,7 +102,7 @@ class StoredEmbeddings:
     @property
     def holds_arrays(self) -> bool:
         """Whether some of its recordings needed to be told how to read them, such as their rate."""
-        return any(is_array(file) for file, _ in self.keys)
+        return any(needs_rate(file) for file, _ in self.keys)
 
     def batches(self, without: frozenset[Key]) -> Iterator[pa.RecordBatch]:
         """Yields its rows but for those of some recordings and of those dropped."""

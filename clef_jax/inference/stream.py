@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from clef_jax.data.windows.sources import Block, Failure
+from clef_jax.data.windows.pool import Block
+from clef_jax.data.windows.sources import Failure
 from clef_jax.inference.embeddings import without_unusable
 from clef_jax.inference.encoder import Encoder
 from clef_jax.inference.forward import forward, padded, split_batches

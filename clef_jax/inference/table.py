@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clef_jax.data.signals.spec import upgraded
 from clef_jax.data.windows.sources import Source
 from clef_jax.files import locked, move_into_place, write_json
 from clef_jax.inference.fingerprint import fingerprints_agree
@@ -167,6 +168,7 @@ class EmbeddingTable:
         found = stored.metadata
         if not stored.keys:
             return
+        found = found | {"preprocessing": upgraded(found.get("preprocessing", {}))}
         names = ["preprocessing", "settings"]
         if stored.holds_arrays and wanted["reading"] is not None:
             names.append("reading")

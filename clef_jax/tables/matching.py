@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import posixpath
-import re
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -37,18 +37,15 @@ def identifiers(values: pd.Series) -> np.ndarray:
     return words.mask(words == "").to_numpy(object, na_value=None)
 
 
-def record_name(path: str) -> str:
-    """Returns a path with forward slashes, without the suffix of a WFDB file, normalised."""
-    return posixpath.normpath(re.sub(r"\.(hea|dat|mat)$", "", path.strip().replace("\\", "/")))
-
-
 def match_rows(
     records: pd.DataFrame,
     frame: pd.DataFrame,
     values: pd.DataFrame,
     key_column: str | None,
-    folder: str,
+    folder: str | None,
     source: str,
+    *,
+    without_suffix: Callable[[str], str],
 ) -> np.ndarray:
     """Finds for each record the table row that describes it.
 
@@ -62,8 +59,9 @@ def match_rows(
         frame: The table.
         values: What will be taken from it; rows that agree in all of this are as good as one.
         key_column: The column to go by; those of usual names when None.
-        folder: The records folder.
+        folder: The records folder; None where it is not known any more.
         source: The table's file.
+        without_suffix: Makes a record's name of the path of its file.
 
     Returns:
         int64 [records], row numbers, -1 where the table does not know the record.
@@ -71,11 +69,11 @@ def match_rows(
     Raises:
         TableError: No column fits, rows of one key differ, or two readings contradict each other.
     """
-    readings, looked_at = _read_keys(records, frame, key_column, folder)
+    readings, looked_at = _read_keys(records, frame, key_column, folder, without_suffix)
     if not looked_at:
         raise TableError(
             f"{source}: no column that says whose row it is; found {', '.join(frame.columns)}; "
-            "expected a path, record, study or patient column, or name one by an option"
+            "expected a path, record, study or patient column; rename it or name it by an option"
         )
     if not readings:
         first = records.iloc[0]
@@ -83,7 +81,7 @@ def match_rows(
             f"{source}: no row belongs to any of the {len(records)} records. The table's keys: "
             f"{', '.join(dict.fromkeys(looked_at))}. The first record: path {first['record']!r}, "
             f"study {first['study'] or 'unknown'}, patient {first['patient'] or 'unknown'}. Check "
-            "--records, or name the right column by an option"
+            "that it describes these records, and rename the right column or name it by an option"
         )
     same = values.groupby(list(values.columns), dropna=False, sort=False).ngroup().to_numpy()
     names = records["record"]
@@ -132,7 +130,9 @@ class _Reading:
         return row_of[self.found]
 
 
-def _read_keys(records, frame, key_column, folder) -> tuple[list[_Reading], list[str]]:
+def _read_keys(
+    records, frame, key_column, folder, without_suffix
+) -> tuple[list[_Reading], list[str]]:
     """Returns the best reading of each kind that finds any record, and what was looked at."""
     studies = records["study"].where(
         records["study"].notna(), records["record"].str.rsplit("/", n=1).str[-1]
@@ -145,7 +145,7 @@ def _read_keys(records, frame, key_column, folder) -> tuple[list[_Reading], list
                 continue
             given = identifiers(frame[column])
             if kind == "path":
-                keys, found = _match_paths(records["record"], given, folder)
+                keys, found = _match_paths(records["record"], given, folder, without_suffix)
             else:
                 wanted = studies if kind == "study" else records["patient"]
                 keys, found = _match_identifiers(wanted, given)
@@ -167,23 +167,34 @@ def _match_identifiers(wanted: pd.Series, given: np.ndarray) -> tuple[np.ndarray
     return keys, pd.Index(known, dtype=object).get_indexer(identifiers(wanted.astype(object)))
 
 
-def _match_paths(names: pd.Series, given: np.ndarray, folder: str) -> tuple[np.ndarray, np.ndarray]:
+def _match_paths(
+    names: pd.Series,
+    given: np.ndarray,
+    folder: str | None,
+    without_suffix: Callable[[str], str],
+) -> tuple[np.ndarray, np.ndarray]:
     """Matches where the table's path ends the record's full path, or failing that the reverse.
 
     So a table may count its paths from above the records folder (records500/00000/00001_hr for a
     record 00000/00001_hr) or give bare names, and paths of another computer still match.
     """
-    paths = np.array([None if path is None else record_name(path) for path in given], object)
+    paths = np.array(
+        [
+            None if path is None else posixpath.normpath(without_suffix(path.replace("\\", "/")))
+            for path in given
+        ],
+        object,
+    )
     keys, known = pd.factorize(paths)
     index = pd.Index(known, dtype=object)
     names = names.to_numpy(object)
     found = np.full(len(names), -1)
     depths = sorted({path.count("/") + 1 for path in known}, reverse=True)
-    root = posixpath.abspath(os.path.abspath(folder).replace(os.sep, "/"))
+    root = "" if folder is None else f"{_absolute(folder)}/"
     for depth in depths:
         missing = np.flatnonzero(found < 0)
-        above = _last_parts(root, depth)
-        tails = [_last_parts(f"{above}/{name}", depth) for name in names[missing]]
+        above = _last_parts(root, depth + 1)
+        tails = [_last_parts(above + name, depth) for name in names[missing]]
         found[missing] = index.get_indexer(np.array(tails, object))
     if (found < 0).all():
         below = max(name.count("/") + 1 for name in names)
@@ -191,6 +202,10 @@ def _match_paths(names: pd.Series, given: np.ndarray, folder: str) -> tuple[np.n
         keys, known = pd.factorize(np.array(short, object))
         found = pd.Index(known, dtype=object).get_indexer(names)
     return keys, found
+
+
+def _absolute(folder: str) -> str:
+    return posixpath.abspath(os.path.abspath(folder).replace(os.sep, "/"))
 
 
 def _last_parts(path: str, count: int) -> str:

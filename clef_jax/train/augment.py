@@ -34,8 +34,8 @@ def augment_view(key: jax.Array, x_mv: jax.Array, lead: jax.Array, noise: jax.Ar
     Args:
         key: Random key of this view.
         x_mv: One lead `[T]` in mV.
-        lead: Its index into `data.signals.leads.NOISE_LEADS`, an integer scalar.
-        noise: The bank `[4, 15, M]` in any unit, M >= T, at the sampling rate of `x_mv`.
+        lead: Its id in the shards' montage, an integer scalar.
+        noise: The bank on that montage `[4, leads, M]` in any unit, M >= T, at the rate of `x_mv`.
     """
     samples = x_mv.shape[-1]
     kind_key, noise_key, mask_key, length_key, start_key = jax.random.split(key, 5)

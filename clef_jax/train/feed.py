@@ -1,9 +1,10 @@
 """Batches on the devices, ahead of the step that needs them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import grain
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from clef_jax import hosts
@@ -19,6 +20,7 @@ def device_batches(
     plans: BatchPlans,
     mesh: Mesh,
     *,
+    columns: Mapping[str, np.ndarray],
     first_step: int = 0,
     num_threads: int = 4,
     num_workers: int = 0,
@@ -31,6 +33,7 @@ def device_batches(
     batches = make_batches(
         shards,
         plans,
+        columns=columns,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         first_step=first_step,

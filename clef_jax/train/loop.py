@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import clef_jax
@@ -21,13 +20,15 @@ from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
 from clef_jax.checkpoints.meta import FORMAT_VERSION
 from clef_jax.checkpoints.run import Checkpoints
+from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
+from clef_jax.data.signals.spec import spec_differences
 from clef_jax.hardware import peaks
+from clef_jax.inference.loading import preprocessing_of
 from clef_jax.models import costs
 from clef_jax.train import embed, metrics, plots
 from clef_jax.train.feed import device_batches
-from clef_jax.train.parts import ConfigError, Parts, check, make_parts
+from clef_jax.train.parts import NEEDED, ConfigError, Parts, check, make_parts
 from clef_jax.train.recorder import NonFiniteLoss, Recorder
 from clef_jax.train.same_run import run_differences
 from clef_jax.train.state import TrainState, create_state
@@ -50,10 +51,12 @@ def pretrain(config: ConfigDict, shards_folder: str, workdir: str) -> dict[str, 
 
     Raises:
         ConfigError: A value of the configuration is impossible, by itself or with these devices, or
-            the workdir holds a run of another configuration or other shards.
+            the workdir holds a run of another configuration, of other shards or annotations.
         WorkdirInUse: Another process runs in this workdir.
         PlanError: The shards hold too few patients for a batch.
         ShardError: The shards cannot be read.
+        TableError: A table of annotations cannot be read, or does not fit the shards.
+        AnnotationError: A column is needed that there is not.
         NoiseBankError: The noise recordings cannot be read.
         CheckpointError: A checkpoint is missing or does not fit.
         NonFiniteLoss: Training has diverged.
@@ -95,12 +98,13 @@ def _train(config: ConfigDict, parts: Parts, folder: pathlib.Path, stop: StopSig
     recorder = Recorder(
         log, folder, lambda number: parts.shards.record[parts.plans[number - 1].record].tolist()
     )
-    clock = metrics.Clock(config.batch_size, _peak_records_per_s(config, parts.mesh))
+    clock = metrics.Clock(config.batch_size, _peak_records_per_s(config, parts))
     bar = metrics.progress_bar(total_steps, step, enabled=log is not None)
     batches = device_batches(
         parts.shards,
         parts.plans,
         parts.mesh,
+        columns={name: parts.annotations.columns[name] for name in NEEDED},
         first_step=step,
         num_threads=config.num_threads,
         num_workers=config.num_workers,
@@ -186,9 +190,9 @@ def _newest_state(
     With it come its meta record and, if it was saved before it was validated, the row of
     `metrics.jsonl` that waits for the loss.
     """
-    meta = _meta(config, parts.shards, parts.bank.fingerprint())
+    meta = _meta(config, parts)
     meta["validation"] = parts.validation and parts.validation.record
-    initial = functools.partial(_initial_state, parts.model, parts.optimizer, config)
+    initial = functools.partial(_initial_state, parts, config)
     newer = unvalidated.newer_than(checkpoints.latest_step())
     saved = checkpoints if newer is None else newer
     if newer is None:
@@ -196,9 +200,11 @@ def _newest_state(
     if saved.latest_step() is None:
         state = jax.jit(initial, out_shardings=hosts.replicated(parts.mesh))()
         if config.init:
-            state = _start_from(config.init, state, meta, parts.mesh)
+            state = _start_from(config.init, state, meta, parts)
         return state, meta, None
-    found = saved.meta()
+    # Before annotations stood apart, a run had those of its shards.
+    own = {"annotations": parts.shards.annotations.fingerprints(NEEDED)}
+    found = own | saved.meta()
     _require_same_run(folder, found, meta)
     if found.get("validation") != meta["validation"]:
         logging.warning(
@@ -242,7 +248,11 @@ def _report(
         plots.plot_losses(rows, folder / "plots" / "loss.png")
         if outcome.status != "interrupted":
             _plot_map(
-                parts.model, outcome.state, parts.shards, folder / "plots" / "embedding_map.png"
+                parts.model,
+                outcome.state,
+                parts.shards,
+                parts.annotations,
+                folder / "plots" / "embedding_map.png",
             )
         metrics.write_json(folder / "summary.json", summary)
     return summary
@@ -258,13 +268,13 @@ def _finite(loss: float | None) -> float | None:
     return loss if loss is not None and math.isfinite(loss) else None
 
 
-def _initial_state(model, optimizer, config: ConfigDict) -> TrainState:
-    x = jnp.zeros((1, PREPROCESSING.samples, 1))
-    params = model.init(jax.random.key(config.seed), x)["params"]
-    return create_state(params, optimizer, with_ema=config.ema_decay is not None)
+def _initial_state(parts: Parts, config: ConfigDict) -> TrainState:
+    x = jnp.zeros((1, parts.shards.spec.samples, 1))
+    params = parts.model.init(jax.random.key(config.seed), x)["params"]
+    return create_state(params, parts.optimizer, with_ema=config.ema_decay is not None)
 
 
-def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) -> TrainState:
+def _start_from(path: str, state: TrainState, meta: dict[str, Any], parts: Parts) -> TrainState:
     """Returns the state with the weights of an encoder checkpoint, noted in `meta`."""
     params, found = load_params(path)
     try:
@@ -275,20 +285,21 @@ def _start_from(path: str, state: TrainState, meta: dict[str, Any], mesh: Mesh) 
         raise ConfigError(
             f"{path}: holds {found['model']['name']}, but config.model is {meta['model']['name']}"
         )
-    if conflict := spec_conflict(found["preprocessing"]):
+    if differing := spec_differences(preprocessing_of(found, path), parts.shards.spec):
         raise ConfigError(
-            f"{path}: its weights expect other preprocessing than this release does: {conflict}"
+            f"{path}: its weights expect other preprocessing than {parts.shards.folder} has: "
+            f"{differing}; write the shards with the encoder's spec, or start without config.init"
         )
     meta["init"] = {
         "path": path,
         "provenance": found.get("provenance"),
         "sha256": params_sha256(params),
     }
-    ema = None if state.ema is None else hosts.replicate(params, mesh)
-    return state.replace(params=hosts.replicate(params, mesh), ema=ema)
+    ema = None if state.ema is None else hosts.replicate(params, parts.mesh)
+    return state.replace(params=hosts.replicate(params, parts.mesh), ema=ema)
 
 
-def _meta(config: ConfigDict, shards: ShardSet, noise: str) -> dict[str, Any]:
+def _meta(config: ConfigDict, parts: Parts) -> dict[str, Any]:
     """Returns the record that goes with every checkpoint of the run, as JSON gives it back."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     meta = {
@@ -296,9 +307,10 @@ def _meta(config: ConfigDict, shards: ShardSet, noise: str) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "model": models.config_to_dict(models.get_config(config.model)),
         "config": config.to_dict(),
-        "preprocessing": shards.manifest["preprocessing"],
-        "shards": shards.fingerprint,
-        "noise": noise,
+        "preprocessing": parts.shards.manifest["preprocessing"],
+        "shards": parts.shards.fingerprint,
+        "annotations": parts.annotations.fingerprints(NEEDED),
+        "noise": parts.bank.fingerprint(),
         "versions": {
             "clef_jax": clef_jax.__version__,
             **{name: importlib.metadata.version(name) for name in packages},
@@ -317,16 +329,20 @@ def _require_same_run(folder: pathlib.Path, found: dict[str, Any], wanted: dict[
         )
 
 
-def _peak_records_per_s(config: ConfigDict, mesh: Mesh) -> float | None:
+def _peak_records_per_s(config: ConfigDict, parts: Parts) -> float | None:
     """Returns the rate at which the devices would work at their peak, or None if unknown."""
     peak = peaks.peak_flops(jax.devices()[0].device_kind, config.dtype)
-    record = costs.train_flops(models.get_config(config.model), PREPROCESSING.samples)
-    return peak * mesh.size / record if peak and record else None
+    record = costs.train_flops(models.get_config(config.model), parts.shards.spec.samples)
+    return peak * parts.mesh.size / record if peak and record else None
 
 
-def _plot_map(model, state: TrainState, shards: ShardSet, path: pathlib.Path) -> None:
+def _plot_map(
+    model, state: TrainState, shards: ShardSet, annotations: Annotations, path: pathlib.Path
+) -> None:
     """Draws the validation (if too few, the training) records by their embedding of lead II."""
-    records, slots, split = embed.records_to_map(shards, _LEAD_ON_MAP, most=_RECORDS_ON_MAP)
+    records, slots, split = embed.records_to_map(
+        shards, annotations.is_validation, _LEAD_ON_MAP, most=_RECORDS_ON_MAP
+    )
     if len(records) < 3:
         logging.warning("%d records have lead %s: no embedding map", len(records), _LEAD_ON_MAP)
         return
@@ -334,4 +350,4 @@ def _plot_map(model, state: TrainState, shards: ShardSet, path: pathlib.Path) ->
     embed_records = embed.make_embed_records(model, hosts.data_mesh(jax.local_devices()))
     z = embed_records(params, shards, records, slots)
     title = f"{len(records)} {split} records, lead {_LEAD_ON_MAP}"
-    plots.plot_embedding_map(z, shards.risk[records], path, title=title)
+    plots.plot_embedding_map(z, annotations.columns["risk"][records], path, title=title)

@@ -15,6 +15,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clef_jax import hosts, losses, models
+from clef_jax.data.annotations.annotations import Annotations
+from clef_jax.data.annotations.join import annotate, table_paths
 from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.data.noise.load import load_noise_bank
@@ -25,6 +27,9 @@ from clef_jax.train import optim
 from clef_jax.train.step import make_train_step
 from clef_jax.train.validation import TooFewPatients, Validation
 
+# Annotations that the objectives need.
+NEEDED = ("completeness", "risk")
+
 # Which numbers a setting can be, besides those of counts, and how that is said.
 _POSSIBLE = {
     "learning_rate": (lambda x: 0 <= x < math.inf, "0 or more"),
@@ -32,6 +37,7 @@ _POSSIBLE = {
     "warmup_steps": (lambda x: x >= 0, "0 or more"),
     "clip_norm": (lambda x: x is None or x > 0, "above 0, or unset"),
     "ema_decay": (lambda x: x is None or 0 <= x < 1, "from 0 to below 1, or unset"),
+    "validation_fraction": (lambda x: x is None or 0 <= x < 1, "from 0 to below 1, or unset"),
     "objective.temperature": (lambda x: 0 < x < math.inf, "above 0"),
     "objective.floor": (lambda x: 0 <= x <= 1, "from 0 to 1"),
 }
@@ -47,6 +53,7 @@ class Parts:
 
     mesh: Mesh
     shards: ShardSet
+    annotations: Annotations
     plans: BatchPlans
     bank: NoiseBank
     noise: jax.Array
@@ -91,6 +98,8 @@ def make_parts(config: ConfigDict, shards_folder: str) -> Parts:
         ConfigError: A value does not fit the devices or the data, or is unknown.
         PlanError: The shards hold too few patients for a batch.
         ShardError: The shards cannot be read.
+        TableError: A table of annotations cannot be read, or does not fit the shards.
+        AnnotationError: A column is needed that there is not.
         NoiseBankError: The noise recordings cannot be read.
     """
     mesh = hosts.data_mesh()
@@ -101,15 +110,24 @@ def make_parts(config: ConfigDict, shards_folder: str) -> Parts:
             f"{lower} or {lower + mesh.size}"
         )
     shards = ShardSet(shards_folder)
+    annotations = annotate(
+        shards.annotations,
+        shards.keys(),
+        table_paths(config.annotations),
+        needed=NEEDED,
+        validation_fraction=config.validation_fraction,
+    )
     plans = BatchPlans(
-        shards,
+        shards.patient_code,
+        shards.n_leads,
+        annotations.is_validation,
         batch_size=config.batch_size,
         seed=config.seed,
         records_per_patient=config.records_per_patient,
     )
     total_steps = config.steps or config.epochs * plans.steps_per_epoch
-    bank = load_noise_bank(config.noise or None)
-    noise = hosts.replicate(bank.signal, mesh)
+    bank = load_noise_bank(config.noise or None, shards.spec)
+    noise = hosts.replicate(bank.on_leads(shards.montage), mesh)
     model = models.create_model(config.model, dtype=jnp.dtype(config.dtype), remat=config.remat)
     objective = _make_objective(config.objective)
     schedule = _make_schedule(config, plans.steps_per_epoch, total_steps)
@@ -119,10 +137,11 @@ def make_parts(config: ConfigDict, shards_folder: str) -> Parts:
     train_step = make_train_step(
         model, objective, optimizer, mesh, seed=config.seed, ema_decay=config.ema_decay
     )
-    validation = _make_validation(config, model, objective, shards, noise, mesh)
+    validation = _make_validation(config, model, objective, shards, annotations, noise, mesh)
     return Parts(
         mesh=mesh,
         shards=shards,
+        annotations=annotations,
         plans=plans,
         bank=bank,
         noise=noise,
@@ -168,15 +187,23 @@ def _make_schedule(config: ConfigDict, steps_per_epoch: int, total_steps: int):
 
 
 def _make_validation(
-    config: ConfigDict, model, objective, shards: ShardSet, noise, mesh: Mesh
+    config: ConfigDict,
+    model,
+    objective,
+    shards: ShardSet,
+    annotations: Annotations,
+    noise,
+    mesh: Mesh,
 ) -> Validation | None:
     try:
         validation = Validation(
             model,
             objective,
             shards,
+            annotations,
             noise,
             mesh,
+            needed=NEEDED,
             batch_size=config.batch_size,
             seed=config.seed,
             num_threads=config.num_threads,
@@ -185,7 +212,7 @@ def _make_validation(
         if config.patience:
             raise ConfigError(
                 f"config.patience is {config.patience}, but {error}; set it to 0 or hold out more "
-                "patients in write_shards"
+                "patients by config.validation_fraction"
             ) from None
         logging.warning("%s; not validating", error)
         return None

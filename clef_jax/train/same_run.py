@@ -15,8 +15,8 @@ _FREE = frozenset(
     {"checkpoint_steps", "epochs", "eval_steps", "keep_checkpoints", "log_steps", "num_threads"}
     | {"num_workers", "patience", "steps", "tensorboard"}
 )
-# Of these the content counts, not the path.
-_PATHS = frozenset({"init", "noise"})
+# Of these what they lead to counts, which has a fingerprint.
+_COMPARED_BY_CONTENT = frozenset({"annotations", "init", "noise", "validation_fraction"})
 # What a run did whose release did not have the key yet.
 _BEFORE_KEY = {"clip_norm": None, "ema_decay": None, "remat": False}
 
@@ -39,6 +39,10 @@ def run_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list
         differing.append("config.init holds other initial weights")
     sources = {"shards": "shard set", "noise": "noise bank", "preprocessing": "preprocessing"}
     differing += [f"another {name}" for key, name in sources.items() if found[key] != wanted[key]]
+    for name, fingerprint in wanted["annotations"].items():
+        if found["annotations"].get(name) != fingerprint:
+            what = "split" if name == "split" else f"annotation of {name}"
+            differing.append(f"another {what}")
     return differing
 
 
@@ -46,7 +50,7 @@ def _config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
     # The length of the run shapes the plain cosine.
     free = _FREE if new["schedule"] == "warm_restarts" else _FREE - {"epochs", "steps"}
     differing = []
-    for key in sorted((old.keys() | new.keys()) - free - _PATHS):
+    for key in sorted((old.keys() | new.keys()) - free - _COMPARED_BY_CONTENT):
         if key not in new:
             differing.append(
                 f"config.{key} was {old[key]!r}, a key that clef_jax {clef_jax.__version__} does "

@@ -6,7 +6,7 @@ configuration alone. On devices that do not divide it, some encode rows that do 
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
+from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.batches.plans import BatchPlans, Plan
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.errors import ClefError
@@ -53,7 +54,9 @@ class Validation:
     Args:
         model: The encoder.
         objective: The run's loss.
-        shards: Their validation patients are taken, the first record of each.
+        shards: The shard set.
+        annotations: Its validation patients are taken, the first record of each.
+        needed: Columns that the loss needs.
         noise: Noise bank, on every device.
         mesh: The run's mesh.
         batch_size: The training batch's.
@@ -73,20 +76,30 @@ class Validation:
         model: nn.Module,
         objective: Objective,
         shards: ShardSet,
+        annotations: Annotations,
         noise: jax.Array,
         mesh: Mesh,
         *,
+        needed: Iterable[str],
         batch_size: int,
         seed: int,
         num_threads: int,
     ):
-        patients = np.unique(shards.patient_code[shards.is_validation]).size
+        held_out = annotations.is_validation
+        patients = np.unique(shards.patient_code[held_out]).size
         if patients < 2:
             raise TooFewPatients(f"{patients} validation patients are too few to validate on")
         size = min(batch_size, patients)
         self._plans = BatchPlans(
-            shards, batch_size=size, seed=seed, records_per_patient="first", validation=True
+            shards.patient_code,
+            shards.n_leads,
+            held_out,
+            batch_size=size,
+            seed=seed,
+            records_per_patient="first",
+            validation=True,
         )
+        self._columns = {name: annotations.columns[name] for name in needed}
         self._shards, self._noise, self._mesh = shards, noise, mesh
         self._num_threads = num_threads
         self._eval_step = make_eval_step(model, objective, mesh, seed=seed, size=size)
@@ -102,7 +115,9 @@ class Validation:
         """Returns the mean over the batches, or None if `stopped` says so before the last."""
         # Always the first epoch of the plans, so that losses differ by the weights alone.
         plans = FilledPlans(self._plans, self._mesh.size)
-        batches = device_batches(self._shards, plans, self._mesh, num_threads=self._num_threads)
+        batches = device_batches(
+            self._shards, plans, self._mesh, columns=self._columns, num_threads=self._num_threads
+        )
         losses = []
         try:
             for number in range(self.record["batches"]):

@@ -23,7 +23,8 @@ from clef_jax.cli import main as cli
 from clef_jax.data.shards.format import signed
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
-from clef_jax.data.signals.spec import recipe
+from clef_jax.data.signals.recipe import recipe
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.inference import load_encoder
 from tests.convert.checkpoints import torch_model, write_lightning
 from tests.embed_runs import embed, errors, save, tiny_encoder, write_wfdb
@@ -144,10 +145,10 @@ import sys
 
 if __name__ == "__main__":
     from clef_jax.cli.main import main
-    from clef_jax.data.windows import sources
+    from clef_jax.data.windows import pool
     from clef_jax.inference import table
 
-    sources._FILES_PER_TASK = 1
+    pool._FILES_PER_TASK = 1
     table._SECONDS_PER_PART = 0.0
     sys.exit(main(sys.argv[1:]))
 """
@@ -263,7 +264,7 @@ def test_shards(weights, tmp_path, real_data):
     assert embed(shards, tmp_path / files[0].name, "--weights", weights, "--out", out) == 1
     out.unlink()
     assert embed(shards, tmp_path / files[0].name, "--weights", weights, "--out", out) == 3
-    assert "preprocessed differently: order 4 instead of 5" in errors(out)[""]
+    assert "not the encoder's: order 4 instead of 5" in errors(out)[""]
     assert pq.read_metadata(out).num_rows == 1
 
 
@@ -341,7 +342,7 @@ def test_a_dying_reader_fails_its_file_only(weights, tmp_path, monkeypatch, caps
 
 def test_workers_do_not_import_jax():
     script = (
-        "import sys, clef_jax.cli.main, clef_jax.data.windows.sources\n"
+        "import sys, clef_jax.cli.main, clef_jax.data.windows.pool\n"
         "print([m for m in ('jax', 'flax', 'torch', 'pandas', 'pyarrow') if m in sys.modules])\n"
     )
     command = [sys.executable, "-c", script]
@@ -360,7 +361,7 @@ def test_info_and_convert(tmp_path, capsys):
     assert "443,184 parameters, 256-d" in output and "run.ckpt" in output
     assert "fingerprint: computed as stored" in output
     assert '"version": 2' in output and "trained on version" not in output
-    assert textwrap.indent(recipe(), "    ") in output
+    assert textwrap.indent(recipe(CLEF_V2), "    ") in output
     assert cli.main(["convert", str(folder), "--to_torch", "--out", str(tmp_path / "b.ckpt")]) == 0
     assert cli.main(["convert", str(tmp_path / "b.ckpt"), "--out", str(tmp_path / "again")]) == 0
     capsys.readouterr()

@@ -23,6 +23,8 @@ from clef_jax.convert import (
     write_torch_checkpoint,
 )
 from clef_jax.convert import torch_checkpoint as module
+from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 from tests.convert.checkpoints import lightning_content, torch_model, write_lightning
 from tests.oracles.torch_resnext1d import jax_params
 
@@ -160,6 +162,36 @@ def test_keys_of_other_training_methods_are_ignored_by_rule(small, tmp_path):
     ignored = {rule: keys for rule, keys in report.ignored.items() if "BatchNorm" not in rule}
     listed = {key for keys in ignored.values() for key in keys}
     assert listed == set(extra)
+
+
+def with_head(model, width, classes=150):
+    head = torch.nn.Linear(width, classes)
+    return model.state_dict() | {"dense.weight": head.weight.data, "dense.bias": head.bias.data}
+
+
+@pytest.mark.parametrize("channels", [1, 12])
+def test_ecgfounders_weights_are_fed_as_its_own_code_does(tmp_path, real_data, channels):
+    """A record z-scored as one, missing samples 0, no band-pass; the small size compiles fast."""
+    model = torch_model("clef_small", in_channels=channels)
+    torch.save({"state_dict": with_head(model, 256)}, tmp_path / "ECGFounder.pth")
+    _, report, meta = convert_to_folder(tmp_path / "ECGFounder.pth", tmp_path / "folder")
+    assert meta["preprocessing"] == ECGFOUNDER.to_dict()
+    encoder = load_encoder(tmp_path / "folder")
+    assert encoder.preprocessing == report.preprocessing == ECGFOUNDER
+    recording = read_recording(real_data / "ptb-xl/records500/00000/00001_hr")
+    signal_mv = recording.signal_mv[:channels].copy()
+    signal_mv[-1, 1000:1080] = np.nan
+    x = np.nan_to_num(signal_mv, nan=0)
+    x = (x - np.mean(x)) / (np.std(x) + 1e-8)
+    with torch.no_grad():
+        expected = model(torch.tensor(x, dtype=torch.float32)[None]).numpy()
+    found = encoder.embed(signal_mv, 500, leads=recording.leads[:channels])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_clefs_weights_are_fed_as_clefs(small_file, tmp_path):
+    _, _, meta = convert_to_folder(small_file, tmp_path / "folder")
+    assert meta["preprocessing"] == CLEF_V2.to_dict()
 
 
 def test_ecgfounder_converts_with_its_head(tmp_path):

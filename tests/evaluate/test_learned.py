@@ -15,13 +15,13 @@ from matplotlib import image
 
 from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
+from clef_jax.data.annotations.splits import is_validation_patient
 from clef_jax.data.demo import cohort
 from clef_jax.data.noise.simulated import simulate_noise_bank
-from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.learned import (
     LABEL_SHARES,
@@ -49,7 +49,7 @@ def _encoder(seed):
 
 @pytest.fixture(scope="module")
 def noise():
-    return simulate_noise_bank(0, 30).signal
+    return simulate_noise_bank(0, 30, 500.0).signal
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def shards(tmp_path_factory):
         record_list=str(folder / "cohort" / "record_list.csv"),
         metadata=MetadataTable(metadata),
         risk=RiskTable(str(folder / "risk.parquet")),
-        options=IngestOptions(validation_fraction=0.5),
+        validation_fraction=0.5,
         workers=1,
         progress=False,
     )
@@ -76,19 +76,19 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def learned(shards, noise):
-    recordings = choose_recordings(shards, lead="II", max_patients=1000)
+    recordings = choose_recordings(shards, shards.annotations, lead="II", max_patients=1000)
     return what_was_learned(_encoder(0), recordings, noise, seed=0)
 
 
 def test_every_patient_is_looked_at_once(shards):
-    found = choose_recordings(shards, lead="V3", max_patients=1000)
+    found = choose_recordings(shards, shards.annotations, lead="V3", max_patients=1000)
     patients = shards.patient_code[found.first]
     assert sorted(patients) == list(range(150))
     for first, other, held_out in zip(found.first, found.other, found.held_out, strict=True):
         own = np.flatnonzero(shards.patient_code == shards.patient_code[first])
         assert first == own[0]
         assert other == (own[1] if len(own) > 1 else -1)
-        assert held_out == shards.is_validation[first]
+        assert held_out == shards.annotations.is_validation[first]
     slot = STANDARD_LEADS.index("V3")
     expected = shards.read([7], [slot])[0] * shards.scale_mv[7, slot]
     np.testing.assert_allclose(found.read_mv(np.array([7]))[0], expected)
@@ -96,7 +96,7 @@ def test_every_patient_is_looked_at_once(shards):
 
 def test_more_patients_than_wanted_are_a_seeded_choice(shards):
     def chosen(seed):
-        found = choose_recordings(shards, lead="II", max_patients=40, seed=seed)
+        found = choose_recordings(shards, shards.annotations, lead="II", max_patients=40, seed=seed)
         assert found.of_patients == 150
         return found.first.tolist()
 
@@ -109,12 +109,12 @@ def test_records_without_the_lead_are_not_looked_at(shards_folder):
     shards = ShardSet(shards_folder)
     shards.lead_ids[shards.lead_ids == STANDARD_LEADS.index("II")] = -1
     with pytest.raises(ReportError, match="no record has lead II"):
-        choose_recordings(shards, lead="II", max_patients=10)
+        choose_recordings(shards, shards.annotations, lead="II", max_patients=10)
     shards = ShardSet(shards_folder)
-    first = choose_recordings(shards, lead="II", max_patients=1000).first
+    first = choose_recordings(shards, shards.annotations, lead="II", max_patients=1000).first
     lacking = first[0]
     shards.lead_ids[lacking, 1] = -1
-    found = choose_recordings(shards, lead="II", max_patients=1000)
+    found = choose_recordings(shards, shards.annotations, lead="II", max_patients=1000)
     assert lacking not in found.first
     assert lacking not in found.other
 
@@ -133,8 +133,10 @@ def test_an_untrained_encoder_beside_itself_gains_nothing(learned):
 
 
 def test_figures_say_how_many_they_are_about(shards, learned):
-    held_out = len(set(shards.patient_code[shards.is_validation]))
-    codes, counts = np.unique(shards.patient_code[shards.is_validation], return_counts=True)
+    held_out = len(set(shards.patient_code[shards.annotations.is_validation]))
+    codes, counts = np.unique(
+        shards.patient_code[shards.annotations.is_validation], return_counts=True
+    )
     by = {(figure.name, figure.labels): figure for figure in learned.figures}
     assert len(by) == 3 * len(LABEL_SHARES) + 2
     assert learned.held_out == held_out == len(codes)
@@ -147,7 +149,7 @@ def test_figures_say_how_many_they_are_about(shards, learned):
 
 
 def test_a_patient_is_found_by_an_identical_recording(shards, noise):
-    recordings = choose_recordings(shards, lead="II", max_patients=1000)
+    recordings = choose_recordings(shards, shards.annotations, lead="II", max_patients=1000)
     same = dataclasses.replace(
         recordings, other=np.where(recordings.other >= 0, recordings.first, -1)
     )
@@ -159,9 +161,11 @@ def test_a_patient_is_found_by_an_identical_recording(shards, noise):
 
 def test_without_held_out_patients_there_is_nothing_to_tell(shards_folder, noise, tmp_path):
     shards = ShardSet(shards_folder)
-    shards.is_validation[:] = False
+    shards.annotations.is_validation[:] = False
     found = what_was_learned(
-        _encoder(0), choose_recordings(shards, lead="II", max_patients=20), noise
+        _encoder(0),
+        choose_recordings(shards, shards.annotations, lead="II", max_patients=20),
+        noise,
     )
     assert all(figure.too_few.startswith("too few (0 patients") for figure in found.figures)
     opening, *lines = sentences(found)
@@ -173,7 +177,16 @@ def test_without_held_out_patients_there_is_nothing_to_tell(shards_folder, noise
 def test_an_encoder_of_several_leads_is_refused(shards, noise):
     several = Encoder(dataclasses.replace(TINY, in_channels=12), _encoder(0).params)
     with pytest.raises(ReportError, match="12 leads at once"):
-        what_was_learned(several, choose_recordings(shards, lead="I", max_patients=9), noise)
+        what_was_learned(
+            several, choose_recordings(shards, shards.annotations, lead="I", max_patients=9), noise
+        )
+
+
+def test_an_encoder_of_another_preprocessing_is_refused(shards, noise):
+    other = Encoder(TINY, _encoder(0).params, preprocessing=ECGFOUNDER)
+    message = "is not the encoder's: spike_mv 15.0 instead of None, gaps linear instead of zeros"
+    with pytest.raises(ReportError, match=message):
+        what_was_learned(other, choose_recordings(shards, lead="I", max_patients=9), noise)
 
 
 def test_each_figure_has_its_sentence_and_picture(learned, tmp_path):
@@ -224,13 +237,16 @@ def _report(*arguments, prelude="pass"):
     )
 
 
-def test_few_records_of_a_converted_encoder_are_too_few_to_tell(shards_folder, tmp_path):
-    meta = {"model": dataclasses.asdict(TINY), "preprocessing": PREPROCESSING.to_dict()}
+@pytest.mark.parametrize(("config", "fraction"), [({}, 0.3), ({"validation_fraction": 0.6}, 0.6)])
+def test_few_records_are_too_few_to_tell(shards_folder, tmp_path, config, fraction):
+    """Those held out by the encoder's run or, as a converted one has none, by the shards."""
+    meta = {"model": dataclasses.asdict(TINY), "preprocessing": CLEF_V2.to_dict()}
+    meta |= {"config": config} if config else {}
     save_encoder(tmp_path / "encoder", jax.device_get(_encoder(1).params), meta)
     done = _report("--workdir", tmp_path / "encoder", "--shards", shards_folder, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    shards = ShardSet(shards_folder)
-    tested = len(set(shards.patient_code[shards.is_validation]))
+    patients = set(ShardSet(shards_folder).patient)
+    tested = sum(is_validation_patient(patient, fraction) for patient in patients)
     lines = done.stdout.splitlines()
     assert f"too few ({tested} patients to test on, of 30 needed) to tell" in lines[3]
     assert f"too few ({tested} patients to look for, of 30 needed) to tell" in lines[10]

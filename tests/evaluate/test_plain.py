@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from clef_jax.data.demo.hearts import draw_heart, simulate_ecg
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals import preprocessing
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features, r_peaks
 
 PERSON = {
@@ -19,7 +20,7 @@ LEAD_II = 1
 
 def _measured(heart, seed):
     ecg = simulate_ecg(heart, np.random.default_rng(seed))
-    found = plain_features(preprocessing.preprocess(ecg[LEAD_II], 500))
+    found = plain_features(preprocessing.preprocess(ecg[LEAD_II], 500), 500)
     return dict(zip(PLAIN_FEATURES, found, strict=True))
 
 
@@ -41,7 +42,7 @@ def test_beats_are_those_that_cardiologists_annotated(real_data):
         recording = read_recording(path)
         x = preprocessing.preprocess(recording.signal_mv[list(recording.leads).index("II")], 500)
         # The ends are not annotated.
-        peaks = r_peaks(x)
+        peaks = r_peaks(x, 500)
         peaks = peaks[(peaks > beats[0] - 50) & (peaks < beats[-1] + 50)]
         distance = np.abs(beats[:, None] - peaks[None, :]).min(axis=1)
         found, annotated = found + len(peaks), annotated + len(beats)
@@ -49,6 +50,17 @@ def test_beats_are_those_that_cardiologists_annotated(real_data):
     assert annotated > 200
     assert agreeing > 0.97 * annotated
     assert found < 1.03 * annotated
+
+
+def test_what_is_measured_does_not_depend_on_the_sampling_rate():
+    at_250 = dataclasses.replace(CLEF_V2, fs=250.0, samples=2500)
+    for seed in range(4):
+        ecg = simulate_ecg(_heart(seed, rate=70.0), np.random.default_rng(seed))[LEAD_II]
+        fast = plain_features(preprocessing.preprocess(ecg, 500), 500)
+        slow = plain_features(preprocessing.preprocess(ecg, 500, at_250), 250.0)
+        assert slow[0] == pytest.approx(fast[0], rel=5e-3)
+        assert slow[5] == pytest.approx(fast[5], rel=0.05)
+        np.testing.assert_allclose(slow[12:15], fast[12:15], atol=0.02)
 
 
 @pytest.mark.parametrize("rate", [50.0, 75.0, 110.0])
@@ -73,7 +85,7 @@ def test_longer_intervals_measure_longer():
 def test_only_what_is_called_mv_depends_on_amplitude():
     ecg = simulate_ecg(_heart(), np.random.default_rng(1))[LEAD_II]
     x = preprocessing.preprocess(ecg, 500)
-    small, large = plain_features(x), plain_features(100 * x)
+    small, large = plain_features(x, 500), plain_features(100 * x, 500)
     in_mv = np.array(["mV" in name for name in PLAIN_FEATURES])
     np.testing.assert_allclose(large[in_mv], 100 * small[in_mv], rtol=1e-2)
     np.testing.assert_allclose(large[~in_mv], small[~in_mv], rtol=0.02, atol=0.02)
@@ -81,6 +93,6 @@ def test_only_what_is_called_mv_depends_on_amplitude():
 
 @pytest.mark.parametrize("x", [np.zeros(5000), np.eye(1, 5000, 2500)[0]])
 def test_without_beats_there_is_no_measurement(x):
-    found = plain_features(x)
+    found = plain_features(x, 500)
     assert found.shape == (len(PLAIN_FEATURES),)
     assert np.isnan(found[[0, 5, 12]]).all()

@@ -15,11 +15,11 @@ import torch
 import clef_jax
 from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.checkpoints.meta import CheckpointError
-from clef_jax.data.recordings import wfdb
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.inference import Encoder, QualityWarning, encoder_meta, fingerprints_agree
 from clef_jax.inference.forward import batch_sizes, default_batch_size, forward, split_batches
 from clef_jax.models import get_config
@@ -83,9 +83,8 @@ def test_dicom_equals_scipy_and_torch(encoder, oracle):
 
 
 def readers_read(path):
-    from clef_jax.data.recordings import formats
 
-    return formats.read(path).signal_mv
+    return read_recording(path).signal_mv
 
 
 def test_long_strip_gives_windows_with_stride(encoder, oracle):
@@ -166,7 +165,7 @@ def test_a_missing_lead_of_a_file_is_an_error_that_names_those_found(encoder, re
 
 
 def test_wfdb_file_equals_its_array(encoder, real_data):
-    recording = wfdb.read_recording(real_data / "cpsc2021/data_84_1")
+    recording = read_recording(real_data / "cpsc2021/data_84_1")
     found = encoder.embed_recording(real_data / "cpsc2021/data_84_1", leads="II")
     # A wearable's recording: one of its 51 windows is a burst of noise.
     with pytest.warns(QualityWarning, match="1 of 51 windows are no clean ECG: noise 1"):
@@ -196,7 +195,7 @@ def test_noise_recordings_are_flagged_and_ecgs_are_not(encoder, real_data):
         flags = []
         for path in paths:
             header = read_header(path)
-            recording = wfdb.read_recording(path, leads=[lead or header.leads[0]])
+            recording = read_recording(path, leads=[lead or header.leads[0]])
             seconds = min(header.samples / header.fs, 300)
             x = recording.signal_mv[0, : int(seconds * header.fs)]
             flags += encoder.embed_windows(x, header.fs).quality
@@ -306,7 +305,7 @@ def folder(encoder, tmp_path):
 def test_load_encoder(encoder, folder):
     loaded = clef_jax.load_encoder(folder)
     assert loaded.config == encoder.config
-    assert loaded.preprocessing == PREPROCESSING
+    assert loaded.preprocessing == CLEF_V2
     assert loaded.meta["provenance"] == {"source": {"file": "made here"}}
     assert fingerprints_agree(loaded.fingerprint, loaded.meta["fingerprint"])
     jax.tree.map(np.testing.assert_array_equal, loaded.params, encoder.params)
@@ -319,7 +318,7 @@ def test_weights_of_preprocessing_version_1_are_used_with_todays(encoder, tmp_pa
     meta = encoder_meta(encoder.config, encoder.params, {}) | {"preprocessing": SPEC_VERSION_1}
     save_encoder(tmp_path / "weights", encoder.params, meta)
     loaded = clef_jax.load_encoder(tmp_path / "weights")
-    assert loaded.preprocessing == PREPROCESSING
+    assert loaded.preprocessing == CLEF_V2
     assert loaded.meta["preprocessing"] == SPEC_VERSION_1
     meta["preprocessing"] = SPEC_VERSION_1 | {"fs": 250.0}
     save_encoder(tmp_path / "others", encoder.params, meta)

@@ -42,24 +42,30 @@ def _without_lead(shards, records):
 
 def test_the_map_shows_records_that_have_the_lead(shards_folder):
     shards = ShardSet(shards_folder)
-    validation = np.flatnonzero(shards.is_validation)
-    records, slots, split = records_to_map(shards, "II", most=1000)
+    validation = np.flatnonzero(shards.annotations.is_validation)
+    records, slots, split = records_to_map(
+        shards, shards.annotations.is_validation, "II", most=1000
+    )
     assert split == "validation"
     np.testing.assert_array_equal(records, validation)
 
     _without_lead(shards, validation[::2])
-    records, slots, split = records_to_map(shards, "II", most=1000)
+    records, slots, split = records_to_map(
+        shards, shards.annotations.is_validation, "II", most=1000
+    )
     assert split == "validation"
     np.testing.assert_array_equal(records, validation[1::2])
     assert (shards.lead_ids[records, slots] == LEAD_II).all()
-    assert len(records_to_map(shards, "II", most=4)[0]) == 4
+    assert len(records_to_map(shards, shards.annotations.is_validation, "II", most=4)[0]) == 4
 
 
 def test_the_map_falls_back_on_training_records_and_then_on_none(shards_folder):
     shards = ShardSet(shards_folder)
-    _without_lead(shards, np.flatnonzero(shards.is_validation)[2:])
-    records, slots, split = records_to_map(shards, "II", most=1000)
+    _without_lead(shards, np.flatnonzero(shards.annotations.is_validation)[2:])
+    records, slots, split = records_to_map(
+        shards, shards.annotations.is_validation, "II", most=1000
+    )
     assert split == "training"
-    assert not shards.is_validation[records].any()
+    assert not shards.annotations.is_validation[records].any()
     _without_lead(shards, np.arange(len(shards)))
-    assert len(records_to_map(shards, "II", most=1000)[0]) == 0
+    assert len(records_to_map(shards, shards.annotations.is_validation, "II", most=1000)[0]) == 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from clef_jax import hosts, losses
+from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.models import ResNeXt1D
@@ -23,10 +24,20 @@ def cohort(patients, training=0):
     held_out = np.repeat(np.arange(patients), np.arange(patients) % 2 + 1)
     code = np.r_[held_out, patients + np.arange(training)]
     return types.SimpleNamespace(
-        folder="index",
         patient_code=code,
-        is_validation=np.arange(code.size) < held_out.size,
+        annotations=Annotations({}, np.arange(code.size) < held_out.size),
         n_leads=np.full(code.size, 12),
+    )
+
+
+def plans_of(shards, **options):
+    return BatchPlans(
+        shards.patient_code,
+        shards.n_leads,
+        shards.annotations.is_validation,
+        records_per_patient="first",
+        validation=True,
+        **options,
     )
 
 
@@ -34,7 +45,16 @@ def validation_of(shards, devices, batch_size=64, noise=None):
     mesh = hosts.data_mesh(jax.devices()[:devices])
     noise = None if noise is None else hosts.replicate(noise, mesh)
     return Validation(
-        MODEL, RELEASED, shards, noise, mesh, batch_size=batch_size, seed=3, num_threads=1
+        MODEL,
+        RELEASED,
+        shards,
+        shards.annotations,
+        noise,
+        mesh,
+        needed=shards.annotations.columns.keys() & {"risk", "completeness"},
+        batch_size=batch_size,
+        seed=3,
+        num_threads=1,
     )
 
 
@@ -51,13 +71,7 @@ def test_every_patient_is_seen_in_batches_that_depend_on_patients_and_batch_size
         assert record == validation_of(index, devices=3, batch_size=batch_size).record
         assert record["patients"] == patients
         assert record["batch_size"] == min(batch_size, patients)
-        plans = BatchPlans(
-            index,
-            batch_size=record["batch_size"],
-            seed=3,
-            records_per_patient="first",
-            validation=True,
-        )
+        plans = plans_of(index, batch_size=record["batch_size"], seed=3)
         assert plans.steps_per_epoch == record["batches"]
         codes = np.stack([plans[step].record for step in range(record["batches"])])
         codes = index.patient_code[codes]
@@ -69,13 +83,7 @@ def test_every_patient_is_seen_in_batches_that_depend_on_patients_and_batch_size
 
 def test_rows_are_repeated_until_every_device_has_as_many():
     for patients in (2, 5, 9, 64):
-        plans = BatchPlans(
-            cohort(patients),
-            batch_size=patients,
-            seed=0,
-            records_per_patient="first",
-            validation=True,
-        )
+        plans = plans_of(cohort(patients), batch_size=patients, seed=0)
         for devices in (1, 2, 3, 4, 8, 100):
             plan, filled = plans[1], FilledPlans(plans, devices)[1]
             rows = np.arange(patients + -patients % devices) % patients

@@ -1,1 +1,1 @@
-"""What tables say of recordings and their patients, apart from the signals."""
+"""What is known of records besides their signals: risk, age, sex, who is held out, and more."""

@@ -1,27 +1,33 @@
-"""Records joined with what tables say of each one's patient and risk."""
+"""Records joined with what tables say: when shards are written, and when a run starts."""
 
 import dataclasses
+import functools
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from absl import logging
 
-from clef_jax.data.recordings.demographics import parse_age
-from clef_jax.tables.columns import TableError, find_column, is_blank, normalised, quantities, sexes
-from clef_jax.tables.files import read_table
-from clef_jax.tables.matching import (
-    PATIENT_COLUMNS,
-    identifiers,
-    match_rows,
+from clef_jax.data.annotations.annotations import AnnotationError, Annotations
+from clef_jax.data.annotations.splits import split_by_hash, split_by_words
+from clef_jax.data.annotations.values import (
+    AGE_COLUMNS,
+    COMPLETENESS_COLUMNS,
+    RISK_COLUMNS,
+    SEX_COLUMNS,
+    SPLIT_COLUMNS,
+    ages,
+    males,
+    numbers_or_text,
+    percentages,
+    shares,
 )
+from clef_jax.data.recordings.formats import without_suffix
+from clef_jax.tables.columns import TableError, find_column
+from clef_jax.tables.files import read_table
+from clef_jax.tables.matching import PATIENT_COLUMNS, identifiers, match_rows
 
-# Column names as `normalised` spells them, the preferred first.
-AGE_COLUMNS = ("age", "age_at_ecg", "anchor_age")
-SEX_COLUMNS = ("sex", "gender")
-RISK_COLUMNS = ("risk", "score2_risk")
-COMPLETENESS_COLUMNS = ("completeness", "rate_meta")
-
-_PTB_XL_COLUMNS = {"filename_hr", "scp_codes"}
+_match_rows = functools.partial(match_rows, without_suffix=without_suffix)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,29 +97,19 @@ def join_metadata(
     if wanted["patient"]:
         values["patient"] = identifiers(frame[wanted["patient"]])
     if wanted["age"]:
-        ages = [parse_age(str(age)) for age in quantities(frame[wanted["age"]])]
-        values["age"] = np.array(ages, np.float32)
-        _warn_of_unreadable(frame[wanted["age"]], values["age"].notna().to_numpy(), table.path)
+        values["age"] = ages(frame[wanted["age"]], table.path)
     if wanted["sex"]:
-        coding = table.sex_coding
-        spelled = {normalised(name) for name in frame.columns}
-        if coding is None and spelled.issuperset(_PTB_XL_COLUMNS):
-            coding = "male0_female1"
-        male = sexes(frame[wanted["sex"]], coding, source=table.path)
-        values["sex"] = np.select([male == 1, male == 0], ["male", "female"], None)
-        _warn_of_unreadable(frame[wanted["sex"]], ~np.isnan(male), table.path)
-    rows = match_rows(records, frame, values, table.key_column, folder, table.path)
+        male = males(frame, wanted["sex"], table.sex_coding, table.path)
+        values["sex"] = [{1: "male", 0: "female"}.get(one) for one in male]
+    rows = _match_rows(records, frame, values, table.key_column, folder, table.path)
     found = rows >= 0
     for field in values:
         taken = values[field].to_numpy()[rows[found]]
+        column = records[field].to_numpy(object if field == "patient" else None, copy=True)
         if field == "patient":
-            known = records["patient"].to_numpy(object, copy=True)
-            known[found] = np.where(pd.isna(known[found]), taken, known[found])
-            records["patient"] = known
-        else:
-            column = records[field].to_numpy(copy=True)
-            column[found] = taken
-            records[field] = column
+            taken = np.where(pd.isna(column[found]), taken, column[found])
+        column[found] = taken
+        records[field] = column
     return records, int(found.sum())
 
 
@@ -135,10 +131,10 @@ def join_risk(
         frame, RISK_COLUMNS, table.risk_column, source, required="the risk in percent"
     )
     share = find_column(frame, COMPLETENESS_COLUMNS, table.completeness_column, source)
-    values = pd.DataFrame({"risk": _within(frame, risk, 100, "a percentage", source)})
+    values = pd.DataFrame({"risk": percentages(frame[risk], source)})
     if share:
-        values["completeness"] = _within(frame, share, 1, "a share", source)
-    rows = match_rows(records, frame, values, table.key_column, folder, source)
+        values["completeness"] = shares(frame[share], source)
+    rows = _match_rows(records, frame, values, table.key_column, folder, source)
     found = rows >= 0
     for field in values:
         column = records[field].to_numpy(copy=True)
@@ -147,31 +143,94 @@ def join_risk(
     return records, int(found.sum())
 
 
-def _within(frame, column, most, what, source) -> np.ndarray:
-    """Returns a column's numbers, NaN where blank; what cannot be read is an error, not unknown."""
-    given = frame[column]
-    words = given.astype("string").str.strip()
-    if most == 100:
-        words = words.str.removesuffix("%")
-    numbers = quantities(given if pd.api.types.is_numeric_dtype(given) else words)
-    numbers = numbers.astype(np.float32)
-    wrong = np.flatnonzero(
-        (numbers < 0) | (numbers > most) | (np.isnan(numbers) & ~is_blank(given))
-    )
-    if len(wrong):
+def table_paths(setting: str) -> list[str]:
+    """Returns the paths of `config.annotations`, which commas separate."""
+    return [path.strip() for path in setting.split(",") if path.strip()]
+
+
+def annotate(
+    default: Annotations,
+    rows: pd.DataFrame,
+    tables: Sequence[str] = (),
+    *,
+    needed: Collection[str] = (),
+    validation_fraction: float | None = None,
+) -> Annotations:
+    """Returns the annotations of a run: a shard set's own, and over them those of more tables.
+
+    A table's keys and columns bear the usual names. A column that it has is taken as a whole, so
+    that risks of two origins never mix: records that it does not describe become unknown. Of
+    several tables the last that has a column counts. A column split says train or validation.
+
+    Args:
+        default: The set's own annotations.
+        rows: record, patient and study of each row of its index.
+        tables: Files of any kind that `tables.files.read_table` reads, keyed by record, study or
+            patient.
+        needed: Columns that must be there; those besides risk, completeness, age and sex are taken
+            from the tables under their own names.
+        validation_fraction: Holds out this share of the patients, by a hash of each, whatever set
+            and tables say.
+
+    Raises:
+        TableError: A table does not fit, or splits a patient.
+        AnnotationError: A column is needed that neither set nor tables have.
+    """
+    columns, is_validation = dict(default.columns), default.is_validation
+    of_row, names = pd.factorize(rows["record"])  # A long record has several rows.
+    records = rows.drop_duplicates("record").reset_index(drop=True)
+    for path in tables:
+        frame = read_table(path)
+        values = _wanted(frame, sorted(set(needed) - default.columns.keys()), path)
+        found = _match_rows(records, frame, pd.DataFrame(values), None, None, path)
+        logging.info("%s: describes %d of %d records", path, np.sum(found >= 0), len(names))
+        for name, known in values.items():
+            # Row -1, which a record has that the table lacks, is the last one.
+            unknown = np.full(1, None if known.dtype == object else np.nan, known.dtype)
+            columns[name] = np.concatenate([known, unknown])[found[of_row]]
+        if "split" in columns:
+            words = columns.pop("split")
+            if validation_fraction is None:
+                record, patient = rows["record"].to_numpy(object), rows["patient"].to_numpy(object)
+                is_validation = split_by_words(words, record, patient, path)
+    if validation_fraction is not None:
+        is_validation = split_by_hash(rows["patient"].to_numpy(object), validation_fraction)
+    _require(columns, needed)
+    return Annotations(columns, is_validation)
+
+
+def _wanted(frame: pd.DataFrame, further: Sequence[str], source: str) -> dict[str, np.ndarray]:
+    """Returns the columns to take of a table: those of usual names, and the further ones."""
+    values = {}
+    for name, usual, read in (
+        ("risk", RISK_COLUMNS, percentages),
+        ("completeness", COMPLETENESS_COLUMNS, shares),
+        ("age", AGE_COLUMNS, ages),
+    ):
+        if column := find_column(frame, usual, None, source):
+            values[name] = read(frame[column], source)
+    if column := find_column(frame, SEX_COLUMNS, None, source):
+        values["male"] = males(frame, column, None, source)
+    if column := find_column(frame, SPLIT_COLUMNS, None, source):
+        values["split"] = identifiers(frame[column])
+    for name in further:
+        if name in frame.columns:
+            values[name] = numbers_or_text(frame[name])
+    if not values:
         raise TableError(
-            f"{source}: column {column!r} holds {given.iloc[wrong[0]]!r} in row {wrong[0] + 1}"
-            f"{f' and {len(wrong) - 1} more such values' if len(wrong) > 1 else ''}; expected "
-            f"{what} from 0 to {most}, or nothing where it is unknown; correct the column"
+            f"{source}: no column to take; found {', '.join(frame.columns)}; expected "
+            f"{', '.join(['risk, completeness, age, sex, split', *further])}"
         )
-    return numbers
+    return values
 
 
-def _warn_of_unreadable(given: pd.Series, known: np.ndarray, source: str) -> None:
-    """Says which ages or sexes become unknown although something stands there."""
-    wrong = np.flatnonzero(~known & ~is_blank(given))
-    if len(wrong):
-        logging.warning(
-            "%s: column %r: %d values are not understood and count as unknown, such as %r in row "
-            "%d", source, given.name, len(wrong), given.iloc[wrong[0]], wrong[0] + 1,
-        )  # fmt: skip
+def _require(columns: Mapping[str, np.ndarray], needed: Collection[str]) -> None:
+    """Raises AnnotationError for a needed column that is absent, and warns of one that is empty."""
+    for name in sorted(needed):
+        if name not in columns:
+            raise AnnotationError(
+                f"column {name!r} is needed, and neither the shards nor config.annotations have "
+                f"it; found {', '.join(sorted(columns))}; add a table that has it"
+            )
+        if pd.isna(columns[name]).all():
+            logging.warning("column %r is needed, and no record's value is known", name)

@@ -6,12 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from clef_jax.data.shards.store import ShardSet
 from clef_jax.errors import ClefError
 
 
 class PlanError(ClefError):
-    """Batches that these shards cannot fill; the message says what to change."""
+    """Batches that there are too few patients for; the message says what to change."""
 
 
 RecordsPerPatient = Literal["first", "random", "all"]
@@ -38,7 +37,9 @@ class BatchPlans:
     with "all": patients of the first batch fill up the last.
 
     Args:
-        shards: The shard set.
+        patient_code: int `[n]`, equal where rows of the index are of one patient.
+        n_leads: int `[n]`, leads of each row.
+        is_validation: bool `[n]`, whether its patient is held out.
         batch_size: Global batch size B.
         seed: Seed of the order and of the choice of records and leads.
         records_per_patient: "first" takes each patient's first record (as the original does),
@@ -52,7 +53,9 @@ class BatchPlans:
 
     def __init__(
         self,
-        shards: ShardSet,
+        patient_code: np.ndarray,
+        n_leads: np.ndarray,
+        is_validation: np.ndarray,
         *,
         batch_size: int,
         seed: int,
@@ -65,9 +68,9 @@ class BatchPlans:
             )
         self._batch_size, self._seed, self._mode = batch_size, seed, records_per_patient
         self._validation = validation
-        self._n_leads = shards.n_leads
-        records = np.flatnonzero(shards.is_validation == validation)
-        patient = shards.patient_code[records]
+        self._n_leads = n_leads
+        records = np.flatnonzero(is_validation == validation)
+        patient = patient_code[records]
         order = np.argsort(patient, kind="stable")
         self._records = records[order]
         _, self._first, self._count = np.unique(
@@ -76,8 +79,8 @@ class BatchPlans:
         if self.patients < batch_size:
             split = "validation" if validation else "training"
             raise PlanError(
-                f"{shards.folder}: {self.patients} {split} patients cannot fill a batch of "
-                f"{batch_size} different ones; lower the batch size or write more shards"
+                f"{self.patients} {split} patients cannot fill a batch of {batch_size} different "
+                "ones; lower the batch size or write more shards"
             )
 
     @property

@@ -6,6 +6,7 @@ processes, workers and threads, and a run resumes at any step by starting its pl
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import grain
 import numpy as np
@@ -20,6 +21,7 @@ class ReadRows:
     """Reads one process's rows of a plan. Picklable: Grain's workers each open the shards."""
 
     shards: ShardSet
+    columns: Mapping[str, np.ndarray]
     rows: slice
 
     def __call__(self, plan: Plan) -> dict[str, np.ndarray]:
@@ -31,10 +33,8 @@ class ReadRows:
             "ecg": ecg.reshape(record.size, 2, -1),
             "scale_mv": self.shards.scale_mv[pairs].reshape(-1, 2),
             "lead": self.shards.lead_ids[pairs].reshape(-1, 2).astype(np.int32),
-            "risk": self.shards.risk[record].astype(np.float32),
-            "completeness": self.shards.completeness[record].astype(np.float32),
             "record": record,
-        }
+        } | {name: values[record] for name, values in self.columns.items()}
 
 
 def _start_worker(worker: int, workers: int) -> None:
@@ -45,6 +45,7 @@ def make_batches(
     shards: ShardSet,
     plans: BatchPlans,
     *,
+    columns: Mapping[str, np.ndarray],
     process_index: int = 0,
     process_count: int = 1,
     first_step: int = 0,
@@ -56,6 +57,7 @@ def make_batches(
     Args:
         shards: The shard set.
         plans: The batches to read.
+        columns: Annotations `[n]` that go along, by name.
         process_index: This host's number.
         process_count: Number of hosts; divides the batch size. Rows go to hosts in order.
         first_step: Step at which the stream starts.
@@ -64,8 +66,8 @@ def make_batches(
 
     Returns:
         An iterable of `{"ecg": int16 [b, 2, samples], "scale_mv": float32 [b, 2] (mV per step of
-        ecg), "lead": int32 [b, 2] (index into NOISE_LEADS), "risk": float32 [b] (percent, NaN where
-        unknown), "completeness": float32 [b], "record": int64 [b]}`, b being the local batch size.
+        ecg), "lead": int32 [b, 2] (ids in the shards' montage), "record": int64 [b]}` and, under
+        their names, the columns `[b]`; b is the local batch size.
 
     Raises:
         PlanError: The batch size does not divide by the number of processes.
@@ -76,7 +78,7 @@ def make_batches(
         raise PlanError(f"batch size {batch_size} does not divide by {process_count} processes")
     rows = slice(process_index * local, (process_index + 1) * local)
     plan_stream = grain.MapDataset.source(plans)[first_step:]
-    batches = plan_stream.map(ReadRows(shards, rows)).to_iter_dataset(
+    batches = plan_stream.map(ReadRows(shards, columns, rows)).to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     )
     if num_workers:

@@ -16,10 +16,10 @@ from absl import logging
 from tqdm import tqdm
 
 from clef_jax.data.demo.hearts import FS, draw_heart, simulate_ecg
+from clef_jax.data.recordings import RecordingError, open_recording
 from clef_jax.data.recordings.demographics import parse_age, parse_sex
-from clef_jax.data.recordings.recording import RecordingError
-from clef_jax.data.recordings.wfdb import find_recordings
-from clef_jax.data.recordings.wfdb_header import read_header
+from clef_jax.data.recordings.folders import search_folder
+from clef_jax.data.recordings.formats import expected_files
 from clef_jax.errors import ClefError
 from clef_jax.files import replacing_folder
 from clef_jax.tables.files import write_table
@@ -162,21 +162,21 @@ def write_cohort_of_recordings(
     random given age and sex: they let the pipeline run and mean nothing about the patients.
 
     Args:
-        recordings: Folder with WFDB records at any depth; not changed.
-        out: Folder for the two tables.
-        seed: Of the made-up risk factors.
+        recordings: folder with recordings at any depth; not changed.
+        out: folder for the two tables.
+        seed: of the made-up risk factors.
 
     Returns:
         The record list (path relative to `recordings`, subject_id, study_id) and the metadata.
 
     Raises:
-        CohortError: No WFDB header is found.
+        CohortError: no recording is found.
     """
     # Absolute, because a database's table may lie above the folder.
     recordings, out = pathlib.Path(os.path.abspath(recordings)), pathlib.Path(out)
-    paths = find_recordings(recordings)
+    paths = [found.path for found in search_folder(recordings)[0]]
     if not paths:
-        raise CohortError(f"No WFDB header (.hea) found in {recordings} or below it.")
+        raise CohortError(f"No recording found in {recordings} or below it; {expected_files()}.")
     people = _people(paths, recordings)
     relative = [os.path.relpath(path, recordings) for path in paths]
     records = pd.DataFrame(
@@ -280,7 +280,7 @@ def _up_to(folder, top):
 def _person_of_header(path, top):
     stand_in = os.path.relpath(path, top)
     try:
-        header = read_header(path)
+        header = open_recording(path).header
     except RecordingError as error:
         # Listed all the same: write_shards rejects it with this reason.
         logging.warning("Unreadable header: %s", error)

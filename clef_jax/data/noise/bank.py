@@ -4,15 +4,18 @@ import dataclasses
 import hashlib
 
 import numpy as np
+from absl import logging
 
 from clef_jax.data.noise.dower import twelve_leads
-from clef_jax.data.signals.leads import NOISE_LEADS
+from clef_jax.data.signals.leads import NOISE_LEADS, unmodified_lead
+from clef_jax.data.signals.montage import ECG, Montage
 from clef_jax.errors import ClefError
 
-NOISE_FS = 500.0
 KINDS = ("motion", "electrode", "baseline_wander", "mixture")
 
 _SHORTEST_SECONDS = 10.0
+# Whose noise a lead takes that has none and resembles none.
+_ANY_LEAD = "I"
 
 
 class NoiseBankError(ClefError):
@@ -24,13 +27,15 @@ class NoiseBank:
     """Noise to add to ECGs, ready for the accelerator.
 
     Attributes:
-        signal: float32 [4, 15, samples] at 500 Hz, uncalibrated mV: kinds by leads by time.
+        signal: float32 [4, 15, samples], uncalibrated mV: kinds by leads by time.
+        fs: its sampling rate, Hz.
         source: where it came from, in words.
         kinds: names of the first axis.
         leads: names of the second axis.
     """
 
     signal: np.ndarray
+    fs: float
     source: str
     kinds: tuple[str, ...] = KINDS
     leads: tuple[str, ...] = NOISE_LEADS
@@ -38,23 +43,43 @@ class NoiseBank:
     def fingerprint(self) -> str:
         """SHA-256 of samples, names and source: equal banks have equal fingerprints."""
         digest = hashlib.sha256(repr((self.source, self.kinds, self.leads)).encode())
-        digest.update(repr((self.signal.shape, NOISE_FS)).encode())
+        digest.update(repr((self.signal.shape, self.fs)).encode())
         digest.update(np.ascontiguousarray(self.signal, dtype="<f4").data)
         return digest.hexdigest()
 
+    def on_leads(self, montage: Montage) -> np.ndarray:
+        """Returns the noise float32 [4, leads of the montage, samples], by their ids.
 
-def _bank_of_orthogonal(orthogonal, source, where):
+        A modified lead takes the noise of the lead that it stands for, such as MLII that of II; any
+        other that the bank lacks, that of lead I, which is warned about.
+        """
+        if montage.leads == self.leads:
+            return self.signal
+        known = [ECG.find(unmodified_lead(lead)) for lead in montage.leads]
+        lacking = [lead for lead, found in zip(montage.leads, known, strict=True) if found is None]
+        if lacking:
+            logging.log_first_n(
+                logging.WARNING,
+                "the noise bank has no noise of %s; they take that of lead %s",
+                1,
+                ", ".join(lacking),
+                _ANY_LEAD,
+            )
+        return self.signal[:, [self.leads.index(found or _ANY_LEAD) for found in known]]
+
+
+def _bank_of_orthogonal(orthogonal, fs, source, where):
     shape = (len(KINDS), len(NOISE_LEADS), orthogonal["motion"].shape[-1])
     signal = np.zeros(shape, np.float32)
     for row, kind in enumerate(KINDS[:-1]):
         signal[row, :12] = twelve_leads(orthogonal[kind])
         signal[row, 12:] = orthogonal[kind]
     np.sum(signal[:-1], axis=0, out=signal[-1])
-    return _checked(NoiseBank(signal, source), where)
+    return _checked(NoiseBank(signal, fs, source), where)
 
 
 def _checked(bank, where):
-    seconds = bank.signal.shape[-1] / NOISE_FS
+    seconds = bank.signal.shape[-1] / bank.fs
     if seconds < _SHORTEST_SECONDS:
         raise NoiseBankError(
             f"{where}: {seconds:.1f} s of noise, at least {_SHORTEST_SECONDS:g} s are needed."

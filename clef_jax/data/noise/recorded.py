@@ -1,4 +1,4 @@
-"""The noise bank: real electrode and muscle noise on 12 leads and X, Y, Z at 500 Hz.
+"""The noise bank: real electrode and muscle noise on 12 leads and X, Y, Z.
 
 The MIT-BIH Noise Stress Test Database (Moody, Muldrow & Mark, Computers in Cardiology 11:381, 1984;
 doi 10.13026/C2HS3T) holds three two-channel noise recordings. As ECG simulators do (Petrenas et
@@ -17,13 +17,12 @@ from absl import logging
 
 from clef_jax.data.noise.bank import (
     KINDS,
-    NOISE_FS,
     NoiseBank,
     NoiseBankError,
     _bank_of_orthogonal,
     _checked,
 )
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals.leads import NOISE_LEADS
 from clef_jax.data.signals.preprocessing import resample
 
@@ -40,12 +39,13 @@ _SIMULATOR_FS = 1000.0
 
 
 def noise_bank_from_nstdb(
-    folder: str | os.PathLike, *, max_seconds: float | None = None
+    folder: str | os.PathLike, bank_fs: float, *, max_seconds: float | None = None
 ) -> NoiseBank:
     """Builds the bank from the MIT-BIH noise records bw, em and ma, two channels each.
 
     Args:
         folder: where bw.hea, em.hea, ma.hea and their .dat files lie.
+        bank_fs: the bank's sampling rate, Hz.
         max_seconds: read no more than this.
 
     Raises:
@@ -74,14 +74,19 @@ def noise_bank_from_nstdb(
             xy = xy[:, : round(max_seconds * recording.fs)]
         if not np.isfinite(xy).all():
             raise NoiseBankError(f"{recording.path}: missing samples; use an intact copy.")
-        channels[kind] = resample(xy, recording.fs, NOISE_FS)
+        channels[kind] = resample(xy, recording.fs, bank_fs)
     shortest = min(xy.shape[-1] for xy in channels.values())
     orthogonal = {kind: _with_z(xy[:, :shortest]) for kind, xy in channels.items()}
-    return _bank_of_orthogonal(orthogonal, "MIT-BIH noise stress test records ma, em, bw", folder)
+    source = "MIT-BIH noise stress test records ma, em, bw"
+    return _bank_of_orthogonal(orthogonal, bank_fs, source, folder)
 
 
 def noise_bank_from_mat(
-    path: str | os.PathLike, *, fs: float | None = None, max_seconds: float | None = None
+    path: str | os.PathLike,
+    bank_fs: float,
+    *,
+    fs: float | None = None,
+    max_seconds: float | None = None,
 ) -> NoiseBank:
     """Builds the bank from the `DATA_noises_real.mat` of ECG simulators, one array at a time.
 
@@ -91,6 +96,7 @@ def noise_bank_from_mat(
     Args:
         path: MATLAB file of version 5 to 7 with motion_artefacts, electrode_movement,
             baseline_wander and mixture_of_noises, each [15, samples].
+        bank_fs: the bank's sampling rate, Hz.
         fs: its sampling rate, Hz; inferred from the length when not given, and 1000 Hz, the
             simulators' rate, with a warning, where the length does not tell.
         max_seconds: keep no more than this.
@@ -102,13 +108,14 @@ def noise_bank_from_mat(
     samples = _samples_in_mat(path)
     fs = fs or _inferred_fs(path, samples)
     kept = samples if max_seconds is None else min(samples, round(max_seconds * fs))
-    size = resample(np.zeros(kept), fs, NOISE_FS).size
+    size = resample(np.zeros(kept), fs, bank_fs).size
     signal = np.empty((len(KINDS), len(NOISE_LEADS), size), np.float32)
     for row, key in enumerate(_MAT_KEYS.values()):
         noise = _read_mat(scipy.io.loadmat, path, variable_names=[key])[key][:, :kept]
         for lead in range(len(NOISE_LEADS)):
-            signal[row, lead] = resample(noise[lead], fs, NOISE_FS)
-    return _checked(NoiseBank(signal, f"{', '.join(_MAT_KEYS.values())} at {fs:g} Hz"), path)
+            signal[row, lead] = resample(noise[lead], fs, bank_fs)
+    source = f"{', '.join(_MAT_KEYS.values())} at {fs:g} Hz"
+    return _checked(NoiseBank(signal, bank_fs, source), path)
 
 
 def _with_z(xy):
@@ -142,7 +149,7 @@ def _samples_in_mat(path):
 
 
 def _inferred_fs(path, samples):
-    for fs in (_SIMULATOR_FS, NOISE_FS, 360.0):
+    for fs in (_SIMULATOR_FS, 500.0, 360.0):
         if abs(samples / fs - _NSTDB_SECONDS) < 0.01 * _NSTDB_SECONDS:
             return fs
     logging.warning(

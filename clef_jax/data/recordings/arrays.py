@@ -20,7 +20,7 @@ from clef_jax.data.recordings.columns import (
     split_cells,
 )
 from clef_jax.data.recordings.opened import OpenRecording, ecg_positions, make_header
-from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings.recording import Hints, RecordingError
 from clef_jax.data.recordings.units import mv_per_unit, unit_doubt
 from clef_jax.data.signals.leads import STANDARD_LEADS, name_leads
 
@@ -124,43 +124,35 @@ def _units_of_leads(path: str, array: Samples, units: str | None) -> list[str | 
     return [unit or units for unit in titled]
 
 
-def open_array(
-    path: str, fs: float | None, lead_names: Sequence[str] | None, units: str | None
-) -> OpenRecording:
-    """Opens a CSV, TSV or NPY file; arguments as of `open_samples`."""
-    if fs is None:
-        raise RecordingError(f"{path}: this format carries no sampling rate; give it (--fs)")
+def open_array(path: str, hints: Hints) -> OpenRecording:
+    """Opens a CSV, TSV or NPY file; arguments and errors as of `open_samples`."""
     try:
         array = _read_array(path, os.stat(path).st_mtime_ns)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read ({error.strerror})") from error
-    if array.times is not None:
-        check_times(path, *array.times, fs)
-    return open_samples(path, array, fs, lead_names, units)
+    if array.times is not None and hints.fs is not None:
+        check_times(path, *array.times, hints.fs)
+    return open_samples(path, array, hints)
 
 
-def open_samples(
-    path: str,
-    array: Samples,
-    fs: float,
-    lead_names: Sequence[str] | None,
-    units: str | None,
-    **about,
-) -> OpenRecording:
+def open_samples(path: str, array: Samples, hints: Hints, **about) -> OpenRecording:
     """Opens the samples of a file that says little of them.
 
     Args:
         path: The file.
         array: Its content.
-        fs: Its sampling rate, Hz.
-        lead_names: Names for its leads, in place of its own.
-        units: Of its samples, mV, uV or V. None: as its titles say, or else mV, if the amplitudes
-            can be mV.
+        hints: Its sampling rate; names for its leads, in place of its own; the unit of its samples
+            where its titles name none.
         **about: What is known of the patient, fields of `Header`.
+
+    Raises:
+        RecordingError: The names do not fit, no lead is an ECG, or, when samples are read, they
+            cannot be in mV and no unit was given.
     """
-    samples = array.samples
-    if lead_names is not None:
-        names = list(lead_names)
+    samples, fs = array.samples, hints.fs
+    assert fs is not None, "the table of formats asks for it"
+    if hints.lead_names is not None:
+        names = list(hints.lead_names)
     elif array.columns is not None:
         names = [column.name for column in array.columns]
     else:
@@ -170,16 +162,17 @@ def open_samples(
             f"{path}: {len(samples)} leads, but {len(names)} lead names were given "
             f"({', '.join(names)}); give one name for each"
         )
-    unit_of = _units_of_leads(path, array, units)
+    unit_of = _units_of_leads(path, array, hints.units)
     reasons = why_no_ecg(names, [unit or "mV" for unit in unit_of])
     ecg, left_out = ecg_positions(path, names, reasons)
     leads = name_leads(names)
     header = make_header(path, fs, [leads[i] for i in ecg], samples.shape[1], **about)
+    doubt_of = functools.cache(lambda row: unit_doubt(samples[row], fs))
 
     def fetch(positions, start, stop):
         rows = [ecg[i] for i in positions]
         for row in rows:
-            if unit_of[row] is None and (doubt := unit_doubt(samples[row], fs)):
+            if unit_of[row] is None and (doubt := doubt_of(row)):
                 raise RecordingError(
                     f"{path}: lead {names[row]}: {doubt}; expected mV, of which an ECG spans 0.1 "
                     "to 10; say which unit it is (--units uV, V; mV if it is mV after all), or "

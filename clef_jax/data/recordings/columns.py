@@ -9,6 +9,7 @@ import numpy as np
 
 from clef_jax.data.recordings.channels import MV_PER_UNIT
 from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.signals.leads import is_ecg, is_unnamed
 
 _SECONDS_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _SECONDS_PER_UNIT |= {"sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "msec": 1e-3}
@@ -24,6 +25,8 @@ _COUNT = re.compile(r"(samples?|frame|row)?[\s_]*(#|no\.?|number|index)?|unnamed
 # The clock of a computer is nearer to its rate; 250 and 256 Hz are 2.4 % apart.
 _RATE_TOLERANCE = 0.005
 _LARGEST_GAP_S = 0.1
+_BYTES_OF_A_TABLE = 65_536
+_LINES_OF_A_TABLE = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,3 +132,39 @@ def check_times(path: str, column: Column, times: np.ndarray, fs: float) -> None
             f"{path}: its column {title!r} is not even: sample {row} is {off.max():.3g} s from "
             f"where {fs:g} Hz puts it; cut the file at its gaps, or fill them with empty cells"
         )
+
+
+def _could_be_lead(name: str) -> bool:
+    key = name.strip().lower()
+    return (is_ecg(key) or is_unnamed(key)) and not key.endswith("id")
+
+
+def why_table(path: str) -> str | None:
+    """Returns why a CSV or TSV file is a table of something else than samples, None if it is not.
+
+    Only its beginning is read: samples are numbers in columns that are leads by their names, where
+    they have names.
+    """
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(_BYTES_OF_A_TABLE)
+    except OSError:
+        return None
+    lines = content.decode("utf-8-sig", "replace").splitlines()
+    if len(content) == _BYTES_OF_A_TABLE:  # the last line is cut
+        lines = lines[:-1]
+    rows = split_cells(path, lines[:_LINES_OF_A_TABLE])
+    if not rows:
+        return None
+    named = not all(map(is_number, rows[0]))
+    titles = [parse_title(cell) for cell in rows[0]]
+    columns = [i for i, title in enumerate(titles) if not named or title.kind == "lead"]
+    units = named and any(map(is_line_of_units, rows[1:2]))
+    for row in rows[named + units :]:
+        for i in columns:
+            if i < len(row) and not is_number(row[i]):
+                return f"it holds {row[i][:40]!r}, which is no sample"
+    names = [titles[i].name for i in columns]
+    if named and not any(map(_could_be_lead, names)):
+        return f"none of its columns ({', '.join(names)[:200]}) is a lead by its name"
+    return None

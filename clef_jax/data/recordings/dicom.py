@@ -13,7 +13,7 @@ from clef_jax.data.recordings.opened import (
     make_header,
     missing_package,
 )
-from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings.recording import Hints, RecordingError
 from clef_jax.data.signals.leads import NOISE_LEADS, canonical_lead, name_leads
 
 # SCP-ECG (5.6.3-9-N) and MDC (2:N) number the leads alike; used where a channel has no lead name.
@@ -67,8 +67,14 @@ def _millivolts(group, samples: np.ndarray, positions: Sequence[int]) -> np.ndar
     return signal
 
 
-def open_dicom(path: str) -> OpenRecording:
-    """Opens a DICOM 12-lead or general ECG waveform object."""
+def open_dicom(path: str, hints: Hints) -> OpenRecording:
+    """Opens a DICOM 12-lead or general ECG waveform object.
+
+    The object says all that is needed: `hints` do not matter.
+
+    Raises:
+        RecordingError: It is no such object, damaged, or none of its channels is an ECG.
+    """
     try:
         import pydicom
         from pydicom.waveforms import multiplex_array

@@ -10,7 +10,7 @@ from clef_jax.data.recordings.channels import MV_PER_UNIT, labelled_ecg, why_no_
 from clef_jax.data.recordings.demographics import parse_sex
 from clef_jax.data.recordings.edf_file import EdfFile
 from clef_jax.data.recordings.opened import OpenRecording, at_one_rate, ecg_positions, make_header
-from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings.recording import Hints, RecordingError
 from clef_jax.data.signals.leads import name_leads
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
@@ -68,12 +68,12 @@ def _about_patient(file: EdfFile) -> dict:
     }
 
 
-def open_edf(path: str) -> OpenRecording:
+def open_edf(path: str, hints: Hints) -> OpenRecording:
     """Opens an EDF, EDF+, BDF or BDF+ file, continuous or not.
 
     Its leads are the channels labelled as ECG or, where none is, all channels in volts that are not
     labelled as something else. Gaps of a discontinuous file are NaN. Leads of other rates are
-    brought to the highest.
+    brought to the highest. The file says all that is needed: `hints` do not matter.
 
     Raises:
         RecordingError: The file is damaged or truncated, or no channel is an ECG in a known unit.

@@ -2,18 +2,13 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from clef_jax.data.recordings import wfdb
-from clef_jax.data.recordings.columns import is_line_of_units, is_number, parse_title, split_cells
-from clef_jax.data.recordings.dicom import is_dicom
-from clef_jax.data.recordings.formats import (
-    ARRAY_SUFFIXES,
-    DICOM_SUFFIXES,
-    EDF_SUFFIXES,
-    MATLAB_SUFFIX,
-)
-from clef_jax.data.signals.leads import is_ecg, is_unnamed
+from absl import logging
+
+from clef_jax.data.recordings.formats import MATLAB, WFDB, format_of
+from clef_jax.data.recordings.recording import Hints, may_pass
+from clef_jax.data.recordings.wfdb import records_in
 
 _EXPORT = "export it as WFDB, EDF or DICOM, or each recording in mV as .npy and give --fs"
 _UNREADABLE = {
@@ -28,116 +23,124 @@ _UNREADABLE = {
 _UNREADABLE[".h5"] = _UNREADABLE[".hdf5"]
 # Philips, HL7 aECG, GE Muse; other XML files are none of our business.
 _ECG_XML = (b"restingecgdata", b"AnnotatedECG", b"RestingECG")
-_BYTES_OF_A_TABLE = 65_536
-_LINES_OF_A_TABLE = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A recording in a folder that was searched.
+
+    Attributes:
+        path: As `open_recording` takes it; of a WFDB record without suffix.
+        name: Its path below the folder, with forward slashes and without suffix. Two recordings
+            share it where their files differ in nothing but the suffix.
+    """
+
+    path: str
+    name: str
 
 
 @dataclasses.dataclass(frozen=True)
 class PassedOver:
-    """A file that is not read.
+    """A file in a folder that is not read.
 
     Attributes:
         path: The file.
+        name: As of `Found`.
         reason: Why, and what to do about it.
         is_table: Whether it is no recording at all by its looks.
     """
 
     path: str
+    name: str
     reason: str
     is_table: bool = False
 
 
-def _could_be_lead(name: str) -> bool:
-    key = name.strip().lower()
-    return (is_ecg(key) or is_unnamed(key)) and not key.endswith("id")
-
-
-def why_table(path: str) -> str | None:
-    """Returns why a CSV or TSV file is a table of something else than samples, None if it is not.
-
-    Only its beginning is read: samples are numbers in columns that are leads by their names, where
-    they have names.
-    """
-    try:
-        with open(path, "rb") as stream:
-            content = stream.read(_BYTES_OF_A_TABLE)
-    except OSError:
-        return None
-    lines = content.decode("utf-8-sig", "replace").splitlines()
-    if len(content) == _BYTES_OF_A_TABLE:  # the last line is cut
-        lines = lines[:-1]
-    rows = split_cells(path, lines[:_LINES_OF_A_TABLE])
-    if not rows:
-        return None
-    named = not all(map(is_number, rows[0]))
-    titles = [parse_title(cell) for cell in rows[0]]
-    columns = [i for i, title in enumerate(titles) if not named or title.kind == "lead"]
-    units = named and any(map(is_line_of_units, rows[1:2]))
-    for row in rows[named + units :]:
-        for i in columns:
-            if i < len(row) and not is_number(row[i]):
-                return f"it holds {row[i][:40]!r}, which is no sample"
-    names = [titles[i].name for i in columns]
-    if named and not any(map(_could_be_lead, names)):
-        return f"none of its columns ({', '.join(names)[:200]}) is a lead by its name"
-    return None
-
-
-def _why_passed_over(
-    path: str, suffix: str, arrays: bool, lead_names: Sequence[str] | None
-) -> PassedOver | None:
-    if suffix == MATLAB_SUFFIX and not arrays:
-        return PassedOver(
-            path,
-            f"{path}: a MATLAB file without a .hea beside it, which would say its sampling rate; "
-            "give that (--fs), or restore the header",
-        )
-    if arrays and suffix in (".csv", ".tsv") and not lead_names and (why := why_table(path)):
-        return PassedOver(
-            path,
-            f"{path}: skipped as a table, because {why}; if it is a recording, give --lead_names "
-            "or name the file itself",
-            is_table=True,
-        )
-    if suffix not in _UNREADABLE:
-        return None
-    if suffix == ".xml":
-        try:
-            with open(path, "rb") as stream:
-                start = stream.read(4096)
-        except OSError:
-            return None
-        if not any(word in start for word in _ECG_XML):
-            return None
-    return PassedOver(path, f"{path}: not read: {_UNREADABLE[suffix]}")
-
-
 def search_folder(
-    folder: str | os.PathLike, *, arrays: bool = False, lead_names: Sequence[str] | None = None
-) -> tuple[list[str], list[PassedOver]]:
+    folder: str | os.PathLike, hints: Hints | None = None
+) -> tuple[list[Found], list[PassedOver]]:
     """Finds the recordings in a folder and below, and what may be one but is not read.
+
+    The segments of a multi-segment record are not listed beside it. Folders that may not be entered
+    are left out with a warning.
 
     Args:
         folder: Where to look.
-        arrays: Whether CSV, TSV, NPY and headerless MATLAB files count, which carry no rate.
-        lead_names: Names given for the leads of such files; then CSV and TSV files are recordings
-            whatever their columns are called.
+        hints: With a sampling rate, files of formats that carry none count. With lead names, CSV
+            and TSV files are recordings whatever their columns are called.
 
     Returns:
-        The paths of the recordings, sorted, and the files passed over, in no less order.
+        The recordings and the files passed over, both sorted by their paths.
+
+    Raises:
+        OSError: A folder cannot be listed now, though it may be later.
     """
-    found, passed_over = wfdb.find_recordings(folder), []
-    readable = EDF_SUFFIXES + DICOM_SUFFIXES + ((*ARRAY_SUFFIXES, MATLAB_SUFFIX) if arrays else ())
-    for parent, _, files in os.walk(os.fspath(folder)):
-        names = set(files)
-        for name in files:
-            path = os.path.join(parent, name)
-            stem, suffix = os.path.splitext(name)
-            suffix = suffix.lower()
-            if suffix == MATLAB_SUFFIX and stem + ".hea" in names:
-                continue
-            if why := _why_passed_over(path, suffix, arrays, lead_names):
-                passed_over.append(why)
-            elif suffix in readable or (not suffix and is_dicom(path)):
-                found.append(path)
-    return sorted(found), sorted(passed_over, key=lambda file: file.path)
+    folder, hints = os.fspath(folder), hints or Hints()
+    found: list[Found] = []
+    passed_over: list[PassedOver] = []
+    for parent, folders, files in os.walk(folder, onerror=_warn_or_raise):
+        folders.sort()
+        for one in _look_through(parent, files, folder, hints):
+            if isinstance(one, Found):
+                found.append(one)
+            else:
+                passed_over.append(one)
+    return (sorted(found, key=lambda f: f.path), sorted(passed_over, key=lambda f: f.path))
+
+
+def _warn_or_raise(error: OSError) -> None:
+    if may_pass(error):
+        raise error
+    logging.warning("Left out a folder that cannot be listed: %s", error)
+
+
+def _look_through(
+    parent: str, files: list[str], folder: str, hints: Hints
+) -> Iterator[Found | PassedOver]:
+    headers = {name.removesuffix(".hea") for name in files if name.endswith(".hea")}
+    for record in records_in(parent, headers):
+        path = os.path.join(parent, record)
+        yield Found(path, _relative(path, folder))
+    for file in files:
+        stem, suffix = os.path.splitext(file)
+        if stem in headers and suffix.lower() in (*WFDB.suffixes, *MATLAB.suffixes):
+            continue
+        path = os.path.join(parent, file)
+        name = _relative(os.path.join(parent, stem), folder)
+        if (judged := _judge(path, name, hints)) is not None:
+            yield judged
+
+
+def _relative(path: str, folder: str) -> str:
+    return os.path.relpath(path, folder).replace(os.sep, "/")
+
+
+def _judge(path: str, name: str, hints: Hints) -> Found | PassedOver | None:
+    """Returns what a file is that belongs to no WFDB record; None where it may be anything."""
+    found = format_of(path)
+    if found is None or found is WFDB:
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix not in _UNREADABLE or (suffix == ".xml" and not _holds_ecg_xml(path)):
+            return None
+        return PassedOver(path, name, f"{path}: not read: {_UNREADABLE[suffix]}")
+    if found.needs_rate and hints.fs is None:
+        return PassedOver(path, name, f"{path}: {found.unrated}") if found.unrated else None
+    why = found.why_table(path) if found.why_table and not hints.lead_names else None
+    if why is None:
+        return Found(path, name)
+    return PassedOver(
+        path,
+        name,
+        f"{path}: skipped as a table, because {why}; if it is a recording, give --lead_names or "
+        "name the file itself",
+        is_table=True,
+    )
+
+
+def _holds_ecg_xml(path: str) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(4096)
+    except OSError:
+        return False
+    return any(word in start for word in _ECG_XML)

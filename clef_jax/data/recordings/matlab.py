@@ -1,16 +1,21 @@
 """MATLAB files that no WFDB header describes."""
 
+import dataclasses
 import functools
 import os
-from collections.abc import Sequence
 
 import numpy as np
 
 from clef_jax.data.recordings.arrays import Samples, leads_first, open_samples
 from clef_jax.data.recordings.demographics import parse_age, parse_sex
 from clef_jax.data.recordings.opened import OpenRecording
-from clef_jax.data.recordings.recording import RecordingError, unreadable
+from clef_jax.data.recordings.recording import Hints, RecordingError, unreadable
 from clef_jax.data.signals.leads import STANDARD_LEADS
+
+WITHOUT_RATE = (
+    "a MATLAB file without a .hea beside it, which would say its sampling rate; give that (--fs), "
+    "or restore the header"
+)
 
 _CHALLENGE_NAME = "val"
 _CPSC_STRUCT = "ECG"
@@ -66,28 +71,22 @@ def _has(fields: dict[str, np.ndarray], name: str) -> bool:
     return name in fields and fields[name].size > 0
 
 
-def open_mat(
-    path: str, fs: float | None, lead_names: Sequence[str] | None, units: str | None
-) -> OpenRecording:
+def open_mat(path: str, hints: Hints) -> OpenRecording:
     """Opens a MATLAB file without a WFDB header: of CPSC 2018, or of plain numbers.
 
     Args:
         path: The file.
-        fs: Its sampling rate, Hz (500 in CPSC 2018).
-        lead_names: Names of the leads; where None, those of CPSC 2018 are the standard ones.
-        units: As of `arrays.open_samples`; of CPSC 2018 mV.
+        hints: As of `arrays.open_samples`. The sampling rate of CPSC 2018 is 500 Hz; its leads,
+            where not named, are the standard ones and, where no unit is given, in mV.
+
+    Raises:
+        RecordingError: The file is damaged or holds no signal; or as of `open_samples`.
     """
-    if fs is None:
-        raise RecordingError(
-            f"{path}: no .hea beside it, and without one it carries no sampling rate; give it "
-            "(--fs), or restore the header"
-        )
     try:
         modified_ns = os.stat(path).st_mtime_ns
     except OSError as error:
         raise unreadable(f"{path}:", error, "copy it again") from error
     signal, about = _read_mat(path, modified_ns)
-    if lead_names is None and about and len(signal) == len(STANDARD_LEADS):
-        lead_names = STANDARD_LEADS
-        units = units or "mV"
-    return open_samples(path, Samples(signal), fs, lead_names, units, **about)
+    if hints.lead_names is None and about and len(signal) == len(STANDARD_LEADS):
+        hints = dataclasses.replace(hints, lead_names=STANDARD_LEADS, units=hints.units or "mV")
+    return open_samples(path, Samples(signal), hints, **about)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -25,11 +25,14 @@ class OpenRecording:
         header: Rate, leads, length, patient. No two leads have the same name.
         fetch: (positions of leads, start, stop) -> float64 [leads, stop - start] in mV.
         left_out: The channels of the file that are not among the leads, each with the reason.
+        other_files: Yields the files, besides the one opened, that the samples are read from; each
+            before it is looked into for the names of further ones.
     """
 
     header: Header
     fetch: Fetch
     left_out: tuple[str, ...] = ()
+    other_files: Callable[[], Iterator[str]] = lambda: iter(())
 
     def read(
         self, *, leads: Sequence[str] | None = None, start: int = 0, stop: int | None = None
@@ -177,10 +180,7 @@ def make_header(path: str, fs: float, leads: Sequence[str], samples: int, **abou
             f"{path}: {len(leads)} leads, {samples} samples at {fs} Hz; expected at least one of "
             "each and a positive rate; the file is empty or damaged"
         )
-    about = {"patient": None, "age": None, "sex": None, "comments": ()} | about
-    return Header(
-        path=path, fs=float(fs), leads=tuple(leads), samples=int(samples), channels=(), **about
-    )
+    return Header(path=path, fs=float(fs), leads=tuple(leads), samples=int(samples), **about)
 
 
 def missing_package(path: str, package: str) -> RecordingError:

@@ -21,46 +21,22 @@ class RecordingUnavailable(RecordingError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Channel:
-    """One signal line of a WFDB header: where its samples are and what they mean.
+class Hints:
+    """What is said of recordings beside their files, each used where a format leaves it open.
 
     Attributes:
-        file: Name of the signal file, beside the header.
-        storage: WFDB's number of the storage format; 0 where no samples are stored.
-        samples_per_frame: Its samples in each frame, the unit in which WFDB counts time.
-        skew: Frames by which it is late in the file.
-        byte_offset: Where its samples begin in the file.
-        gain: Digital units per physical unit.
-        baseline: Digital value of 0.
-        units: The physical unit.
-        initial: Digital value before the first sample, of formats that store differences.
-        label: What is recorded, as the header says it.
+        fs: Sampling rate of formats that carry none, Hz.
+        lead_names: Names of the leads of such files, in place of their own.
+        units: Units of such files where they name none: mV, uV or V. None: mV, if the amplitudes
+            can be mV.
+        adu_per_mv: Digital units per mV of WFDB records, in place of the gains and baselines in
+            their headers. LUDB (1000) needs it: its headers stretch every lead to 1 mV.
     """
 
-    file: str
-    storage: int
-    samples_per_frame: int
-    skew: int
-    byte_offset: int
-    gain: float
-    baseline: int
-    units: str
-    initial: int
-    label: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Segment:
-    """A stretch of a multi-segment record.
-
-    Attributes:
-        path: The record that holds it, without suffix; None for a gap.
-        frames: Its length. A first segment without length holds no samples: it names the leads of
-            a record whose segments each have some of them (WFDB's variable layout).
-    """
-
-    path: str | None
-    frames: int
+    fs: float | None = None
+    lead_names: tuple[str, ...] | None = None
+    units: str | None = None
+    adu_per_mv: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,30 +44,24 @@ class Header:
     """What a recording says about itself, without its samples.
 
     Attributes:
-        path: The record's path without suffix.
+        path: The file; of a WFDB record its path without suffix.
         fs: Sampling rate, Hz: the highest among the ECG leads.
         leads: Canonical names, in the file's order, no two alike.
         samples: Length per lead, at `fs`.
-        patient: Identifier in the comments, if any.
+        patient: Identifier, if any.
         age: Years, if given.
         sex: "male", "female" or None.
-        comments: The header's comment lines without "#".
-        channels: How each lead is stored.
-        samples_per_frame: Samples at `fs` in a frame of a WFDB record.
-        segments: What a multi-segment record consists of, in order.
+        comments: The comment lines of a WFDB header, without "#".
     """
 
     path: str
     fs: float
     leads: tuple[str, ...]
     samples: int
-    patient: str | None
-    age: float | None
-    sex: str | None
-    comments: tuple[str, ...]
-    channels: tuple[Channel, ...] = dataclasses.field(repr=False)
-    samples_per_frame: int = 1
-    segments: tuple[Segment, ...] = dataclasses.field(default=(), repr=False)
+    patient: str | None = None
+    age: float | None = None
+    sex: str | None = None
+    comments: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,14 +69,14 @@ class Recording:
     """The samples of a recording and what is known about it.
 
     Attributes:
-        path: The record's path without suffix.
+        path: As of `Header`, like all but the signal.
         signal_mv: float64 [leads, samples], mV; NaN where a sample is missing.
         fs: Sampling rate, Hz.
         leads: Canonical names, in the order of `signal_mv`.
-        patient: Identifier in the header's comments, if any.
+        patient: Identifier, if any.
         age: Years, if given.
         sex: "male", "female" or None.
-        comments: The header's comment lines.
+        comments: Comment lines.
     """
 
     path: str

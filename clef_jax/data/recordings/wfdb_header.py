@@ -1,4 +1,4 @@
-"""WFDB headers: the text of a .hea file, and of those it names, as a `Header`.
+"""WFDB headers: the text of a .hea file, and of those it names, as a `WfdbHeader`.
 
 Parsed here rather than by the wfdb package: it reads them as ASCII and drops what is not, so that a
 gain in µV would silently become one in V, and its parser takes twenty times longer than the
@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 from clef_jax.data.recordings.channels import why_no_ecg
 from clef_jax.data.recordings.demographics import about_patient
-from clef_jax.data.recordings.recording import Channel, Header, RecordingError, Segment, unreadable
+from clef_jax.data.recordings.recording import RecordingError, unreadable
 from clef_jax.data.recordings.wfdb_samples import frames_in_file
+from clef_jax.data.recordings.wfdb_types import Channel, Segment, WfdbHeader
 from clef_jax.data.signals.leads import name_leads
 
 _DEFAULT_GAIN = 200.0
@@ -236,10 +237,10 @@ def _header(
     frames: int,
     comments: tuple[str, ...],
     segments: tuple[Segment, ...] = (),
-) -> Header:
+) -> WfdbHeader:
     samples_per_frame = _ecg_samples_per_frame(channels)
     patient, age, sex = about_patient(comments)
-    return Header(
+    return WfdbHeader(
         path=record,
         fs=text.record.frame_fs * samples_per_frame,
         leads=_leads(tuple(channel.label for channel in channels)),
@@ -254,7 +255,7 @@ def _header(
     )
 
 
-def read_header(path: str | os.PathLike) -> Header:
+def read_header(path: str | os.PathLike) -> WfdbHeader:
     """Reads a WFDB header, and of a multi-segment record the one that names its leads.
 
     Args:
@@ -284,7 +285,7 @@ def read_header(path: str | os.PathLike) -> Header:
     return _header(record, text, channels, frames, text.comments or first.comments, segments)
 
 
-def read_segment_header(whole: Header, segment: Segment) -> Header:
+def read_segment_header(whole: WfdbHeader, segment: Segment) -> WfdbHeader:
     """Reads the header of one segment, which is not a gap.
 
     Raises:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.recordings.recording import Channel, Header, RecordingError, unreadable
+from clef_jax.data.recordings.recording import RecordingError, unreadable
+from clef_jax.data.recordings.wfdb_types import Channel, WfdbHeader
 
 # Samples and bytes of a block, the smallest whole number of bytes that holds whole samples.
 _BLOCKS = {
@@ -106,7 +107,7 @@ def frames_in_file(channels: Sequence[Channel], folder: str, header: str) -> int
     return _room(size - first.byte_offset, first.storage) // width
 
 
-def check_files(header: Header, rows: Sequence[int]) -> None:
+def check_files(header: WfdbHeader, rows: Sequence[int]) -> None:
     """Compares the signal files of channels with the header, before memory is taken by it.
 
     Raises:
@@ -118,7 +119,7 @@ def check_files(header: Header, rows: Sequence[int]) -> None:
             _check_file(header, name, columns, formats)
 
 
-def _check_file(header: Header, name: str, columns: Sequence[int], formats: set[int]) -> None:
+def _check_file(header: WfdbHeader, name: str, columns: Sequence[int], formats: set[int]) -> None:
     channels = [header.channels[i] for i in columns]
     storage = channels[0].storage
     if len(formats) > 1 or storage not in (*_BLOCKS, *_COMPRESSED):
@@ -145,7 +146,7 @@ def _check_file(header: Header, name: str, columns: Sequence[int], formats: set[
 
 
 def _read_plain(
-    header: Header, name: str, columns: Sequence[int], first: int, last: int
+    header: WfdbHeader, name: str, columns: Sequence[int], first: int, last: int
 ) -> np.ndarray:
     """Returns the frames [first, last) of one file: [frames, samples of all its channels]."""
     channels = [header.channels[i] for i in columns]
@@ -168,7 +169,7 @@ def _read_plain(
 
 
 def _read_compressed(
-    header: Header, name: str, columns: Sequence[int], first: int, last: int
+    header: WfdbHeader, name: str, columns: Sequence[int], first: int, last: int
 ) -> np.ndarray:
     """Returns what `_read_plain` does."""
     try:
@@ -213,7 +214,9 @@ def _samples_of(channel: Channel, stored: np.ndarray, first: int, last: int) -> 
     return np.pad(values, (0, beyond), constant_values=np.nan) if beyond else values
 
 
-def read_digital(header: Header, rows: Sequence[int], first: int, last: int) -> list[np.ndarray]:
+def read_digital(
+    header: WfdbHeader, rows: Sequence[int], first: int, last: int
+) -> list[np.ndarray]:
     """Reads samples of a record without segments, each channel's at its own rate.
 
     Args:

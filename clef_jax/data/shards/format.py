@@ -2,18 +2,25 @@
 
 A finished folder holds
 
-* ``leads-00000.array_record`` …: one uncompressed entry per (record, lead), `PREPROCESSING.samples`
-  little-endian int16; the leads of a record follow one another in the order of `NOISE_LEADS`;
-* ``index.parquet``: one row per record;
-* ``rejected.csv``: record, file, reason of each recording left out;
-* ``manifest.json``, written last: format and preprocessing versions, counts, size and checksum of
-  each file above, and its own checksum.
+* ``leads-00000.array_record`` …: one uncompressed entry per (record, lead), little-endian
+  int16, as many as the set's preprocessing makes; a record's leads follow one another in the order
+  of the set's montage;
+* ``index.parquet``: one row per record, or per window of one;
+* ``annotations.parquet``: what tables and headers said of each record, and the split; it may be
+  written anew with other tables, and is no part of what identifies the set;
+* ``rejected.csv``: each recording, or window of one, left out, with the kind of fault and the
+  reason;
+* ``notes.csv``: what is left out of recordings that are not, such as all but the first window;
+* ``manifest.json``, written last: format version, preprocessing, montage, counts, size and checksum
+  of each file above, and its own checksum.
+
+In format 1 the annotations were columns of the index.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,14 +29,18 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
 import clef_jax
-from clef_jax.data.signals.spec import PREPROCESSING, spec_conflict
+from clef_jax.data.signals.montage import ECG, Montage
+from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec, SpecError
 from clef_jax.errors import ClefError
 from clef_jax.files import file_sha256
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
+ANNOTATIONS = "annotations.parquet"
 REJECTED = "rejected.csv"
+NOTES = "notes.csv"
 
 _AGAIN = (
     "copy it again from its source, or write the shards again: with the same arguments "
@@ -125,18 +136,14 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
     if has_checksum and manifest.get("sha256") != _sha256(manifest, without={"sha256"}):
         raise ShardError(f"{path}: damaged, it differs from its own checksum; {_AGAIN}")
     found = manifest.get("format_version")
-    if found != FORMAT_VERSION:
+    if found not in READABLE_VERSIONS:
         raise ShardError(
-            f"{path}: format_version is {found}, this package reads {FORMAT_VERSION}; write the "
+            f"{path}: format_version is {found}, this package reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; write the "
             "shards again, or use the release of clef_jax that wrote them"
         )
-    spec = manifest.get("preprocessing")
-    if conflict := spec_conflict(spec):
-        raise ShardError(
-            f"{path}: the shards were preprocessed differently: {conflict}; write them again with "
-            "tools/write_shards.py, or use the release of clef_jax that wrote them"
-        )
-    if spec["version"] != PREPROCESSING.version:
+    _read_values(manifest, path)
+    if (version := manifest["preprocessing"]["version"]) != CLEF_V2.version:
         logging.log_first_n(
             logging.WARNING,
             "%s: preprocessed in version %d, this release does version %d; recordings at 500 Hz "
@@ -144,10 +151,32 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
             "shards again where that matters",
             1,
             path,
-            spec["version"],
-            PREPROCESSING.version,
+            version,
+            CLEF_V2.version,
         )
     return manifest
+
+
+def spec_of(manifest: Mapping[str, Any]) -> PreprocessingSpec:
+    """Returns the preprocessing of a set by its manifest; version 1 is used as `CLEF_V2`."""
+    return PreprocessingSpec.from_dict(manifest["preprocessing"])
+
+
+def montage_of(manifest: Mapping[str, Any]) -> Montage:
+    """Returns the montage of a set by its manifest; the first format knew one and named none."""
+    return Montage.from_dict(manifest["montage"]) if "montage" in manifest else ECG
+
+
+def _read_values(manifest: Mapping[str, Any], path: str) -> None:
+    """Raises `ShardError` where spec or montage are not what this release knows."""
+    try:
+        spec_of(manifest)
+        montage_of(manifest)
+    except (SpecError, ValueError) as error:
+        raise ShardError(
+            f"{path}: {error}; write the shards again with tools/write_shards.py, or use the "
+            "release of clef_jax that wrote them"
+        ) from None
 
 
 def shard_faults(
@@ -157,7 +186,8 @@ def shard_faults(
 
     Args:
         folder: The set.
-        checksums: Also read every file in full and compare its SHA-256, and not the index's alone.
+        checksums: Also read every shard in full and compare its SHA-256, as is always done with
+            index and annotations.
         progress: Whether to show a bar.
 
     Returns:
@@ -166,13 +196,14 @@ def shard_faults(
     faults = []
     for entry in tqdm(read_manifest(folder)["files"], unit="file", disable=not progress):
         path = os.path.join(folder, entry["file"])
+        reads = checksums or entry["file"] in (INDEX, ANNOTATIONS)
         if not os.path.isfile(path):
             fault = "missing"
         elif os.path.getsize(path) != entry["bytes"]:
             fault = (
                 f"{os.path.getsize(path)} bytes, expected {entry['bytes']}: truncated or changed"
             )
-        elif (checksums or entry["file"] == INDEX) and file_sha256(path) != entry["sha256"]:
+        elif reads and file_sha256(path) != entry["sha256"]:
             fault = "its content differs from the manifest's checksum"
         else:
             continue

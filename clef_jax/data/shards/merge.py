@@ -1,105 +1,128 @@
-"""From finished shards to a finished set: one index, one list of rejections, the manifest last."""
+"""From finished shards to a finished set: index, annotations, rejections, the manifest last."""
 
 import os
 from collections import Counter
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clef_jax.data.annotations.stored import annotation_table
 from clef_jax.data.shards.format import (
+    ANNOTATIONS,
     FORMAT_VERSION,
     INDEX,
     MANIFEST,
+    NOTES,
     REJECTED,
     manifest_entry,
     signed,
 )
+from clef_jax.data.shards.index import INDEX_SCHEMA
+from clef_jax.data.shards.left_out import Rejected, RejectionKind, write_notes, write_rejected
+from clef_jax.data.shards.listing import Listing, file_of
+from clef_jax.data.shards.parts import notes_in, read_facts, read_part, rejected_in
 from clef_jax.data.shards.plan import IngestError
-from clef_jax.data.shards.task import (
-    file_of,
-    read_facts,
-    read_part,
-    read_rejections,
-    write_rejections,
-)
-from clef_jax.data.signals.spec import PREPROCESSING
 from clef_jax.files import replacing, write_json
 
 
 def merge_parts(
     out: str,
     n_shards: int,
-    left_out: list[tuple[str, str]],
+    listing: Listing,
     records_folder: str,
     plan: dict[str, Any],
-) -> dict[str, Any]:
-    """Writes index, rejections and, last, the manifest.
+    tables: pd.DataFrame,
+    validation_fraction: float,
+) -> tuple[dict[str, Any], pa.Table]:
+    """Writes index, annotations, rejections and, last, the manifest.
 
     Of records with the same samples the first is kept.
 
     Args:
         out: Folder of the shards, all finished.
         n_shards: How many.
-        left_out: (record, reason) of records that were not planned.
+        listing: What was planned, and what was not.
         records_folder: Where the records are.
         plan: What the shards were made from.
+        tables: What tables say of each planned record, see `annotation_table`.
+        validation_fraction: Share of the patients to hold out.
 
     Returns:
-        The manifest.
+        The manifest and the annotations.
 
     Raises:
         IngestError: Every record was rejected.
     """
-    index, duplicates = _without_same_samples(
-        pa.concat_tables([read_part(out, shard) for shard in range(n_shards)])
+    shards = range(n_shards)
+    entries, duplicates = _without_same_samples(
+        pa.concat_tables([read_part(out, shard) for shard in shards]), records_folder
     )
-    rejected = [(name, file_of(name, records_folder), why) for name, why in left_out]
-    for shard in range(n_shards):
-        rejected += read_rejections(out, shard)
-    rejected += [(name, file_of(name, records_folder), why) for name, why in duplicates]
-    rejected_path = os.path.join(out, REJECTED)
-    write_rejections(rejected_path, rejected)
-    if not index.num_rows:
+    rejected = listing.rejected + [line for shard in shards for line in rejected_in(out, shard)]
+    rejected += duplicates
+    notes = listing.notes + [line for shard in shards for line in notes_in(out, shard)]
+    rejected_path, notes_path = os.path.join(out, REJECTED), os.path.join(out, NOTES)
+    write_rejected(rejected_path, rejected)
+    write_notes(notes_path, notes)
+    if not entries.num_rows:
         raise IngestError(f"{rejected_path}: every record was rejected; see there why")
-    index_path = os.path.join(out, INDEX)
-    with replacing(index_path) as temporary:
-        pq.write_table(index, temporary)
-    facts = [read_facts(out, shard) for shard in range(n_shards)]
-    validation = pc.sum(pc.equal(index.column("split"), "validation")).as_py()
+    headers = entries.select(["record", "patient", "age", "sex"]).to_pandas()
+    annotations = annotation_table(headers, tables, validation_fraction)
+    index_path, annotations_path = os.path.join(out, INDEX), os.path.join(out, ANNOTATIONS)
+    for path, table in (
+        (index_path, entries.select(INDEX_SCHEMA.names)),
+        (annotations_path, annotations),
+    ):
+        with replacing(path) as temporary:
+            pq.write_table(table, temporary)
+    facts = [read_facts(out, shard) for shard in shards]
     manifest = {
         "format_version": FORMAT_VERSION,
-        "preprocessing": PREPROCESSING.to_dict(),
+        "preprocessing": plan["preprocessing"],
+        "montage": plan["montage"],
         "plan": plan,
-        "records": index.num_rows,
-        "patients": pc.count_distinct(index.column("patient")).as_py(),
-        "train": index.num_rows - validation,
-        "validation": validation,
-        "rejected": dict(Counter(reason.split(":")[0] for _, _, reason in rejected)),
+        "records": entries.num_rows,
+        "recordings": pc.count_distinct(entries.column("record")).as_py(),
+        "patients": pc.count_distinct(entries.column("patient")).as_py(),
+        "rejected": Counter(line.kind for line in rejected),
+        "notes": Counter(line.kind for line in notes),
         "patients_from_records": sum(f["patients_from_records"] for f in facts),
         "einthoven_violations": sum(f["einthoven_violations"] for f in facts),
         "spiky_records": sum(f["spiky_records"] for f in facts),
-        "risk_known": index.num_rows - index.column("risk").null_count,
         "files": [
             *({key: f[key] for key in ("file", "bytes", "sha256")} for f in facts),
             manifest_entry(index_path, INDEX),
+            manifest_entry(annotations_path, ANNOTATIONS),
             manifest_entry(rejected_path, REJECTED),
+            manifest_entry(notes_path, NOTES),
         ],
     }
     write_json(os.path.join(out, MANIFEST), signed(manifest))
-    return manifest
+    return manifest, annotations
 
 
-def _without_same_samples(index: pa.Table) -> tuple[pa.Table, list[tuple[str, str]]]:
-    content = index.column("content").to_pandas()
+def _without_same_samples(
+    entries: pa.Table, records_folder: str
+) -> tuple[pa.Table, list[Rejected]]:
+    content = entries.column("content").to_pandas()
     again = content.duplicated().to_numpy()
-    duplicates = []
-    if again.any():
-        names = index.column("record").to_pandas()
-        first = names.groupby(content).first()
-        duplicates = [
-            (name, f"duplicate samples: identical to {first[value]}")
-            for name, value in zip(names[again], content[again], strict=True)
-        ]
-    return index.filter(pa.array(~again)).drop_columns("content"), duplicates
+    if not again.any():
+        return entries, []
+    rows = entries.select(["record", "file", "start_s"]).to_pandas()
+    first = rows.groupby(content).first().loc[content[again]]
+    duplicates = [
+        Rejected(
+            row.record,
+            file_of(row.file, records_folder),
+            row.start_s,
+            RejectionKind.DUPLICATE_SAMPLES,
+            f"duplicate samples: identical to {same.record}"
+            + (f" at {same.start_s:g} s" if same.start_s else ""),
+        )
+        for row, same in zip(
+            rows[again].itertuples(index=False), first.itertuples(index=False), strict=True
+        )
+    ]
+    return entries.filter(pa.array(~again)), duplicates

@@ -6,13 +6,14 @@ import json
 import os
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from clef_jax.data.recordings.recording import Hints
 from clef_jax.data.shards.format import FORMAT_VERSION
 from clef_jax.data.signals.leads import STANDARD_LEADS
+from clef_jax.data.signals.montage import ECG, Montage
 from clef_jax.data.signals.quality import QUALITY, QualityLimits
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.errors import ClefError
 from clef_jax.files import write_json
 from clef_jax.nested import flatten
@@ -33,59 +34,73 @@ class IngestOptions:
     """What changes the bytes of the shards.
 
     Attributes:
-        min_leads: Good standard leads a record needs, of 12; leads with faults are dropped.
-        validation_fraction: Share of the patients held out.
+        montage: The leads to keep.
+        min_leads: Good leads of the montage that a window needs; leads with faults are dropped. Of
+            `ECG` the 12 standard ones count, and 12 is the default; of another montage 1 is.
+        all_windows: Whether every window of a recording is taken, as an entry of its own, and not
+            the first alone.
         records_per_shard: Records planned for each shard. None: 16 shards, but no fewer than 64
             records and no more than 4096 (half a gigabyte) in each.
-        adu_per_mv: Digital units per mV in place of the headers' gains, see `read_recording`.
+        hints: What is said of recordings beside their files.
         quality: Thresholds of the quality checks.
+        spec: The preprocessing.
 
     Raises:
         IngestError: A value is impossible.
     """
 
-    min_leads: int = 12
-    validation_fraction: float = 0.05
+    montage: Montage = ECG
+    min_leads: int | None = None
+    all_windows: bool = False
     records_per_shard: int | None = None
-    adu_per_mv: float | None = None
+    hints: Hints = Hints()
     quality: QualityLimits = QUALITY
+    spec: PreprocessingSpec = CLEF_V2
 
     def __post_init__(self):
-        if not 1 <= self.min_leads <= len(STANDARD_LEADS):
-            raise IngestError(f"min_leads is {self.min_leads}; expected 1 to 12")
-        if not 0 <= self.validation_fraction < 1:
-            raise IngestError(
-                f"validation_fraction is {self.validation_fraction}; expected 0 or more, below 1"
-            )
+        min_leads = self.min_leads
+        if min_leads is None:
+            min_leads = len(STANDARD_LEADS) if self.montage == ECG else 1
+            object.__setattr__(self, "min_leads", min_leads)
+        if not 1 <= min_leads <= len(self.counted_leads):
+            raise IngestError(f"min_leads is {min_leads}; expected 1 to {len(self.counted_leads)}")
         if self.records_per_shard is not None and self.records_per_shard < 1:
             raise IngestError(f"records_per_shard is {self.records_per_shard}; expected 1 or more")
-        if self.adu_per_mv is not None and not self.adu_per_mv > 0:
-            raise IngestError(f"adu_per_mv is {self.adu_per_mv}; expected more than 0")
+        for name in ("fs", "adu_per_mv"):
+            value = getattr(self.hints, name)
+            if value is not None and not value > 0:
+                raise IngestError(f"{name} is {value}; expected more than 0")
+
+    @property
+    def counted_leads(self) -> tuple[str, ...]:
+        """The leads of which a window needs `min_leads`."""
+        return STANDARD_LEADS if self.montage == ECG else self.montage.leads
 
 
 def plan_of(records: pd.DataFrame, options: IngestOptions, confine: bool) -> dict[str, Any]:
-    """Describes everything that the bytes of a set of shards depend on.
+    """Describes everything that the bytes of a set of shards and its index depend on.
 
     Args:
-        records: One row per record, joined with its patient and risk; see `tables`.
+        records: record, file, patient and study, one row per record.
         options: What to keep and how.
         confine: Whether a list named the records, so that links out of the folder are refused.
 
     Returns:
         A JSON-ready dictionary; its options.records_per_shard is a number.
     """
-    return {
+    values = dataclasses.asdict(options)
+    del values["spec"], values["montage"]
+    plan = {
         "format_version": FORMAT_VERSION,
         "records": len(records),
-        "record_names": _digest(records["record"], records["study"]),
+        "record_names": _digest(records["record"], records["file"], records["study"]),
         "patients": _digest(records["patient"]),
-        "ages_and_sexes": _digest(records["age"], records["sex"]),
-        "risks": _digest(records["risk"], records["completeness"]),
         "from_record_list": confine,
-        "options": dataclasses.asdict(options)
-        | {"records_per_shard": _records_per_shard(len(records), options)},
-        "preprocessing": PREPROCESSING.to_dict(),
+        "options": values | {"records_per_shard": _records_per_shard(len(records), options)},
+        "preprocessing": options.spec.to_dict(),
+        "montage": options.montage.to_dict(),
     }
+    return json.loads(json.dumps(plan))
 
 
 def fingerprint_of(plan: dict[str, Any]) -> str:
@@ -118,10 +133,7 @@ def agree_on_plan(out: str, plan: dict[str, Any]) -> None:
 def _digest(*columns: Any) -> str:
     digest = hashlib.sha256()
     for column in columns:
-        if column.dtype == np.float32:
-            digest.update(column.to_numpy().tobytes())
-        else:
-            digest.update("\n".join("" if pd.isna(v) else str(v) for v in column).encode())
+        digest.update("\n".join("" if pd.isna(v) else str(v) for v in column).encode())
         digest.update(b"\0")
     return digest.hexdigest()
 

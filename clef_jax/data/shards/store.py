@@ -2,25 +2,31 @@
 
 import os
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from array_record.python.array_record_module import ArrayRecordReader
+from numpy.typing import ArrayLike
 
+from clef_jax.data.annotations.stored import read_annotations
 from clef_jax.data.shards.format import (
     _ENTRY_TYPE,
+    ANNOTATIONS,
     INDEX,
+    NOTES,
     REJECTED,
     ShardError,
     _sha256,
+    montage_of,
     read_manifest,
     shard_faults,
     shard_file,
+    spec_of,
 )
 from clef_jax.data.shards.index import read_index
-from clef_jax.data.signals.spec import PREPROCESSING
+
+_NO_PART_OF_THE_SET = (ANNOTATIONS, REJECTED, NOTES)
 
 
 class ShardSet:
@@ -32,28 +38,28 @@ class ShardSet:
     Attributes:
         folder: Where the shards are.
         manifest: The manifest's content.
-        fingerprint: SHA-256 of the manifest's content but for `rejected.csv`, whose reasons tell
-            where the recordings lay.
+        annotations: What is known of each record besides; of the tables it was written with.
+        fingerprint: SHA-256 of the manifest's content but for the annotations, `rejected.csv` and
+            `notes.csv`: reasons tell where the recordings lay.
+        spec: The preprocessing that made it.
+        montage: The leads that it may hold.
         records: Number of records, n.
         record: object [n], the records' names.
         patient: object [n], patient identifiers.
+        study: object [n], study identifiers, None unknown.
         patient_code: int64 [n], patients numbered in the sorted order of their identifiers.
         n_leads: int8 [n].
-        lead_ids: int8 [n, 15], index into `NOISE_LEADS` by slot, -1 beyond the record's leads.
-        scale_mv: float32 [n, 15], mV per int16 step, 0 beyond the record's leads.
-        risk: float32 [n], percent, NaN unknown.
-        completeness: float32 [n], share of the risk attributes known, NaN unknown.
-        age: float32 [n], years, NaN unknown.
-        male: float32 [n], 1 male, 0 female, NaN unknown.
-        is_validation: bool [n].
+        lead_ids: int8 [n, leads of the montage], ids by slot, -1 beyond the record's leads.
+        scale_mv: float32 [n, leads of the montage], mV per int16 step, 0 beyond them.
+        start_s: float32 [n], where in its recording an entry begins.
     """
 
     def __init__(self, folder: str | os.PathLike):
         """Opens a finished set.
 
         Raises:
-            ShardError: See `read_manifest`; a file is missing, truncated or damaged; or the index
-                holds what cannot be: the message names records and columns.
+            ShardError: See `read_manifest`; a file is missing, truncated or damaged; or index
+                or annotations hold what cannot be: the message names records and columns.
         """
         self.folder = os.fspath(folder)
         self.manifest = read_manifest(folder)
@@ -61,18 +67,21 @@ class ShardSet:
         if faults:
             raise ShardError("\n".join(faults))
         self.fingerprint = _fingerprint(self.manifest)
+        self.spec, self.montage = spec_of(self.manifest), montage_of(self.manifest)
         path = os.path.join(self.folder, INDEX)
         try:
-            index = read_index(path, shards=sum(map(_is_shard, self.manifest["files"])))
+            shards = sum(map(_is_shard, self.manifest["files"]))
+            index = read_index(path, shards, self.montage)
+            if self.manifest["format_version"] > 1:
+                path = os.path.join(self.folder, ANNOTATIONS)
+            self.annotations = read_annotations(path, index.record)
         except ValueError as error:
             raise ShardError(f"{path}: {error}; mend that and write the shards again") from None
         self.records = len(index.record)
-        self.record, self.patient = index.record, index.patient
+        self.record, self.patient, self.study = index.record, index.patient, index.study
         self.patient_code = pd.factorize(self.patient, sort=True)[0].astype(np.int64)
         self.n_leads, self.lead_ids, self.scale_mv = index.n_leads, index.lead_ids, index.scale_mv
-        self.risk, self.completeness = index.risk, index.completeness
-        self.age, self.male = index.age, index.male
-        self.is_validation = index.is_validation
+        self.start_s = index.start_s
         self._shard, self._first_entry = index.shard, index.first_entry
         self._readers: dict[int, ArrayRecordReader] = {}
         self._opening = threading.Lock()
@@ -82,6 +91,10 @@ class ShardSet:
 
     def __len__(self) -> int:
         return self.records
+
+    def keys(self) -> pd.DataFrame:
+        """Returns what tables know records by: record, patient and study of each."""
+        return pd.DataFrame({key: getattr(self, key) for key in ("record", "patient", "study")})
 
     def _reader(self, shard: int) -> ArrayRecordReader:
         reader = self._readers.get(shard)
@@ -95,7 +108,7 @@ class ShardSet:
                     self._readers[shard] = reader
         return reader
 
-    def read(self, records: Sequence[int], slots: Sequence[int]) -> np.ndarray:
+    def read(self, records: ArrayLike, slots: ArrayLike) -> np.ndarray:
         """Reads one lead of each record, one request per shard.
 
         Args:
@@ -116,7 +129,7 @@ class ShardSet:
             raise IndexError("slots must lie in 0 to n_leads - 1 of their record")
         shards = self._shard[records]
         entries = self._first_entry[records] + slots
-        out = np.empty((len(records), PREPROCESSING.samples), _ENTRY_TYPE)
+        out = np.empty((len(records), self.spec.samples), _ENTRY_TYPE)
         # In file order within each shard, so that a cold disk is read forwards.
         order = np.lexsort((entries, shards))
         starts = np.flatnonzero(np.diff(shards[order], prepend=-1))
@@ -135,9 +148,9 @@ class ShardSet:
 
 
 def _is_shard(entry: dict[str, Any]) -> bool:
-    return entry["file"] not in (INDEX, REJECTED)
+    return entry["file"] not in (INDEX, *_NO_PART_OF_THE_SET)
 
 
 def _fingerprint(manifest: dict[str, Any]) -> str:
-    files = [entry for entry in manifest["files"] if entry["file"] != REJECTED]
+    files = [entry for entry in manifest["files"] if entry["file"] not in _NO_PART_OF_THE_SET]
     return _sha256(manifest | {"files": files}, without={"clef_jax", "sha256"})

@@ -1,34 +1,28 @@
-"""One shard's share of the plan: written, and found finished by a later run.
+"""One shard's share of the plan: its recordings read and written."""
 
-A finished shard is its data file, its rejections and, renamed into place last, its part of the
-index, which carries what the manifest needs of it.
-"""
-
-import csv
+import collections
 import dataclasses
 import hashlib
-import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from clef_jax.data.recordings.recording import RecordingError, RecordingUnavailable
+from clef_jax.data.recordings.recording import Header, RecordingError, RecordingUnavailable
 from clef_jax.data.shards.format import ShardWriter, manifest_entry, shard_file
-from clef_jax.data.shards.index import INDEX_SCHEMA
+from clef_jax.data.shards.left_out import Note, NoteKind, Rejected, RejectionKind
+from clef_jax.data.shards.listing import file_of
+from clef_jax.data.shards.parts import write_part
 from clef_jax.data.shards.plan import IngestError, IngestOptions
-from clef_jax.data.shards.prepare import PreparedRecord, Rejection, prepare_record
+from clef_jax.data.shards.prepare import (
+    BadWindow,
+    PreparedRecord,
+    PreparedWindow,
+    Rejection,
+    prepare_record,
+)
 from clef_jax.files import replacing
-
-PARTS = "parts"
-
-_PART_FACTS = b"clef_jax"
-_PART_SCHEMA = INDEX_SCHEMA.append(pa.field("content", pa.binary(16)))
-_REJECTED_HEADER = ("record", "file", "reason")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +31,7 @@ class ShardTask:
 
     Attributes:
         shard: Its number.
-        rows: Its records, joined with what the tables say.
+        rows: Its records, with patient and study where tables know them.
         records_folder: Where they are.
         confine: Whether to refuse files that lie elsewhere.
         out: Folder of the shards.
@@ -54,27 +48,20 @@ class ShardTask:
     plan: str
 
 
-def is_validation_patient(patient: str, fraction: float) -> bool:
-    """Says whether a patient is held out, by a hash of the identifier alone: stable for ever."""
-    digest = hashlib.sha256(patient.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < fraction * 2**64
+class _Contents:
+    """What a shard holds so far: rows of its part, what is left out, and counts of recordings."""
 
-
-def file_of(record: str, folder: str) -> str:
-    """Returns the path of a record, whose name has forward slashes, without suffix."""
-    return os.path.join(folder, *record.split("/"))
-
-
-def write_rejections(path: str, rows: list[tuple[str, str, str]]) -> None:
-    """Writes (record, file, reason) of records left out, with a header line."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(_REJECTED_HEADER)
-        writer.writerows(rows)
+    def __init__(self):
+        self.rows: list[dict[str, Any]] = []
+        self.rejected: list[Rejected] = []
+        self.notes: list[Note] = []
+        self.counts = dict.fromkeys(
+            ("patients_from_records", "einthoven_violations", "spiky_records"), 0
+        )
 
 
 def write_shard(task: ShardTask, advance: Callable[[], None]) -> None:
-    """Reads the task's records and leaves the shard's three files, data first and part last.
+    """Reads the task's records and leaves the shard's files, data first and part last.
 
     Args:
         task: What to write.
@@ -83,86 +70,60 @@ def write_shard(task: ShardTask, advance: Callable[[], None]) -> None:
     Raises:
         IngestError: A record could not be read, but perhaps can be later; nothing is left behind.
     """
-    rows, rejected = [], []
-    own_patients = violations = spiky = 0
+    contents = _Contents()
     with replacing(os.path.join(task.out, shard_file(task.shard))) as temporary:
         writer = ShardWriter(temporary)
         for row in task.rows.itertuples(index=False):
-            try:
-                prepared = _prepare(task, row.record)
-            except Rejection as why:
-                rejected.append((row.record, file_of(row.record, task.records_folder), str(why)))
-            else:
-                first = writer.write(prepared.steps)
-                rows.append(_index_row(task, row, prepared, first))
-                own_patients += not isinstance(row.patient, str) and not prepared.header.patient
-                violations += prepared.contradicts_einthoven
-                spiky += prepared.spiky
+            _write_record(task, row, writer, contents)
             advance()
         writer.close()
-        facts = manifest_entry(temporary, shard_file(task.shard)) | {
-            "plan": task.plan,
-            "patients_from_records": own_patients,
-            "einthoven_violations": violations,
-            "spiky_records": spiky,
-        }
-    write_rejections(_rejections_file(task.out, task.shard), rejected)
-    part = pa.Table.from_pylist(rows, schema=_PART_SCHEMA)
-    part = part.replace_schema_metadata({_PART_FACTS: json.dumps(facts)})
-    with replacing(_part_file(task.out, task.shard)) as temporary:
-        pq.write_table(part, temporary)
+        facts = manifest_entry(temporary, shard_file(task.shard))
+    facts |= {"plan": task.plan} | contents.counts
+    write_part(task.out, task.shard, contents.rows, contents.rejected, contents.notes, facts)
 
 
-def is_finished(out: str, shard: int, plan: str) -> bool:
-    """Says whether an earlier run with the same plan has written a shard, and it is still whole."""
+def _write_record(task: ShardTask, row, writer: ShardWriter, contents: _Contents) -> None:
+    """Adds a record's windows to the shard and to its contents."""
+    bad_leads: list[Mapping[str, str]] = []
+    contradicts = spiky = False
+    for prepared, window in _read(task, row, contents):
+        first = writer.write(window.steps)
+        contents.rows.append(_part_row(task, row, prepared.header, window, first))
+        bad_leads.append(window.bad_leads)
+        contradicts |= window.contradicts_einthoven
+        spiky |= window.spiky
+    if not bad_leads:
+        return
+    counts = contents.counts
+    counts["patients_from_records"] += not (isinstance(row.patient, str) or prepared.header.patient)
+    counts["einthoven_violations"] += contradicts
+    counts["spiky_records"] += spiky
+    contents.notes += [Note(row.record, kind, note) for kind, note in prepared.notes]
+    if note := _describe(bad_leads):
+        contents.notes.append(Note(row.record, NoteKind.BAD_LEADS, note))
+
+
+def _read(
+    task: ShardTask, row, contents: _Contents
+) -> Iterator[tuple[PreparedRecord, PreparedWindow]]:
+    """Yields a record's good windows; the bad ones, and why it ends early, go to the contents."""
+    file = file_of(row.file, task.records_folder)
+    begun = ""
+
+    def reject(kind: RejectionKind, reason: str, start_s: float | None = None) -> None:
+        contents.rejected.append(Rejected(row.record, file, start_s, kind, reason))
+
     try:
-        facts = read_facts(out, shard)
-        size = os.path.getsize(os.path.join(out, facts["file"]))
-    except (OSError, pa.ArrowInvalid):
-        return False
-    return (
-        facts["plan"] == plan
-        and size == facts["bytes"]
-        and os.path.isfile(_rejections_file(out, shard))
-    )
-
-
-def read_facts(out: str, shard: int) -> dict[str, Any]:
-    """Returns a finished shard's file, bytes, sha256, plan and counts."""
-    return json.loads(pq.read_schema(_part_file(out, shard)).metadata[_PART_FACTS])
-
-
-def read_part(out: str, shard: int) -> pa.Table:
-    """Returns a finished shard's rows of the index, and content, a hash of each one's samples."""
-    return pq.read_table(_part_file(out, shard)).replace_schema_metadata()
-
-
-def read_rejections(out: str, shard: int) -> list[tuple[str, str, str]]:
-    """Returns (record, file, reason) of the records that a finished shard left out."""
-    with open(_rejections_file(out, shard), newline="", encoding="utf-8") as stream:
-        return [(record, file, reason) for record, file, reason in list(csv.reader(stream))[1:]]
-
-
-def _part_file(out: str, shard: int) -> str:
-    return os.path.join(out, PARTS, f"part-{shard:05d}.parquet")
-
-
-def _rejections_file(out: str, shard: int) -> str:
-    return os.path.join(out, PARTS, f"rejected-{shard:05d}.csv")
-
-
-def _prepare(task: ShardTask, record: str) -> PreparedRecord:
-    file = file_of(record, task.records_folder)
-    try:
-        return prepare_record(
-            file,
-            confine_to=task.records_folder if task.confine else None,
-            min_leads=task.options.min_leads,
-            adu_per_mv=task.options.adu_per_mv,
-            quality=task.options.quality,
-        )
-    except Rejection:
-        raise
+        confine_to = task.records_folder if task.confine else None
+        prepared = prepare_record(file, task.options, confine_to=confine_to)
+        for window in prepared.windows:
+            begun = f" after the window at {window.start_s:g} s"
+            if isinstance(window, BadWindow):
+                reject(window.why.kind, str(window.why), window.start_s)
+            else:
+                yield prepared, window
+    except Rejection as why:
+        reject(why.kind, str(why))
     except RecordingUnavailable as error:
         raise IngestError(
             f"{error}: run the same command again, finished shards are kept. A file that never "
@@ -174,28 +135,39 @@ def _prepare(task: ShardTask, record: str) -> PreparedRecord:
             "fewer --workers, finished shards are kept"
         ) from error
     except RecordingError as error:
-        raise Rejection(f"unreadable: {error}") from error
+        reject(RejectionKind.UNREADABLE, f"unreadable{begun}: {error}")
     except Exception as error:
         # Among 800,000 files some are broken in ways nobody foresaw: report, go on.
-        raise Rejection(f"failed: {type(error).__name__}: {error}") from error
+        reject(RejectionKind.FAILED, f"failed{begun}: {type(error).__name__}: {error}")
 
 
-def _index_row(task: ShardTask, row, prepared: PreparedRecord, first_entry: int) -> dict[str, Any]:
-    header = prepared.header
-    patient = row.patient if isinstance(row.patient, str) else header.patient or row.record
-    held_out = is_validation_patient(patient, task.options.validation_fraction)
+def _describe(bad_leads: Iterable[Mapping[str, str]]) -> str:
+    """Says which leads with which faults a record's windows lack."""
+    faults = collections.defaultdict(list)
+    for of_window in bad_leads:
+        for lead, fault in of_window.items():
+            faults[lead].append(fault)
+    return "; ".join(
+        f"{lead} {of_lead[0]}"
+        + (f", and in {len(of_lead) - 1} more windows" if len(of_lead) > 1 else "")
+        for lead, of_lead in faults.items()
+    )
+
+
+def _part_row(
+    task: ShardTask, row, header: Header, window: PreparedWindow, first_entry: int
+) -> dict[str, Any]:
     return {
         "record": row.record,
-        "patient": patient,
+        "patient": row.patient if isinstance(row.patient, str) else header.patient or row.record,
         "study": row.study if isinstance(row.study, str) else None,
-        "leads": list(prepared.leads),
-        "scale_mv": prepared.scale_mv.tolist(),
+        "leads": list(window.leads),
+        "scale_mv": window.scale_mv.tolist(),
         "shard": task.shard,
         "first_entry": first_entry,
-        "risk": None if np.isnan(row.risk) else float(row.risk),
-        "completeness": None if np.isnan(row.completeness) else float(row.completeness),
-        "age": header.age if np.isnan(row.age) else float(row.age),
-        "sex": row.sex if isinstance(row.sex, str) else header.sex,
-        "split": "validation" if held_out else "train",
-        "content": hashlib.blake2b(prepared.steps, digest_size=16).digest(),
+        "start_s": window.start_s,
+        "file": row.file,
+        "content": hashlib.blake2b(window.steps.data, digest_size=16).digest(),
+        "age": header.age,
+        "sex": header.sex,
     }

@@ -26,6 +26,7 @@ _MODIFIED = re.compile(
     rf"mc?l{_BETWEEN}(?:i{{1,3}}|v?[1-6])|m{_BETWEEN}(?:i{{1,3}}|v[1-6]|av[rlf])"
     rf"|mod{_BETWEEN}v?[1-6]|c[bcmrs]{_BETWEEN}[1-6]|v[1-6]r|v[789]r?|e-?s|a-?[si]"
 )
+_MODIFICATION = re.compile(rf"(?:mod|mc?l?|c[bcmrs]){_BETWEEN}")
 # Electrodes of the 10-10 system, C1 to C6 among them, by themselves and in pairs.
 _ELECTRODE = r"(?:(?:fp|af|ft|fc|tp|cp|po|f|c|t|p|o)(?:z|10|[1-9])|[am][12]|[ni]z)"
 _EEG = re.compile(rf"{_ELECTRODE}{{1,2}}(?:ref|le|avg?|a1\+?a2|m1\+?m2)?")
@@ -86,6 +87,19 @@ def is_ecg(label: str) -> bool:
         or _ECG_WORD.search(text) is not None
         or _MODIFIED.fullmatch(_split(label)[1]) is not None
     )
+
+
+def unmodified_lead(label: str) -> str:
+    """Returns the lead that a modified one stands for, or the label itself.
+
+    >>> unmodified_lead("MLII"), unmodified_lead("MCL1"), unmodified_lead("V5")
+    ('II', 'V1', 'V5')
+    """
+    name = _split(label)[1]
+    if not _MODIFIED.fullmatch(name) or not (prefix := _MODIFICATION.match(name)):
+        return label
+    lead = name[prefix.end() :]
+    return canonical_lead(f"v{lead}" if lead.isdigit() else lead)
 
 
 def is_unnamed(label: str) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from clef_jax.data.signals.quality import QUALITY, QualityLimits
+from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 
 # A kilovolt is no measurement, and the square of 1e200 no number.
 _NO_VOLTAGE_MV = 1e6
@@ -19,19 +19,19 @@ _SHORTEST_S = 3.0
 
 
 def remove_spikes(
-    signal_mv: ArrayLike, fs: float, limits: QualityLimits = QUALITY
+    signal_mv: ArrayLike, fs: float, spec: PreprocessingSpec = CLEF_V2
 ) -> tuple[np.ndarray, np.ndarray]:
     """Makes gaps of lone samples beyond what an ECG can be, and finds lone needles.
 
-    Samples further from their lead's median than `limits.saturation_mv` become NaN, together with
-    the flanks that lead up to them, where they are at most `limits.saturation_share` of the lead;
-    more of them are an amplifier at its rail, which `lead_faults` names. A single needle less tall
-    than that stays, as it may be the only pulse of a pacemaker in sight.
+    Samples further from their lead's median than `spec.spike_mv` become NaN, together with the
+    flanks that lead up to them, where they are at most `spec.spike_share` of the lead; more of them
+    are an amplifier at its rail, which `lead_faults` names. A single needle less tall than that
+    stays, as it may be the only pulse of a pacemaker in sight.
 
     Args:
         signal_mv: [leads, time], mV; NaN marks missing samples.
         fs: Sampling rate, Hz.
-        limits: The thresholds.
+        spec: Says what a spike is; where it says None, none but needles are found, and they stay.
 
     Returns:
         The signal, a copy only where it differs, and bool [leads]: which had spikes or a needle.
@@ -41,21 +41,21 @@ def remove_spikes(
     x[no_voltage] = np.nan
     spiky = np.asarray(no_voltage.any(axis=-1))
     for lead, samples in enumerate(x):
-        outliers = _outliers(samples, limits)
+        outliers = _outliers(samples, spec)
         samples[outliers] = np.nan
         spiky[lead] |= outliers.any() or _has_lone_needle(samples, fs)
     return x, spiky
 
 
-def _outliers(x: np.ndarray, limits: QualityLimits) -> np.ndarray:
+def _outliers(x: np.ndarray, spec: PreprocessingSpec) -> np.ndarray:
     """Returns bool [time]: few samples far away, and their flanks."""
     none = np.zeros(x.size, bool)
     finite = x[np.isfinite(x)]
-    if not finite.size or np.ptp(finite) <= limits.saturation_mv:
+    if spec.spike_mv is None or not finite.size or np.ptp(finite) <= spec.spike_mv:
         return none
     distance = np.abs(x - np.median(finite))
-    beyond = distance > limits.saturation_mv
-    if beyond.mean() > limits.saturation_share:
+    beyond = distance > spec.spike_mv
+    if beyond.mean() > spec.spike_share:
         return none
     raised = distance > np.nanquantile(distance, _ORDINARY)
     stretch = np.cumsum(np.diff(raised, prepend=False))

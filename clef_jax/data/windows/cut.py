@@ -4,7 +4,6 @@ This is what the reading processes run, so it imports neither jax nor the models
 """
 
 import dataclasses
-import math
 import time
 from collections.abc import Sequence
 
@@ -16,7 +15,7 @@ from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS, find_lead, is_unnamed
 from clef_jax.data.signals.rates import rate_fault, rate_remedy
-from clef_jax.data.signals.spec import PREPROCESSING, PreprocessingSpec
+from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.data.signals.spikes import remove_spikes
 from clef_jax.errors import ClefError
 
@@ -34,35 +33,41 @@ class WindowError(ClefError):
 
 @dataclasses.dataclass(frozen=True)
 class WindowSettings:
-    """Which windows of which leads are wanted.
+    """Which windows of which leads are wanted, and how they are preprocessed.
 
     Attributes:
+        preprocessing: The encoder's.
         leads: Names in order of preference, of which the first found is taken; ("all",) for every
             lead; None for lead I, or the only lead of a recording that does not name it.
-        window_s: Length of a window, seconds.
-        stride_s: From one window's start to the next, seconds.
+        window_s: Length of a window, seconds; that of `preprocessing` by default.
+        stride_s: From one window's start to the next, seconds; `window_s` by default.
         pad: Whether a recording shorter than one window is padded with zeros after z-scoring.
         channels: Leads that the encoder sees at once; beyond 1, `leads` names all of them.
     """
 
+    preprocessing: PreprocessingSpec = CLEF_V2
     leads: tuple[str, ...] | None = None
-    window_s: float = PREPROCESSING.seconds
-    stride_s: float = PREPROCESSING.seconds
+    window_s: float | None = None
+    stride_s: float | None = None
     pad: bool = False
     channels: int = 1
 
     def __post_init__(self):
-        if not (self.window_s >= _SHORTEST_PADDED_S and self.stride_s > 0):
+        window_s = self.preprocessing.seconds if self.window_s is None else self.window_s
+        stride_s = window_s if self.stride_s is None else self.stride_s
+        object.__setattr__(self, "window_s", window_s)
+        object.__setattr__(self, "stride_s", stride_s)
+        if not (window_s >= _SHORTEST_PADDED_S and stride_s > 0):
             raise WindowError(
-                f"windows of {self.window_s} s every {self.stride_s} s; expected windows of at "
+                f"windows of {window_s} s every {stride_s} s; expected windows of at "
                 f"least {_SHORTEST_PADDED_S:g} s and a positive stride"
             )
 
     @property
     def spec(self) -> PreprocessingSpec:
-        """The preprocessing of one window: the shared spec at this window's length."""
-        samples = round(self.window_s * PREPROCESSING.fs)
-        return dataclasses.replace(PREPROCESSING, samples=samples)
+        """The preprocessing at this window's length."""
+        assert self.window_s is not None, "set when it was made"
+        return self.preprocessing.of_window(self.window_s)
 
 
 @dataclasses.dataclass
@@ -70,7 +75,7 @@ class Windows:
     """Preprocessed windows of one recording, a row for each (window, lead).
 
     Attributes:
-        x: float32 [rows, samples, channels], z-scored: the encoder's input.
+        x: float32 [rows, samples, channels], normalised: the encoder's input.
         lead: Lead of each row.
         start_s: float64 [rows], where each window begins in the recording.
         quality: Of each row: "ok", "noise", "clipped", "saturated", "spikes", "flat",
@@ -117,7 +122,7 @@ def choose_leads(
             raise RecordingError(
                 f"{path}: no lead {', '.join(absent)}; the recording has {have}{left_out_remark}"
             )
-        return positions
+        return [at for at in positions if at is not None]
     if settings.leads == (ALL_LEADS,):
         return list(range(len(found)))
     if settings.leads is None and len(found) == 1 and is_unnamed(found[0]):
@@ -151,13 +156,10 @@ def window_starts(samples: int, fs: float, settings: WindowSettings) -> np.ndarr
 
     A recording shorter than one window has one to be padded, where settings allow it, or none.
     """
-    room = samples - preprocessing.native_samples(fs, settings.spec)
-    if room < 0:
-        enough = settings.pad and samples >= _SHORTEST_PADDED_S * fs
-        return np.zeros(int(enough), np.int64)
-    count = math.floor((room + 0.5) / (settings.stride_s * fs)) + 1
-    starts = np.rint(np.arange(count) * settings.stride_s * fs).astype(np.int64)
-    return starts[starts <= room]
+    starts = preprocessing.window_starts(samples, fs, settings.spec, settings.stride_s)
+    if not len(starts) and settings.pad and samples >= _SHORTEST_PADDED_S * fs:
+        return np.zeros(1, np.int64)
+    return starts
 
 
 def require_windows(samples: int, fs: float, settings: WindowSettings, path: str) -> np.ndarray:
@@ -166,8 +168,9 @@ def require_windows(samples: int, fs: float, settings: WindowSettings, path: str
     Raises:
         RecordingError: No ECG is sampled at that rate, or the recording is too short.
     """
-    if fault := rate_fault(fs):
-        raise RecordingError(f"{path}: {fault}; {rate_remedy(fs)}")
+    if fault := rate_fault(fs, settings.preprocessing):
+        remedy = rate_remedy(fs, settings.preprocessing)
+        raise RecordingError(f"{path}: {fault}; {remedy}")
     starts = window_starts(samples, fs, settings)
     if not len(starts):
         at_least = (
@@ -182,32 +185,38 @@ def require_windows(samples: int, fs: float, settings: WindowSettings, path: str
     return starts
 
 
-def _window_input(
+def _preprocessed(
     native_mv: np.ndarray, fs: float, spec: PreprocessingSpec
 ) -> tuple[np.ndarray, str]:
-    """Returns one lead's float32 [samples] input and its flag; zeros where there is no signal."""
-    x = np.zeros(spec.samples, np.float32)
-    (native_mv,), (spiky,) = remove_spikes(native_mv[None], fs)
+    """Returns a window's lead, mV at `spec.fs`, and its flag; zeros where there is no signal."""
+    (native_mv,), (spiky,) = remove_spikes(native_mv[None], fs, spec)
     flag = quality.quality_flag(native_mv, fs)
-    if not np.isfinite(native_mv).any():
-        return x, flag
-    filtered = preprocessing.preprocess(native_mv, fs, spec, allow_short=True)
-    if fault := quality.filtered_fault(filtered):
-        return x, flag if flag in quality.UNUSABLE else fault
-    x[: filtered.size] = preprocessing.zscore(filtered)
-    if flag == quality.OK and quality.is_noise(filtered, spec.fs):
+    known_mv = native_mv if np.isfinite(native_mv).any() else np.zeros_like(native_mv)
+    x = preprocessing.preprocess(known_mv, fs, spec, allow_short=True)
+    if fault := quality.filtered_fault(x):
+        return np.zeros_like(x), flag if flag in quality.UNUSABLE else fault
+    if flag == quality.OK and quality.is_noise(preprocessing.in_ecg_band(x, spec), spec.fs):
         flag = quality.NOISE
     if flag == quality.OK and spiky:
         flag = quality.SPIKES
-    if flag == quality.OK and filtered.size < spec.samples:
+    if flag == quality.OK and x.size < spec.samples:
         flag = quality.PADDED
     return x, flag
+
+
+def _input(
+    native_mv: np.ndarray, fs: float, spec: PreprocessingSpec
+) -> tuple[np.ndarray, list[str]]:
+    """Returns the float32 [channels, samples] that the encoder sees at once, and their flags."""
+    leads, flags = zip(*(_preprocessed(lead, fs, spec) for lead in native_mv), strict=True)
+    z = preprocessing.normalise(np.stack(leads), spec)
+    return np.pad(z, ((0, 0), (0, spec.samples - z.shape[1]))).astype(np.float32), list(flags)
 
 
 def preprocess_windows(
     signal_mv: np.ndarray,
     fs: float,
-    starts: Sequence[int],
+    starts: Sequence[int] | np.ndarray,
     leads: Sequence[str],
     settings: WindowSettings,
 ) -> Windows:
@@ -223,24 +232,17 @@ def preprocess_windows(
     begin = time.perf_counter()
     spec = settings.spec
     length = preprocessing.native_samples(fs, spec)
+    groups = [slice(i, i + settings.channels) for i in range(0, len(leads), settings.channels)]
     inputs, flags = [], []
     for start in starts:
-        for row in signal_mv[:, start : start + length]:
-            x, flag = _window_input(row, fs, spec)
-            inputs.append(x)
-            flags.append(flag)
-    x = np.stack(inputs)
-    if settings.channels > 1:
-        x = x.reshape(-1, settings.channels, spec.samples).transpose(0, 2, 1)
-        faults = np.array(flags).reshape(-1, settings.channels)
-        flags = [next((f for f in row if f != quality.OK), quality.OK) for row in faults.tolist()]
-        names, copies = ["+".join(leads)], 1
-    else:
-        x, names, copies = x[:, :, None], list(leads), len(leads)
+        for group in groups:
+            x, of_leads = _input(signal_mv[group, start : start + length], fs, spec)
+            inputs.append(x.T)
+            flags.append(next((flag for flag in of_leads if flag != quality.OK), quality.OK))
     return Windows(
-        x=np.ascontiguousarray(x),
-        lead=names * len(starts),
-        start_s=np.repeat(np.asarray(starts, np.float64) / fs, copies),
+        x=np.ascontiguousarray(np.stack(inputs)),
+        lead=["+".join(leads[group]) for group in groups] * len(starts),
+        start_s=np.repeat(np.asarray(starts, np.float64) / fs, len(groups)),
         quality=flags,
         fs=fs,
         preprocess_s=time.perf_counter() - begin,
@@ -250,7 +252,7 @@ def preprocess_windows(
 def read_windows(
     recording: OpenRecording,
     positions: Sequence[int],
-    starts: Sequence[int],
+    starts: Sequence[int] | np.ndarray,
     settings: WindowSettings,
 ) -> Windows:
     """Reads and preprocesses consecutive windows, touching only their part of the signal.

@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 
+from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.shards.store import ShardSet
@@ -18,8 +19,19 @@ def shards(shards_folder):
     return ShardSet(shards_folder)
 
 
-def plans_of(shards, batch_size=8, mode="random", **options):
-    return BatchPlans(shards, batch_size=batch_size, seed=3, records_per_patient=mode, **options)
+def plans_of(shards, batch_size=8, mode="random", seed=3):
+    return BatchPlans(
+        shards.patient_code,
+        shards.n_leads,
+        shards.annotations.is_validation,
+        batch_size=batch_size,
+        seed=seed,
+        records_per_patient=mode,
+    )
+
+
+def read(shards, plans, **options):
+    return make_batches(shards, plans, columns=shards.annotations.columns, **options)
 
 
 def take(batches, count):
@@ -35,17 +47,21 @@ def many_records(records=800_000, patients=161_352):
     rng = np.random.default_rng(0)
     patient = np.r_[np.arange(patients), rng.integers(patients, size=records - patients - 500)]
     patient = np.r_[patient, np.repeat(7, 500)]
+    return index_of(rng.permutation(patient))
+
+
+def index_of(patient_code):
+    """An index of these patients, none of them held out."""
     return types.SimpleNamespace(
-        folder="index",
-        patient_code=rng.permutation(patient),
-        is_validation=np.zeros(records, bool),
-        n_leads=np.full(records, 12),
+        patient_code=patient_code,
+        annotations=Annotations({}, np.zeros(patient_code.size, bool)),
+        n_leads=np.full(patient_code.size, 12),
     )
 
 
 def test_a_batch_is_what_the_shards_hold(shards):
     plans = plans_of(shards)
-    (batch,) = take(make_batches(shards, plans, first_step=5), 1)
+    (batch,) = take(read(shards, plans, first_step=5), 1)
     plan = plans[5]
     np.testing.assert_array_equal(batch["record"], plan.record)
     for view in (0, 1):
@@ -55,14 +71,17 @@ def test_a_batch_is_what_the_shards_hold(shards):
         np.testing.assert_array_equal(
             batch["scale_mv"][:, view], shards.scale_mv[plan.record, slot]
         )
-    np.testing.assert_array_equal(batch["risk"], shards.risk[plan.record])
-    np.testing.assert_array_equal(batch["completeness"], shards.completeness[plan.record])
+    annotations = shards.annotations.columns
+    for name in ("risk", "completeness", "age", "male"):
+        np.testing.assert_array_equal(batch[name], annotations[name][plan.record])
     assert {name: (a.dtype.name, a.shape) for name, a in batch.items()} == {
         "ecg": ("int16", (8, 2, 5000)),
         "scale_mv": ("float32", (8, 2)),
         "lead": ("int32", (8, 2)),
         "risk": ("float32", (8,)),
         "completeness": ("float32", (8,)),
+        "age": ("float32", (8,)),
+        "male": ("float32", (8,)),
         "record": ("int64", (8,)),
     }
 
@@ -70,10 +89,10 @@ def test_a_batch_is_what_the_shards_hold(shards):
 @pytest.mark.parametrize(("processes", "workers"), [(1, 0), (2, 0), (4, 0), (2, 2)])
 def test_the_stream_is_the_same_however_it_is_read(shards, processes, workers):
     plans = plans_of(shards)
-    expected = take(make_batches(shards, plans, num_threads=1), 9)
+    expected = take(read(shards, plans, num_threads=1), 9)
     for process in range(processes):
         options = {"process_index": process, "process_count": processes, "num_workers": workers}
-        found = take(make_batches(shards, plans, first_step=4, **options), 5)
+        found = take(read(shards, plans, first_step=4, **options), 5)
         rows = slice(process * 8 // processes, (process + 1) * 8 // processes)
         for whole, part in zip(expected[4:], found, strict=True):
             for name in whole:
@@ -86,14 +105,14 @@ def test_first_takes_every_patients_first_record(shards):
     seen = np.concatenate([plans[step].record for step in range(plans.steps_per_epoch)])
     assert set(seen) <= firsts
     assert len(set(seen)) == len(seen) == plans.patients // 8 * 8
-    assert not shards.is_validation[seen].any()
+    assert not shards.annotations.is_validation[seen].any()
 
 
 def test_random_takes_another_record_in_another_epoch(shards):
     plans = plans_of(shards, mode="random")
     epochs = 30
     seen = np.concatenate([plans[s].record for s in range(epochs * plans.steps_per_epoch)])
-    train = np.flatnonzero(~shards.is_validation)
+    train = np.flatnonzero(~shards.annotations.is_validation)
     assert set(seen) == set(train)
     codes = shards.patient_code[seen].reshape(epochs, -1)
     assert all(len(set(epoch)) == len(epoch) for epoch in codes)
@@ -116,13 +135,7 @@ def test_all_takes_every_record_and_never_two_of_a_patient_in_a_batch(batch_size
 
 def test_all_with_one_patient_of_nearly_all_records():
     patient = np.r_[np.zeros(90, int), np.arange(1, 11)]
-    index = types.SimpleNamespace(
-        folder="index",
-        patient_code=patient,
-        is_validation=np.zeros(100, bool),
-        n_leads=np.full(100, 12),
-    )
-    plans = plans_of(index, batch_size=4, mode="all")
+    plans = plans_of(index_of(patient), batch_size=4, mode="all")
     batches = np.stack([plans[step].record for step in range(plans.steps_per_epoch)])
     codes = np.sort(patient[batches], axis=1)
     assert (codes[:, 1:] != codes[:, :-1]).all()
@@ -141,20 +154,18 @@ def test_leads_are_uniform_and_mostly_shared_by_the_views():
 
 def test_seeds_differ_and_steps_differ(shards):
     first = plans_of(shards)
-    other = BatchPlans(shards, batch_size=8, seed=4, records_per_patient="random")
+    other = plans_of(shards, seed=4)
     assert not np.array_equal(first[0].record, other[0].record)
     assert not np.array_equal(first[0].slot, first[1].slot)
 
 
 def test_impossible_batches_are_refused(shards):
-    with pytest.raises(
-        ValueError, match=r"shards: \d+ training patients cannot fill a batch of 64"
-    ):
+    with pytest.raises(ValueError, match=r"\d+ training patients cannot fill a batch of 64"):
         plans_of(shards, batch_size=64)
     with pytest.raises(ValueError, match="choose first, random or all"):
         plans_of(shards, mode="some")
     with pytest.raises(ValueError, match="batch size 8 does not divide by 3 processes"):
-        make_batches(shards, plans_of(shards), process_count=3)
+        read(shards, plans_of(shards), process_count=3)
 
 
 READ_FOR_EVER = """
@@ -168,8 +179,13 @@ if __name__ == "__main__":
 
     flags.FLAGS.mark_as_parsed()
     shards = ShardSet(sys.argv[1])
-    plans = BatchPlans(shards, batch_size=8, seed=3, records_per_patient="random")
-    batches = iter(make_batches(shards, plans, num_workers=2))
+    annotations = shards.annotations
+    plans = BatchPlans(
+        shards.patient_code, shards.n_leads, annotations.is_validation,
+        batch_size=8, seed=3, records_per_patient="random",
+    )
+    columns = {"risk": annotations.columns["risk"]}
+    batches = iter(make_batches(shards, plans, columns=columns, num_workers=2))
     next(batches), next(batches)
     print("read", flush=True)
     sys.stdin.read()

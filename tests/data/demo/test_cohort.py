@@ -17,9 +17,10 @@ from clef_jax.data.demo.cohort import (
     write_cohort_of_recordings,
     write_simulated_cohort,
 )
-from clef_jax.data.recordings.wfdb import find_recordings, read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table
+from tests.searching import paths_in
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 SYNTHETIC = ["smoker", "sbp_mmhg", "total_chol_mmol_l", "hdl_mmol_l", "diabetes"]
@@ -55,13 +56,13 @@ def test_layout_and_record_list_are_those_of_mimic(cohort, real_data):
     pd.to_datetime(records["ecg_time"], format="%Y-%m-%d %H:%M:%S")
     assert records["study_id"].is_unique
     assert set(records.groupby("subject_id").size()) == {1, 2, 3}
-    assert len(find_recordings(cohort)) == len(records)
+    assert len(paths_in(cohort)) == len(records)
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # importing wfdb under pandas 3
 def test_wfdb_reads_the_records_and_their_checksums(cohort):
     wfdb = importlib.import_module("wfdb")
-    for path in find_recordings(cohort)[:10]:
+    for path in paths_in(cohort)[:10]:
         record = wfdb.rdrecord(path, physical=False)
         assert record.sig_name == MIMIC_LEADS
         assert (record.fs, record.sig_len, record.fmt) == (500, 5000, ["16"] * 12)
@@ -73,7 +74,7 @@ def test_wfdb_reads_the_records_and_their_checksums(cohort):
 
 
 def test_stored_leads_obey_goldberger_by_name(cohort):
-    recording = read_recording(find_recordings(cohort)[0])
+    recording = read_recording(paths_in(cohort)[0])
     lead = dict(zip(recording.leads, recording.signal_mv, strict=True))
     assert np.abs(lead["aVF"] - (lead["II"] + lead["III"]) / 2).max() < 0.0101
     assert np.abs(lead["aVL"] - (lead["I"] - lead["III"]) / 2).max() < 0.0101
@@ -84,7 +85,7 @@ def test_same_seed_same_bytes(cohort, tmp_path):
     write_simulated_cohort(tmp_path / "again", 120, seed=7)
     assert _contents(tmp_path / "again") == _contents(cohort)
     write_simulated_cohort(tmp_path / "other", 3, seed=8)
-    assert not set(_contents(tmp_path / "other")) & set(find_recordings(cohort))
+    assert not set(_contents(tmp_path / "other")) & set(paths_in(cohort))
 
 
 def test_metadata_leads_to_risks(cohort):
@@ -139,7 +140,7 @@ def test_killed_run_leaves_no_half_cohort_and_the_next_one_works(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "5 patients" in done.stdout
     assert os.listdir(tmp_path) == ["cohort"]
-    assert len(find_recordings(out)) == len(pd.read_csv(out / "record_list.csv"))
+    assert len(paths_in(out)) == len(pd.read_csv(out / "record_list.csv"))
 
 
 def test_command_prints_errors_without_a_traceback(cohort):
@@ -156,7 +157,7 @@ def _real_cohort(recordings, out):
     write_cohort_of_recordings(recordings, out, seed=0)
     assert sorted(os.listdir(out)) == ["metadata.csv", "record_list.csv"]
     records = pd.read_csv(out / "record_list.csv", dtype=str)
-    assert [str(recordings / path) for path in records["path"]] == find_recordings(recordings)
+    assert [str(recordings / path) for path in records["path"]] == paths_in(recordings)
     metadata = pd.read_csv(out / "metadata.csv", dtype=str).set_index("subject_id")
     assert set(metadata.index) == set(records["subject_id"])
     assert metadata.index.is_unique
@@ -224,6 +225,6 @@ def test_unreadable_headers_stay_listed(real_data, tmp_path, caplog):
 
 
 def test_folder_without_recordings_is_named(tmp_path):
-    with pytest.raises(CohortError, match=f"No WFDB header .* in {tmp_path}"):
+    with pytest.raises(CohortError, match=f"No recording found in {tmp_path}"):
         write_cohort_of_recordings(tmp_path, tmp_path / "out", seed=0)
     assert not (tmp_path / "out").exists()

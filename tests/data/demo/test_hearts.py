@@ -10,7 +10,7 @@ import scipy.stats
 from clef_jax.data.demo import hearts
 from clef_jax.data.demo.cohort import draw_risk_factors
 from clef_jax.data.demo.hearts import draw_heart, simulate_ecg
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features
@@ -178,7 +178,7 @@ def test_lead_ii_varies_as_in_real_recordings(real_data):
         person = {"age": age[i], "male": float(i % 2)} | {k: v[i] for k, v in people.items()}
         simulated.append(simulate_ecg(draw_heart(person, rng), rng)[1])
     of_real, of_simulated = (
-        np.array([plain_features(preprocessing.preprocess(x, 500)) for x in group])
+        np.array([plain_features(preprocessing.preprocess(x, 500), 500) for x in group])
         for group in (real, simulated)
     )
     for name in ("heart rate, 1/min", "log RMSSD, s", "S over R", "T over R", "P to R, s"):
@@ -201,7 +201,7 @@ def test_visits_of_a_patient_differ():
         )
         for visit in range(2):
             ecg = simulate_ecg(heart, np.random.default_rng([patient, visit]))
-            found = plain_features(preprocessing.preprocess(ecg[1], 500))
+            found = plain_features(preprocessing.preprocess(ecg[1], 500), 500)
             rates.append(found[0])
             waves.append(found[PLAIN_FEATURES.index("T over R")])
     for values in (np.log(rates), waves):

@@ -1,5 +1,6 @@
 """The noise bank: from the real records, from a MATLAB file, and simulated."""
 
+import dataclasses
 import importlib
 
 import numpy as np
@@ -12,18 +13,20 @@ from clef_jax.data.noise.bank import NoiseBankError
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.signals.leads import NOISE_LEADS
+from clef_jax.data.signals.montage import ECG, Montage
+from clef_jax.data.signals.spec import CLEF_V2
 
 MAT_KEYS = ("motion_artefacts", "electrode_movement", "baseline_wander", "mixture_of_noises")
 
 
 @pytest.fixture(scope="module")
 def recorded(real_data):
-    return load_noise_bank(real_data / "nstdb")
+    return load_noise_bank(real_data / "nstdb", CLEF_V2)
 
 
 @pytest.fixture(scope="module")
 def simulated():
-    return simulate_noise_bank(seed=3, seconds=120)
+    return simulate_noise_bank(3, 120, 500.0)
 
 
 def _lead(bank, kind, lead):
@@ -100,7 +103,7 @@ def test_simulated_muscle_noise_comes_in_bursts(simulated):
 
 
 def test_simulation_is_a_function_of_the_seed():
-    first, again, other = (simulate_noise_bank(seed, 20) for seed in (1, 1, 2))
+    first, again, other = (simulate_noise_bank(seed, 20, 500.0) for seed in (1, 1, 2))
     assert np.array_equal(first.signal, again.signal)
     assert first.fingerprint() == again.fingerprint()
     assert first.fingerprint() != other.fingerprint()
@@ -111,25 +114,62 @@ def test_fingerprint_follows_content_and_source(simulated):
     changed[2, 5, 777] += 1e-3
     prints = {
         simulated.fingerprint(),
-        bank.NoiseBank(changed, simulated.source).fingerprint(),
-        bank.NoiseBank(simulated.signal, "elsewhere").fingerprint(),
+        bank.NoiseBank(changed, 500.0, simulated.source).fingerprint(),
+        bank.NoiseBank(simulated.signal, 500.0, "elsewhere").fingerprint(),
     }
     assert len(prints) == 3
 
 
 def test_without_a_recording_the_log_says_simulated(caplog):
     with caplog.at_level("WARNING", logger="absl"):
-        bank = load_noise_bank(None, max_seconds=20)
+        bank = load_noise_bank(None, CLEF_V2, max_seconds=20)
     assert "SIMULATED" in caplog.text
     assert bank.source.startswith("simulated")
     assert bank.signal.shape[-1] == 20 * 500
 
 
 def test_max_seconds_keeps_the_beginning(real_data, recorded):
-    short = load_noise_bank(real_data / "nstdb", max_seconds=30)
+    short = load_noise_bank(real_data / "nstdb", CLEF_V2, max_seconds=30)
     assert short.signal.shape[-1] == 30 * 500
     inner = slice(0, 29 * 500)
     assert np.allclose(short.signal[..., inner], recorded.signal[..., inner], atol=2e-2)
+
+
+def test_banks_of_another_rate_hold_the_same_noise(real_data, recorded, simulated):
+    at_250 = dataclasses.replace(CLEF_V2, fs=250.0, samples=2500)
+    slower = {
+        recorded: load_noise_bank(real_data / "nstdb", at_250),
+        simulated: simulate_noise_bank(3, 120, 250.0),
+    }
+    for fast, slow in slower.items():
+        assert slow.fs == 250 and slow.signal.shape[-1] == fast.signal.shape[-1] // 2
+        assert slow.fingerprint() != fast.fingerprint()
+        _check_shape_and_relations(slow, fast.signal.shape[-1] // 2)
+        taps = scipy.signal.firwin(201, 60, fs=500)
+        for kind in fast.kinds:
+            expected = scipy.signal.filtfilt(taps, 1, _lead(fast, kind, "Y"))[::2]
+            half = scipy.signal.firwin(101, 60, fs=250)
+            found = scipy.signal.filtfilt(half, 1, _lead(slow, kind, "Y"))
+            assert np.abs(found - expected)[500:-500].max() < 0.02 * expected.std()
+
+
+def test_noise_on_other_montages_is_that_of_the_nearest_lead(simulated, caplog):
+    assert simulated.on_leads(ECG) is simulated.signal
+    montage = Montage("strange", ("V5", "MLII", "V1"))
+    rows = [NOISE_LEADS.index(lead) for lead in ("V5", "II", "V1")]
+    with caplog.at_level("WARNING", logger="absl"):
+        np.testing.assert_array_equal(simulated.on_leads(montage), simulated.signal[:, rows])
+        assert not caplog.records
+        found = simulated.on_leads(Montage("abdominal", ("II", "Abdomen 1", "V9")))
+    rows = [NOISE_LEADS.index(lead) for lead in ("II", "I", "I")]
+    np.testing.assert_array_equal(found, simulated.signal[:, rows])
+    (record,) = caplog.records
+    assert "no noise of Abdomen 1, V9; they take that of lead I" in record.getMessage()
+
+
+def test_a_bank_shorter_than_the_windows_is_refused():
+    with pytest.raises(NoiseBankError, match="20.0 s of noise; windows of 30 s need as much"):
+        load_noise_bank(None, CLEF_V2.of_window(30), max_seconds=20)
 
 
 def _write_mat(path, fs, seconds, **changes):
@@ -145,7 +185,7 @@ def _write_mat(path, fs, seconds, **changes):
 
 @pytest.mark.parametrize("fs", [1000.0, 500.0, 360.0])
 def test_mat_file_is_resampled_from_the_given_rate(tmp_path, fs):
-    bank = load_noise_bank(_write_mat(tmp_path / "noises.mat", fs, 20), mat_fs=fs)
+    bank = load_noise_bank(_write_mat(tmp_path / "noises.mat", fs, 20), CLEF_V2, mat_fs=fs)
     assert bank.signal.shape == (4, 15, 10_000)
     t = np.arange(10_000) / 500
     for row, frequency in enumerate((3, 4, 5, 6)):
@@ -161,7 +201,7 @@ def test_mat_rate_is_inferred_from_the_noise_records_length(tmp_path, caplog):
         array = np.broadcast_to(rng.integers(-9, 9, samples, dtype=np.int8), (15, samples))
         scipy.io.savemat(path, dict.fromkeys(MAT_KEYS, array))
         with caplog.at_level("WARNING", logger="absl"):
-            bank = load_noise_bank(path, max_seconds=20)
+            bank = load_noise_bank(path, CLEF_V2, max_seconds=20)
         assert bank.signal.shape[-1] == 10_000
         assert f"{fs} Hz" in bank.source
         assert not caplog.text
@@ -169,7 +209,7 @@ def test_mat_rate_is_inferred_from_the_noise_records_length(tmp_path, caplog):
 
 def test_mat_of_another_length_is_taken_at_1000_hz_with_a_warning(tmp_path, caplog):
     with caplog.at_level("WARNING", logger="absl"):
-        bank = load_noise_bank(_write_mat(tmp_path / "noises.mat", 1000, 20))
+        bank = load_noise_bank(_write_mat(tmp_path / "noises.mat", 1000, 20), CLEF_V2)
     assert bank.signal.shape[-1] == 10_000
     for part in ("noises.mat", "20000 samples", "1000 Hz", "mat_fs"):
         assert part in caplog.text
@@ -188,7 +228,7 @@ def test_mat_of_another_length_is_taken_at_1000_hz_with_a_warning(tmp_path, capl
 def test_unusable_mat_files_are_refused(tmp_path, changes, message):
     path = _write_mat(tmp_path / "noises.mat", 1000, 20, **changes)
     with pytest.raises(NoiseBankError, match=f"noises.mat.*{message}"):
-        load_noise_bank(path, mat_fs=1000)
+        load_noise_bank(path, CLEF_V2, mat_fs=1000)
 
 
 def test_files_that_are_no_noise_are_refused(tmp_path):
@@ -200,14 +240,14 @@ def test_files_that_are_no_noise_are_refused(tmp_path):
     other.write_text("a")
     for path in (text, truncated, other, tmp_path / "absent", tmp_path):
         with pytest.raises(NoiseBankError, match=str(path)):
-            load_noise_bank(path, mat_fs=1000)
+            load_noise_bank(path, CLEF_V2, mat_fs=1000)
 
 
 def test_folder_with_a_missing_record_names_it(tmp_path, real_data):
     for name in ("bw.hea", "bw.dat", "em.hea", "em.dat"):
         (tmp_path / name).symlink_to(real_data / "nstdb" / name)
     with pytest.raises(NoiseBankError, match=f"{tmp_path} lacks ma.hea"):
-        load_noise_bank(tmp_path)
+        load_noise_bank(tmp_path, CLEF_V2)
 
 
 def test_ecg_in_place_of_noise_is_refused(tmp_path, real_data):
@@ -218,4 +258,4 @@ def test_ecg_in_place_of_noise_is_refused(tmp_path, real_data):
     (tmp_path / ecg.with_suffix(".dat").name).symlink_to(ecg.with_suffix(".dat"))
     (tmp_path / "ma.hea").write_text(ecg.read_text().replace(ecg.stem + " ", "ma ", 1))
     with pytest.raises(NoiseBankError, match="ma: 12 channels found, 2 expected"):
-        load_noise_bank(tmp_path)
+        load_noise_bank(tmp_path, CLEF_V2)

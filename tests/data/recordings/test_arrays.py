@@ -10,11 +10,12 @@ import pytest
 import wfdb
 from pydicom.data import get_testdata_file
 
-from clef_jax.data.recordings import formats
+from clef_jax.data.recordings import open_recording, read_recording
 from clef_jax.data.recordings.columns import parse_title
-from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings.recording import Hints, RecordingError
 from clef_jax.data.windows.cut import WindowSettings
-from clef_jax.data.windows.sources import Failure, Request, Source, Task, run_task
+from clef_jax.data.windows.pool import Request, Task, run_task
+from clef_jax.data.windows.sources import Failure, Source
 
 FS = 250
 
@@ -36,9 +37,9 @@ def write_csv(path, x, titles, times=None, separator=","):
     return str(path)
 
 
-def embedded(path, **request):
+def embedded(path, **hints):
     """What the reading processes hand over of one file: its block of windows or its failure."""
-    (result,) = run_task(Task((Source(str(path), "r"),)), Request(WindowSettings(), **request))
+    (result,) = run_task(Task((Source(str(path), "r"),)), Request(WindowSettings(), Hints(**hints)))
     return result
 
 
@@ -88,35 +89,35 @@ def test_a_time_column_must_agree_with_the_rate(tmp_path, title, per_second):
     x = ecg(leads=2)
     times = (np.arange(x.shape[1]) / FS + 1000) * per_second
     path = write_csv(tmp_path / "a.csv", x, [title, "II", "V1"], times)
-    recording = formats.read(path, fs=FS)
+    recording = read_recording(path, fs=FS)
     assert recording.leads == ("II", "V1")
     np.testing.assert_allclose(recording.signal_mv, x, atol=1e-8)
     for wrong in (500, 256, 125):
         with pytest.raises(RecordingError, match="a.csv: its column.*250 Hz if in.*rate given is"):
-            formats.read(path, fs=wrong)
+            read_recording(path, fs=wrong)
 
 
 def test_a_column_that_counts_samples_says_nothing_about_the_rate(tmp_path):
     x = ecg()
     for title in ("sample", "sample #", "index", "", "Unnamed: 0", "time", "'sample #'"):
         path = write_csv(tmp_path / "a.csv", x, [title, "II"], np.arange(x.shape[1]))
-        assert formats.read(path, fs=FS).leads == ("II",)
+        assert read_recording(path, fs=FS).leads == ("II",)
     pd.DataFrame({"II": x[0]}).to_csv(tmp_path / "pandas.csv")
-    assert formats.read(tmp_path / "pandas.csv", fs=FS).leads == ("II",)
+    assert read_recording(tmp_path / "pandas.csv", fs=FS).leads == ("II",)
 
 
 def test_times_printed_to_a_few_digits_agree_and_gaps_do_not(tmp_path):
     x = ecg(60, fs=360)
     times = np.round(np.arange(x.shape[1]) / 360, 3)
     path = write_csv(tmp_path / "a.csv", x, ["time", "I"], times)
-    assert formats.read(path, fs=360).signal_mv.shape == x.shape
+    assert read_recording(path, fs=360).signal_mv.shape == x.shape
     for digits in (1, 0):
         coarse = np.round(times + 1.7e9, digits)
         path = tmp_path / "coarse.csv"
         pd.DataFrame({"timestamp": coarse, "I": x[0]}).to_csv(path, index=False)
-        formats.read(path, fs=360)
+        read_recording(path, fs=360)
         with pytest.raises(RecordingError, match="its column 'timestamp'.*rate given is 250 Hz"):
-            formats.read(path, fs=250)
+            read_recording(path, fs=250)
     for gap_s, message in (
         (0.1, None),
         (0.2, "is not even: sample 500. is 0.15"),
@@ -125,10 +126,10 @@ def test_times_printed_to_a_few_digits_agree_and_gaps_do_not(tmp_path):
         late = times + gap_s * (np.arange(times.size) >= 5000)
         path = write_csv(tmp_path / "gap.csv", x, ["time", "I"], late)
         if message is None:
-            formats.read(path, fs=360)
+            read_recording(path, fs=360)
         else:
             with pytest.raises(RecordingError, match=f"gap.csv: its column 'time'.*{message}"):
-                formats.read(path, fs=360)
+                read_recording(path, fs=360)
 
 
 # --- units ---------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ def test_units_are_taken_from_the_caller(tmp_path, units, per_mv, suffix):
     else:
         write_csv(path, x * per_mv, ["I", "II"], separator="," if suffix == "csv" else "\t")
     names = ["I", "II"]
-    recording = formats.read(path, fs=FS, units=units, lead_names=names)
+    recording = read_recording(path, fs=FS, units=units, lead_names=names)
     np.testing.assert_allclose(recording.signal_mv, x, rtol=1e-6, atol=1e-8)
     block = embedded(path, fs=FS, units=units, lead_names=tuple(names))
     assert block.windows.quality == ["ok"]
@@ -189,9 +190,9 @@ def test_odd_but_real_amplitudes_are_mv(tmp_path, real_data):
         np.save(tmp_path / f"{k}.npy", x)
         assert not isinstance(embedded(tmp_path / f"{k}.npy", fs=FS), Failure), k
     for path in ("challenge-2021/ningbo/JS20004", "ptb-xl/records500/00000/00001_hr"):
-        recording = formats.read(real_data / path)
+        recording = read_recording(real_data / path)
         np.save(tmp_path / "real.npy", recording.signal_mv)
-        formats.read(tmp_path / "real.npy", fs=500)
+        read_recording(tmp_path / "real.npy", fs=500)
 
 
 def test_units_in_titles(tmp_path):
@@ -199,16 +200,16 @@ def test_units_in_titles(tmp_path):
     path = write_csv(
         tmp_path / "a.csv", x * [[1e3], [1.0], [1e-3]], ["lead I (uV)", "II [mV]", "aVF/V"]
     )
-    recording = formats.read(path, fs=FS, leads=["I", "II"])
+    recording = read_recording(path, fs=FS, leads=["I", "II"])
     np.testing.assert_allclose(recording.signal_mv, x[:2], rtol=1e-6)
     path = write_csv(tmp_path / "b.csv", x[:1] * 1e3, ["V1_uV"])
-    recording = formats.read(path, fs=FS, units="uV")
+    recording = read_recording(path, fs=FS, units="uV")
     assert recording.leads == ("V1",)
     np.testing.assert_allclose(recording.signal_mv, x[:1], rtol=1e-6)
     with pytest.raises(RecordingError, match="b.csv: its columns are in uV .*but mV was given"):
-        formats.read(path, fs=FS, units="mV")
+        read_recording(path, fs=FS, units="mV")
     with pytest.raises(ValueError, match="units 'kV'; expected mV, uV, V"):
-        formats.read(write_csv(tmp_path / "c.csv", x[:1], ["I"]), fs=FS, units="kV")
+        read_recording(write_csv(tmp_path / "c.csv", x[:1], ["I"]), fs=FS, units="kV")
 
 
 def test_physionets_tables(tmp_path):
@@ -217,7 +218,7 @@ def test_physionets_tables(tmp_path):
     rows = [f"'0:{i / FS:06.3f}',{a:.3f},{1e3 * b:.3f}" for i, (a, b) in enumerate(x.T)]
     text = "\n".join(["'Elapsed time','MLII','V5'", "'hh:mm:ss.mmm','mV','uV'", *rows])
     (tmp_path / "a.csv").write_text(text + "\n")
-    recording = formats.read(tmp_path / "a.csv", fs=FS)
+    recording = read_recording(tmp_path / "a.csv", fs=FS)
     assert recording.leads == ("MLII", "V5")
     np.testing.assert_allclose(recording.signal_mv, x, atol=1e-3)
 
@@ -228,7 +229,7 @@ def test_a_column_that_the_line_of_units_puts_in_no_volts_is_no_ecg(tmp_path, un
     x = ecg(leads=2)
     rows = [f"{a:.4f},{70 + b:.4f}" for a, b in x.T]
     (tmp_path / "a.csv").write_text("\n".join(["'II','PAWP'", f"'mV','{unit}'", *rows]) + "\n")
-    recording = formats.open_recording(tmp_path / "a.csv", fs=FS, units=given)
+    recording = open_recording(tmp_path / "a.csv", fs=FS, units=given)
     assert recording.header.leads == ("II",)
     assert recording.left_out == (f"PAWP: unit '{unit}', expected mV, uV, µV, nV or V",)
     np.testing.assert_allclose(recording.read().signal_mv, x[:1], atol=1e-4)
@@ -237,7 +238,7 @@ def test_a_column_that_the_line_of_units_puts_in_no_volts_is_no_ecg(tmp_path, un
 def test_the_second_of_two_columns_of_one_title_is_named_as_in_every_format(tmp_path):
     x = ecg(leads=3)
     path = write_csv(tmp_path / "a.csv", x, ["II", "II", '"V1, left"'])
-    recording = formats.read(path, fs=FS)
+    recording = read_recording(path, fs=FS)
     assert recording.leads == ("II", "II (2)", "V1, left")
     np.testing.assert_allclose(recording.signal_mv, x, rtol=1e-6)
 
@@ -277,7 +278,7 @@ def test_another_separator_is_refused_by_what_is_expected(tmp_path, suffix, expe
 def test_a_title_that_looks_a_little_like_a_number_is_a_title(tmp_path, title):
     x = ecg()
     path = write_csv(tmp_path / "a.csv", x, [title])
-    recording = formats.read(path, fs=FS)
+    recording = read_recording(path, fs=FS)
     assert recording.leads == (title,)
     np.testing.assert_allclose(recording.signal_mv, x, rtol=1e-6)
 

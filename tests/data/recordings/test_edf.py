@@ -10,7 +10,7 @@ import numpy as np
 import pyedflib
 import pytest
 
-from clef_jax.data.recordings import edf_file, formats
+from clef_jax.data.recordings import edf_file, open_recording, read_recording
 from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals import preprocessing
 
@@ -74,7 +74,7 @@ def ecg():
 def test_every_kind(tmp_path, ecg, kind, patient):
     labels, units = ["ECG II", "EEG Fpz-Cz", "V1", "ECG3"], ["uV", "uV", "mV", "nV"]
     path = write(tmp_path / f"a.{kind[:3]}", ecg, labels, units, kind=kind, patient=patient)
-    recording = formats.read(path)
+    recording = read_recording(path)
     assert (recording.leads, recording.fs) == (("II", "V1", "ECG3"), 200.0)
     expected = [oracle(path, i, units[i]) for i in (0, 2, 3)]
     np.testing.assert_allclose(recording.signal_mv, expected, rtol=0, atol=1e-9)
@@ -84,7 +84,7 @@ def test_every_kind(tmp_path, ecg, kind, patient):
         assert about == ("p17", "male", pytest.approx(60.0, abs=0.01))
     else:
         assert about == (None, None, None)
-    opened = formats.open_recording(path)
+    opened = open_recording(path)
     for start, stop in np.sort(np.random.default_rng(1).integers(0, 2400, (30, 2))):
         part = opened.read(leads=["v1", "ecg3"], start=start, stop=stop + 1).signal_mv
         np.testing.assert_array_equal(part, recording.signal_mv[1:, start : stop + 1])
@@ -122,7 +122,7 @@ def test_files_that_pyedflib_ships():
 @pytest.mark.parametrize("kind", ["EDF+", "BDF+"])
 def test_gaps_of_a_discontinuous_file(tmp_path, ecg, kind):
     path = write(tmp_path / "a.edf", ecg[:2], ["ECG", "V5"], kind=kind)
-    expected = formats.read(path).signal_mv
+    expected = read_recording(path).signal_mv
     content = path.read_bytes()
     # The recorder paused for 3.5 s after four of twelve seconds, and for a minute after nine.
     pauses = {0: 0.0, 4: 3.5, 9: 63.5}
@@ -139,7 +139,7 @@ def test_gaps_of_a_discontinuous_file(tmp_path, ecg, kind):
     if kind == "EDF+":
         with pytest.raises(OSError, match="discontinuous"):
             pyedflib.EdfReader(str(path))
-    opened = formats.open_recording(path)
+    opened = open_recording(path)
     assert opened.header.samples == round((12 + 63.5) * 200)
     actual = opened.read().signal_mv
     whole = np.full((2, opened.header.samples), np.nan)
@@ -166,7 +166,7 @@ def test_onsets_that_make_no_sense(tmp_path, ecg):
         at = good.index(old)
         path.write_bytes(good[:at] + new + good[at + len(new) :])
         with pytest.raises(RecordingError, match=f"a.edf: .*{fault}"):
-            formats.open_recording(path)
+            open_recording(path)
 
 
 def test_leads_of_different_rates(tmp_path):
@@ -179,7 +179,7 @@ def test_leads_of_different_rates(tmp_path):
     ]
     labels = ["ECG I", "ECG II", "V1", "V2", "EEG Cz"]
     path = write(tmp_path / "a.bdf", clean, labels, "mV", fs=rates, kind="BDF+")
-    opened = formats.open_recording(path)
+    opened = open_recording(path)
     assert opened.header.leads == ("I", "II", "V1", "V2")
     assert (opened.header.fs, opened.header.samples) == (256.0, 256 * seconds)
     whole = opened.read().signal_mv
@@ -197,7 +197,7 @@ def test_leads_of_different_rates(tmp_path):
 
 def test_two_ecg_channels_of_one_name(tmp_path, ecg):
     path = write(tmp_path / "a.edf", ecg, ["ECG", "ECG", "ECG II", "Lead 2"])
-    opened = formats.open_recording(path)
+    opened = open_recording(path)
     assert opened.header.leads == ("ECG", "ECG (2)", "II", "II (2)")
     for i, name in enumerate(("ecg", "ECG (2)", "ii", "II (2)")):
         actual = opened.read(leads=[name]).signal_mv[0]
@@ -220,7 +220,7 @@ def test_two_ecg_channels_of_one_name(tmp_path, ecg):
 )
 def test_labels(tmp_path, ecg, labels, leads):
     signals_mv = np.resize(ecg, (len(labels), 2400))
-    opened = formats.open_recording(write(tmp_path / "a.edf", signals_mv, labels))
+    opened = open_recording(write(tmp_path / "a.edf", signals_mv, labels))
     assert opened.header.leads == leads
     assert len(opened.left_out) == len(labels) - len(leads)
 
@@ -237,7 +237,7 @@ def test_units(tmp_path, ecg, field, mv_per_unit):
     (channel, other) = edf_file.read_edf_header(str(path)).channels
     assert path.read_bytes()[channel.unit_at :][:16] == b"uV      uV      "
     replace_bytes(path, channel.unit_at, field.ljust(8))
-    opened = formats.open_recording(path)
+    opened = open_recording(path)
     if mv_per_unit is None:
         assert opened.header.leads == ("V1",)
         assert re.fullmatch("ECG: unit '.*', expected mV, uV, µV, nV or V", opened.left_out[0])
@@ -250,39 +250,39 @@ def test_units(tmp_path, ecg, field, mv_per_unit):
 def test_a_channel_without_unit_says_how_to_add_it(tmp_path, ecg):
     path = write(tmp_path / "a.edf", ecg[:2], ["ECG", "EEG C3"], ["", "uV"])
     with pytest.raises(RecordingError, match="ECG: no unit for values from -5000 to 5000") as error:
-        formats.open_recording(path)
+        open_recording(path)
     command = re.search("printf .* conv=notrunc", str(error.value)).group()
     subprocess.run(command, shell=True, check=True, stderr=subprocess.DEVNULL)
-    recording = formats.read(path)
+    recording = read_recording(path)
     assert recording.leads == ("ECG",)
     np.testing.assert_allclose(recording.signal_mv[0], ecg[0], rtol=0, atol=10 / 2**15)
     # beside an ECG with a unit it is left out
     path = write(tmp_path / "b.edf", ecg[:2], ["ECG I", "ECG II"], ["", "uV"])
-    assert formats.read(path).leads == ("II",)
+    assert read_recording(path).leads == ("II",)
 
 
 def test_damaged_files(tmp_path, ecg):
     (tmp_path / "a.edf").write_bytes(b"0       not an EDF")
     with pytest.raises(RecordingError, match="a.edf: not a readable EDF"):
-        formats.read(tmp_path / "a.edf")
+        read_recording(tmp_path / "a.edf")
     (tmp_path / "a.edf").write_bytes(b"")
     with pytest.raises(RecordingError, match="a.edf: not a readable EDF"):
-        formats.read(tmp_path / "a.edf")
+        read_recording(tmp_path / "a.edf")
     with pytest.raises(RecordingError, match="absent.edf: cannot be read .No such file"):
-        formats.read(tmp_path / "absent.edf")
+        read_recording(tmp_path / "absent.edf")
     path = write(tmp_path / "b.edf", [np.zeros(400)], ["SpO2"], ["%"])
     with pytest.raises(RecordingError, match="no channel is an ECG: SpO2: unit '%'"):
-        formats.read(path)
+        read_recording(path)
 
     path = write(tmp_path / "c.edf", ecg[:1], ["ECG"])
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     with pytest.raises(RecordingError, match="c.edf: truncated: 12 data records declared, 11 w"):
-        formats.read(path)
+        read_recording(path)
     for cut in (100, 256, 400, 767):
         path.write_bytes(whole[:cut])
         with pytest.raises(RecordingError, match="c.edf: not a readable EDF|c.edf: truncated"):
-            formats.read(path)
+            read_recording(path)
     for at, content, fault in (
         (236, b"0       ", "0 data records of 1 s"),
         (244, b"0       ", "12 data records of 0 s"),
@@ -299,20 +299,20 @@ def test_damaged_files(tmp_path, ecg):
         path.write_bytes(whole)
         replace_bytes(path, at, content)
         with pytest.raises(RecordingError, match=f"c.edf: .*{fault}"):
-            formats.read(path)
+            read_recording(path)
 
 
 def test_a_recording_that_was_not_closed(tmp_path, ecg):
     path = write(tmp_path / "a.edf", ecg[:1], ["ECG"])
-    expected = formats.read(path).signal_mv
+    expected = read_recording(path).signal_mv
     path.write_bytes(path.read_bytes()[:-300])
     replace_bytes(path, 236, b"-1      ")
-    np.testing.assert_array_equal(formats.read(path).signal_mv, expected[:, : 11 * 200])
+    np.testing.assert_array_equal(read_recording(path).signal_mv, expected[:, : 11 * 200])
 
 
 def test_a_file_that_shrinks_while_it_is_open(tmp_path, ecg):
     path = write(tmp_path / "a.edf", ecg[:1], ["ECG"])
-    opened = formats.open_recording(path)
+    opened = open_recording(path)
     path.write_bytes(path.read_bytes()[:-600])
     opened.read(stop=400)
     with pytest.raises(RecordingError, match="a.edf: ends in data record 1[01]; copy it again"):

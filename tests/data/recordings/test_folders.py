@@ -1,5 +1,6 @@
 """What folders are searched for, and what is said of files that are found but not read."""
 
+import os
 import pathlib
 import re
 
@@ -8,9 +9,10 @@ import pytest
 from pydicom.data import get_testdata_file
 from scipy.io import savemat
 
-from clef_jax.data.recordings import formats
-from clef_jax.data.recordings.folders import search_folder, why_table
-from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings import read_recording
+from clef_jax.data.recordings.columns import why_table
+from clef_jax.data.recordings.folders import search_folder
+from clef_jax.data.recordings.recording import Hints, RecordingError
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.windows.sources import find_sources
 
@@ -30,11 +32,11 @@ def test_folders_are_searched_for_every_format(tmp_path):
     (tmp_path / "IM0001").write_bytes(DICOM_BYTES)
 
     def found(**kwargs):
-        paths, _ = search_folder(tmp_path, **kwargs)
-        return [str(path)[len(str(tmp_path)) + 1 :] for path in paths]
+        recordings, _ = search_folder(tmp_path, Hints(**kwargs))
+        return [os.path.relpath(recording.path, tmp_path) for recording in recordings]
 
     assert found() == ["IM0001", "b.edf", "c", "sub/a"]
-    assert found(arrays=True) == ["IM0001", "b.edf", "c", "sub/a", "table.csv", "x.npy", "z.mat"]
+    assert found(fs=500) == ["IM0001", "b.edf", "c", "sub/a", "table.csv", "x.npy", "z.mat"]
 
 
 def test_what_cannot_be_read_is_reported_with_the_remedy(tmp_path):
@@ -47,7 +49,7 @@ def test_what_cannot_be_read_is_reported_with_the_remedy(tmp_path):
     for name, content in contents.items():
         (tmp_path / "sub" / name).write_bytes(content)
     np.save(tmp_path / "fine.npy", np.zeros(10))
-    sources, failures = find_sources([str(tmp_path)], arrays=True)
+    sources, failures = find_sources([str(tmp_path)], Hints(fs=500))
     assert [source.record for source in sources] == ["fine", "sub/d"]
     found = {failure.source.record: failure.error for failure in failures}
     assert sorted(found) == ["sub/a", "sub/b", "sub/c", "sub/exams_part0", "sub/hl7", "sub/muse"]
@@ -61,7 +63,7 @@ def test_what_cannot_be_read_is_reported_with_the_remedy(tmp_path):
         assert not failure.skipped
         assert failure.source.file in failure.error and ".npy and give --fs" in failure.error
     # Without the rate nothing can be read.
-    sources, failures = find_sources([str(tmp_path)], arrays=False)
+    sources, failures = find_sources([str(tmp_path)])
     assert sources == []
     found = {failure.source.record: failure.error for failure in failures}
     assert "without a .hea beside it" in found["sub/d"] and "(--fs)" in found["sub/d"]
@@ -110,7 +112,7 @@ def test_tables_beside_signals_are_skipped_but_no_failure(tmp_path):
         tmp_path / "b.csv", np.zeros((50, 2)), delimiter=",", header="left,right", comments=""
     )
     (tmp_path / "labels.csv").write_text("record,label\na,1\n")
-    sources, failures = find_sources([str(tmp_path)], arrays=True)
+    sources, failures = find_sources([str(tmp_path)], Hints(fs=500))
     assert [source.record for source in sources] == ["a"]
     assert [(f.source.record, f.skipped) for f in failures] == [("b", True), ("labels", True)]
     assert "skipped as a table" in failures[0].error and "--lead_names" in failures[0].error
@@ -118,20 +120,20 @@ def test_tables_beside_signals_are_skipped_but_no_failure(tmp_path):
         ([tmp_path], ("I", "II")),
         ([tmp_path / "a.csv", tmp_path / "b.csv"], None),
     ):
-        sources, _ = find_sources(map(str, paths), arrays=True, lead_names=lead_names)
+        sources, _ = find_sources(map(str, paths), Hints(500, lead_names))
         assert {"a", "b"} <= {source.record for source in sources}
 
 
 def test_matlab_files_of_cpsc2018(tmp_path):
     signal = np.random.default_rng(0).normal(size=(12, 5000))
     write_cpsc2018(tmp_path / "A0001.mat", signal)
-    recording = formats.read(tmp_path / "A0001.mat", fs=500, leads=["V6", "II"], start=7, stop=99)
+    recording = read_recording(tmp_path / "A0001.mat", fs=500, leads=["V6", "II"], start=7, stop=99)
     assert (recording.leads, recording.fs) == (("V6", "II"), 500)
     assert (recording.age, recording.sex) == (74, "female")
     np.testing.assert_array_equal(recording.signal_mv, signal[[11, 1], 7:99])
-    assert formats.read(tmp_path / "A0001.mat", fs=500).leads == STANDARD_LEADS
+    assert read_recording(tmp_path / "A0001.mat", fs=500).leads == STANDARD_LEADS
     write_cpsc2018(tmp_path / "b.mat", signal.T, age=np.nan, sex=np.zeros(0))
-    recording = formats.read(tmp_path / "b.mat", fs=500)
+    recording = read_recording(tmp_path / "b.mat", fs=500)
     assert (recording.age, recording.sex, recording.signal_mv.shape) == (None, None, (12, 5000))
 
 
@@ -144,12 +146,12 @@ def test_matlab_files_of_numbers(tmp_path):
     }
     for name, content in contents.items():
         savemat(tmp_path / f"{name}.mat", content, format="4" if name == "old" else "5")
-        found = formats.read(tmp_path / f"{name}.mat", fs=250, lead_names=["II", "V5"])
+        found = read_recording(tmp_path / f"{name}.mat", fs=250, lead_names=["II", "V5"])
         assert found.leads == ("II", "V5")
         np.testing.assert_array_equal(found.signal_mv, signal)
-    assert formats.read(tmp_path / "val.mat", fs=250).leads == ("signal 0", "signal 1")
+    assert read_recording(tmp_path / "val.mat", fs=250).leads == ("signal 0", "signal 1")
     with pytest.raises(RecordingError, match="2 leads, but 1 lead names"):
-        formats.read(tmp_path / "val.mat", fs=250, lead_names=["II"])
+        read_recording(tmp_path / "val.mat", fs=250, lead_names=["II"])
 
 
 def test_matlab_files_that_are_none_or_hold_none(tmp_path):
@@ -174,6 +176,8 @@ def test_matlab_files_that_are_none_or_hold_none(tmp_path):
         ("gone", "cannot be read .No such file"),
     ):
         with pytest.raises(RecordingError, match=rf"{name}\.mat: {message}"):
-            formats.read(tmp_path / f"{name}.mat", fs=250)
-    with pytest.raises(RecordingError, match=r"two\.mat: no \.hea beside it.*--fs"):
-        formats.read(whole)
+            read_recording(tmp_path / f"{name}.mat", fs=250)
+    with pytest.raises(
+        RecordingError, match=r"two\.mat: a MATLAB file without a \.hea beside it.*--fs"
+    ):
+        read_recording(whole)

@@ -7,19 +7,20 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from clef_jax.data.recordings import formats, wfdb
+from clef_jax.data.recordings import open_recording, read_recording
 from clef_jax.data.recordings.arrays import array_recording
 from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.windows.cut import WindowSettings, read_windows
-from clef_jax.data.windows.sources import Request, Source, Task, run_task
+from clef_jax.data.windows.pool import Request, Task, run_task
+from clef_jax.data.windows.sources import Source
 
 DICOM = get_testdata_file("waveform_ecg.dcm", download=False)
 DICOM_BYTES = pathlib.Path(DICOM).read_bytes()
 
 
 def test_dicom_is_the_rhythm_strip_in_millivolts():
-    recording = formats.read(DICOM)
+    recording = read_recording(DICOM)
     assert recording.leads == STANDARD_LEADS
     assert (recording.fs, recording.signal_mv.shape) == (1000.0, (12, 10_000))
     assert (recording.patient, recording.age, recording.sex) == ("642341", 42.0, "female")
@@ -32,8 +33,8 @@ def test_dicom_is_the_rhythm_strip_in_millivolts():
 
 
 def test_parts_and_leads_of_a_dicom():
-    whole = formats.read(DICOM)
-    part = formats.read(DICOM, leads=["lead v2", "avr"], start=100, stop=250)
+    whole = read_recording(DICOM)
+    part = read_recording(DICOM, leads=["lead v2", "avr"], start=100, stop=250)
     assert part.leads == ("V2", "aVR")
     np.testing.assert_array_equal(part.signal_mv, whole.signal_mv[[7, 3], 100:250])
 
@@ -49,7 +50,7 @@ def test_dicom_leads_by_code_baseline_and_padding(tmp_path):
     group.WaveformData = samples.tobytes()
     group.add_new("WaveformPaddingValue", "OW", np.int16(-32768).tobytes())
     dataset.save_as(tmp_path / "coded")
-    actual = formats.read(tmp_path / "coded")
+    actual = read_recording(tmp_path / "coded")
     assert actual.leads[0] == "I"
     expected = samples[:, 0] * 1.25e-3 + 0.08
     expected[5] = np.nan
@@ -59,14 +60,14 @@ def test_dicom_leads_by_code_baseline_and_padding(tmp_path):
 def test_dicom_without_waveforms_or_units(tmp_path):
     image = get_testdata_file("CT_small.dcm", download=False)
     with pytest.raises(RecordingError, match="without a Waveform Sequence .CT"):
-        formats.read(image)
+        read_recording(image)
     dataset = pydicom.dcmread(DICOM)
     channels = dataset.WaveformSequence[0].ChannelDefinitionSequence
     channels[0].ChannelSensitivityUnitsSequence[0].CodeValue = "mm[Hg]"
     dataset.save_as(tmp_path / "pressure.dcm")
-    recording = formats.open_recording(tmp_path / "pressure.dcm")
+    recording = open_recording(tmp_path / "pressure.dcm")
     assert recording.left_out == ("Lead I: unit 'mm[Hg]', expected mV, uV, µV, nV or V",)
-    np.testing.assert_array_equal(recording.read().signal_mv, formats.read(DICOM).signal_mv[1:])
+    np.testing.assert_array_equal(recording.read().signal_mv, read_recording(DICOM).signal_mv[1:])
     with pytest.raises(RecordingError, match="lead I not found; .*left out: Lead I: unit 'mm.Hg.'"):
         recording.read(leads=["I"])
     for group in dataset.WaveformSequence:
@@ -74,10 +75,10 @@ def test_dicom_without_waveforms_or_units(tmp_path):
             del channel.ChannelSensitivityUnitsSequence
     dataset.save_as(tmp_path / "bare.dcm")
     with pytest.raises(RecordingError, match="bare.dcm: no channel is an ECG: Lead I: no unit"):
-        formats.read(tmp_path / "bare.dcm")
+        read_recording(tmp_path / "bare.dcm")
     (tmp_path / "cut.dcm").write_bytes(DICOM_BYTES[:20_000])
     with pytest.raises(RecordingError, match="cut.dcm"):
-        formats.read(tmp_path / "cut.dcm")
+        read_recording(tmp_path / "cut.dcm")
 
 
 def test_csv_with_and_without_names(tmp_path):
@@ -86,29 +87,29 @@ def test_csv_with_and_without_names(tmp_path):
     columns = np.column_stack([np.arange(50) / 250, *signal])
     named = tmp_path / "named.csv"
     np.savetxt(named, columns, delimiter=",", header="time,lead II,avf", comments="")
-    recording = formats.read(named, fs=250)
+    recording = read_recording(named, fs=250)
     assert (recording.leads, recording.fs) == (("II", "aVF"), 250.0)
     np.testing.assert_allclose(recording.signal_mv, signal)
 
     np.savetxt(tmp_path / "plain.tsv", signal.T, delimiter="\t")
-    assert formats.read(tmp_path / "plain.tsv", fs=250).leads == ("signal 0", "signal 1")
-    recording = formats.read(tmp_path / "plain.tsv", fs=250, lead_names=["I", "v5"])
+    assert read_recording(tmp_path / "plain.tsv", fs=250).leads == ("signal 0", "signal 1")
+    recording = read_recording(tmp_path / "plain.tsv", fs=250, lead_names=["I", "v5"])
     assert recording.leads == ("I", "V5")
     np.testing.assert_allclose(recording.signal_mv, signal)
     with pytest.raises(RecordingError, match="2 leads, but 1 lead names"):
-        formats.read(tmp_path / "plain.tsv", fs=250, lead_names=["I"])
+        read_recording(tmp_path / "plain.tsv", fs=250, lead_names=["I"])
     with pytest.raises(RecordingError, match="no sampling rate.*--fs"):
-        formats.read(named)
+        read_recording(named)
     (tmp_path / "words.csv").write_text("name,diagnosis\na,sinus rhythm\n")
     with pytest.raises(RecordingError, match="words.csv.*not a table of samples"):
-        formats.read(tmp_path / "words.csv", fs=250)
+        read_recording(tmp_path / "words.csv", fs=250)
 
 
 def test_columns_that_are_no_ecg(tmp_path):
     signal = np.random.default_rng(0).normal(size=(4, 50))
     header = "II,PLETH,ECG1,II"
     np.savetxt(tmp_path / "a.csv", signal.T, delimiter=",", header=header, comments="")
-    recording = formats.open_recording(tmp_path / "a.csv", fs=250, lead_names=header.split(","))
+    recording = open_recording(tmp_path / "a.csv", fs=250, lead_names=header.split(","))
     assert recording.header.leads == ("II", "ECG1", "II (2)")
     assert recording.left_out == ("PLETH: by its label no ECG",)
     np.testing.assert_allclose(recording.read().signal_mv, signal[[0, 2, 3]])
@@ -120,33 +121,33 @@ def test_npy_of_either_orientation_and_no_pickles(tmp_path):
     for name, array in (("a.npy", signal), ("b.npy", signal.T), ("c.npy", signal[0])):
         np.save(tmp_path / name, array)
     for name in ("a.npy", "b.npy"):
-        np.testing.assert_array_equal(formats.read(tmp_path / name, fs=500).signal_mv, signal)
-    recording = formats.read(tmp_path / "c.npy", fs=500, start=3, stop=9)
+        np.testing.assert_array_equal(read_recording(tmp_path / name, fs=500).signal_mv, signal)
+    recording = read_recording(tmp_path / "c.npy", fs=500, start=3, stop=9)
     assert recording.leads == ("ECG",)
     np.testing.assert_array_equal(recording.signal_mv, signal[:1, 3:9])
     np.save(tmp_path / "objects.npy", np.array([{}, None]), allow_pickle=True)
     with pytest.raises(RecordingError, match="objects.npy.*not a plain"):
-        formats.read(tmp_path / "objects.npy", fs=500)
+        read_recording(tmp_path / "objects.npy", fs=500)
     np.save(tmp_path / "deep.npy", np.zeros((2, 3, 4)))
     with pytest.raises(RecordingError, match="deep.npy"):
-        formats.read(tmp_path / "deep.npy", fs=500)
+        read_recording(tmp_path / "deep.npy", fs=500)
 
 
 def test_absent_leads_and_ranges_and_formats(tmp_path):
     with pytest.raises(RecordingError, match="lead V9 not found; the recording has I, II"):
-        formats.read(DICOM, leads=["V9"])
+        read_recording(DICOM, leads=["V9"])
     with pytest.raises(RecordingError, match="samples 20000"):
-        formats.read(DICOM, start=20_000)
+        read_recording(DICOM, start=20_000)
     (tmp_path / "a.atr").write_bytes(b"x")
     with pytest.raises(RecordingError, match="no supported format has the suffix '.atr'"):
-        formats.read(tmp_path / "a.atr")
+        read_recording(tmp_path / "a.atr")
 
 
 def test_wfdb_goes_through_the_readers(real_data):
     path = real_data / "ptb-xl/records500/00000/00001_hr"
-    expected = wfdb.read_recording(path, leads=["V1", "I"], start=7, stop=900)
+    expected = read_recording(path, leads=["V1", "I"], start=7, stop=900)
     for name in (path, f"{path}.hea", f"{path}.dat"):
-        actual = formats.read(name, leads=["V1", "I"], start=7, stop=900)
+        actual = read_recording(name, leads=["V1", "I"], start=7, stop=900)
         assert actual.leads == expected.leads
         np.testing.assert_array_equal(actual.signal_mv, expected.signal_mv)
 
@@ -165,7 +166,7 @@ def test_a_monitor_record_in_wfdb(tmp_path):
     channels = [("1000/mV", "II"), ("50/NU", "PLETH"), ("1000/mV", "ECG ii"), ("10/mmHg", "ABP")]
     channels += [("500/mV", "2"), ("1/uV", "RESP")]
     path = write_wfdb(tmp_path, "m", steps, channels)
-    opened = formats.open_recording(path)
+    opened = open_recording(path)
     assert opened.header.leads == ("II", "II (2)", "2")
     assert opened.left_out == (
         "PLETH: unit 'NU', expected mV, uV, µV, nV or V",

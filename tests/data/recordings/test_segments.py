@@ -7,12 +7,13 @@ import warnings
 import numpy as np
 import pytest
 
-from clef_jax.data.recordings import formats
+from clef_jax.data.recordings import open_recording, read_recording
 from clef_jax.data.recordings.recording import RecordingError
-from clef_jax.data.recordings.wfdb import files_of, find_recordings, read_recording
 from clef_jax.data.recordings.wfdb_header import read_header
-from clef_jax.data.shards.prepare import Rejection, prepare_record
+from clef_jax.data.shards.prepare import Rejection
 from clef_jax.data.windows.sources import find_sources
+from tests.searching import paths_in
+from tests.shard_records import first_window
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -76,7 +77,7 @@ def test_variable_layout_reads_as_by_wfdb(tmp_path):
     np.testing.assert_array_equal(found.signal_mv, of_wfdb(tmp_path))
     present = ~np.isnan(found.signal_mv)
     assert present.sum(axis=1).tolist() == [2 * 1300, 2 * 1050, 2 * 650]
-    opened = formats.open_recording(tmp_path / "m")
+    opened = open_recording(tmp_path / "m")
     for start, stop in ((0, 600), (599, 601), (100, 2001), (3000, 3600)):
         part = opened.read(leads=["v", "II"], start=start, stop=stop).signal_mv
         np.testing.assert_array_equal(part, found.signal_mv[[1, 0], start:stop])
@@ -107,13 +108,13 @@ def test_segments_are_not_recordings_beside_the_whole(tmp_path):
     write_fixed(tmp_path / "fixed")
     write_segment(tmp_path / "fixed", "another", ["I"], 100)
     expected = [f"{tmp_path}/{n}" for n in ("fixed/another", "fixed/m", "variable/m")]
-    assert find_recordings(tmp_path) == expected
-    sources, failures = find_sources([str(tmp_path)], arrays=False)
+    assert paths_in(tmp_path) == expected
+    sources, failures = find_sources([str(tmp_path)])
     assert [s.record for s in sources] == ["fixed/another", "fixed/m", "variable/m"]
     assert failures == []
     # A header that is damaged takes no other record with it.
     edit(tmp_path / "fixed/m.hea", "m_2 300", "m_2 300 300")
-    assert len(find_recordings(tmp_path / "fixed")) == 5
+    assert len(paths_in(tmp_path / "fixed")) == 5
 
 
 @pytest.mark.parametrize(
@@ -179,15 +180,15 @@ def test_confined_to_the_records_folder(tmp_path, linked):
     write_segment(tmp_path / "in", "m_1", leads, 2000, size=4)
     (tmp_path / "in/m.hea").write_text("m/1 12 125 2000\nm_1 2000\n")
     if linked is None:
-        found = prepare_record(f"{tmp_path}/in/m", confine_to=f"{tmp_path}/in")
+        found = first_window(f"{tmp_path}/in/m", confine_to=f"{tmp_path}/in")
         assert found.leads == tuple(leads)
-        files = list(files_of(read_header(tmp_path / "in/m"), 1))
+        files = list(open_recording(tmp_path / "in/m").other_files())
         assert [os.path.basename(f) for f in files] == ["m.hea", "m_1.hea", "m_1.dat"]
         return
     os.rename(tmp_path / "in" / linked, tmp_path / "out" / linked)
     (tmp_path / "in" / linked).symlink_to(tmp_path / "out" / linked)
     with pytest.raises(Rejection, match=f"outside the records folder: .*{linked} is a link"):
-        prepare_record(f"{tmp_path}/in/m", confine_to=f"{tmp_path}/in")
+        first_window(f"{tmp_path}/in/m", confine_to=f"{tmp_path}/in")
 
 
 @pytest.mark.parametrize("layout", [write_fixed, write_variable])
@@ -214,7 +215,7 @@ def test_garbled_headers_are_read_or_refused(tmp_path, layout):
             content[at : at + rng.integers(3)] = pieces[rng.integers(len(pieces))]
         path.write_bytes(content)
         opened.clear()
-        assert find_recordings(tmp_path)
+        assert paths_in(tmp_path)
         try:
             read_recording(tmp_path / "m", stop=5000)
         except RecordingError:

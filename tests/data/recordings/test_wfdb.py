@@ -8,11 +8,12 @@ import warnings
 import numpy as np
 import pytest
 
+from clef_jax.data.recordings import open_recording, read_recording
 from clef_jax.data.recordings.demographics import parse_age, parse_sex
 from clef_jax.data.recordings.recording import RecordingError, RecordingUnavailable
-from clef_jax.data.recordings.wfdb import find_recordings, read_recording, read_signal
 from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.signals.leads import STANDARD_LEADS, canonical_lead
+from tests.searching import paths_in
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -58,7 +59,7 @@ DATABASES = {
 @pytest.mark.parametrize("database", DATABASES)
 def test_real_databases_read_as_by_wfdb(real_data, database):
     count, fs, n_leads = DATABASES[database]
-    paths = find_recordings(real_data / database)
+    paths = paths_in(real_data / database)
     assert len(paths) == count
     for path in paths[:: max(1, count // 6)]:
         oracle = wfdb.rdrecord(path, sampto=1000)
@@ -141,6 +142,17 @@ def test_units(tmp_path, units, mv_per_unit):
     np.testing.assert_allclose(read_recording(tmp_path / "r").signal_mv, x / 1000, atol=1e-12)
 
 
+def test_a_lead_in_an_unknown_unit_is_left_out_unless_the_gain_is_given(tmp_path):
+    x = write_record(tmp_path, gain=1.0)
+    edit_header(tmp_path, "(0)/mV 16 0 0 0 0 II\n", "(0)/adu 16 0 0 0 0 II\n")
+    opened = open_recording(tmp_path / "r")
+    assert opened.left_out == ("II: unit 'adu', expected mV, uV, µV, nV or V",)
+    assert opened.header.leads == ("I", *STANDARD_LEADS[2:])
+    found = read_recording(tmp_path / "r", adu_per_mv=1000)
+    assert found.leads == STANDARD_LEADS
+    np.testing.assert_allclose(found.signal_mv, x / 1000)
+
+
 def test_micro_sign_in_latin_1(tmp_path):
     x = write_record(tmp_path, gain=1, units="µV")
     path = tmp_path / "r.hea"
@@ -221,6 +233,34 @@ def test_artefacts_are_no_unit_mistake(tmp_path):
     assert read_recording(tmp_path / "r").signal_mv.max() > 100
 
 
+@pytest.mark.parametrize(
+    ("units", "gain", "stretch"),
+    [("uV", 1.0, [-3, 4]), ("mV", 100.0, [-32767, 32767])],
+    ids=["silent", "at the rail"],
+)
+@pytest.mark.parametrize("begin", [0, 40])
+def test_stretches_without_an_ecg_are_no_unit_mistake(tmp_path, units, gain, stretch, begin):
+    """The electrodes of a Holter fall off; what else it holds tells its unit."""
+    x = np.random.default_rng(0).normal(0, 300 if gain == 1.0 else 30, (2, 60 * 250)).astype("<i2")
+    x[:, begin * 250 : (begin + 20) * 250] = np.resize(stretch, 20 * 250)
+    write_record(tmp_path, x=x, gain=gain, units=units, leads=("II", "V5"), fs=250)
+    mv_per_step = 1e-3 if units == "uV" else 0.01
+    opened = open_recording(tmp_path / "r")
+    for start in (0, 40, 45):
+        part = opened.read(start=start * 250, stop=(start + 10) * 250).signal_mv
+        expected = x[:, start * 250 : (start + 10) * 250] * mv_per_step
+        np.testing.assert_allclose(part, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("units", "gain"), [("uV", 1000.0), ("mV", 1.0)])
+def test_a_wrong_unit_shows_in_any_part(tmp_path, units, gain):
+    x = np.random.default_rng(0).normal(0, 300, (2, 60 * 250)).astype("<i2")
+    x[:, : 20 * 250] = 0
+    write_record(tmp_path, x=x, gain=gain, units=units, leads=("II", "V5"), fs=250)
+    with pytest.raises(RecordingError, match="field gain/units: declared in"):
+        read_recording(tmp_path / "r", start=30 * 250, stop=40 * 250)
+
+
 @pytest.mark.parametrize("fmt", ["16", "212"])
 def test_truncated_signal(tmp_path, fmt):
     wfdb.wrsamp(
@@ -268,17 +308,17 @@ def test_too_many_open_files_is_a_fault_that_may_pass(tmp_path):
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     lowest_free = os.open(tmp_path, os.O_RDONLY)
     os.close(lowest_free)
-    header = read_header(tmp_path / "r")
+    opened = open_recording(tmp_path / "r")
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
     try:
         with pytest.raises(RecordingUnavailable, match=r"'r\.dat' cannot be read now \(Too many"):
-            read_signal(header)
+            opened.read()
         with pytest.raises(OSError, match="Too many open files"):
-            find_recordings(tmp_path)
+            paths_in(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    np.testing.assert_allclose(read_signal(header).signal_mv, x / 1000)
-    assert find_recordings(tmp_path) == [str(tmp_path / "r")]
+    np.testing.assert_allclose(opened.read().signal_mv, x / 1000)
+    assert paths_in(tmp_path) == [str(tmp_path / "r")]
 
 
 def test_truncated_mat(tmp_path, real_data):
@@ -300,7 +340,6 @@ def test_truncated_mat(tmp_path, real_data):
         ("r 12 500 5000", "r 12 -5 5000", "declares 12 channels at -5.0 Hz"),
         ("r 12 500 5000", "r 12 nan 5000", "at nan Hz"),
         ("r 12 500 5000", "r 13 500 5000", "12 signal lines, but the record line declares 13"),
-        ("(0)/mV 16 0 0 0 0 II\n", "(0)/furlong 16 0 0 0 0 II\n", "unit 'furlong' of lead 'II'"),
         ("1000.0(0)/mV", "much", "signal line"),
         ("16 0 0 0 0 V6", "16 zero 0 0 0 V6", "ADC zero 'zero'"),
         ("r.dat", "../r.dat", "outside the record's folder; refused"),
@@ -333,11 +372,9 @@ def test_empty_range(tmp_path):
         read_recording(tmp_path / "r", start=5000)
 
 
-def test_find_recordings(tmp_path):
+def test_records_in_folders(tmp_path):
     for name in ("b/2", "b/10", "a", "c/d/x"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         pathlib.Path(f"{tmp_path / name}.hea").touch()
     (tmp_path / "b/notes.txt").touch()
-    assert find_recordings(tmp_path) == sorted(
-        f"{tmp_path}/{n}" for n in ("a", "b/10", "b/2", "c/d/x")
-    )
+    assert paths_in(tmp_path) == sorted(f"{tmp_path}/{n}" for n in ("a", "b/10", "b/2", "c/d/x"))

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from clef_jax.data.recordings import formats
+from clef_jax.data.recordings import open_recording, read_recording
 from clef_jax.data.recordings.recording import RecordingError
-from clef_jax.data.recordings.wfdb import read_recording, read_signal
 from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.signals import preprocessing
 
@@ -100,9 +99,9 @@ def test_monitor_with_several_samples_per_frame(tmp_path, fmt):
     expected = of_wfdb(tmp_path / "r")
     header = read_header(tmp_path / "r")
     assert header.fs == pytest.approx(249.89) and header.samples == 2800
-    ecg = read_signal(header, leads=["V", "II"])
+    ecg = read_recording(tmp_path / "r", leads=["V", "II"])
     np.testing.assert_array_equal(ecg.signal_mv, np.stack([expected[1], expected[0]]))
-    opened = formats.open_recording(tmp_path / "r")
+    opened = open_recording(tmp_path / "r")
     assert opened.header.leads == ("II", "V")
     assert opened.header.fs == header.fs
     assert [reason.split(":")[0] for reason in opened.left_out] == ["Pleth", "Resp"]
@@ -164,7 +163,7 @@ def test_headers_without_a_length(tmp_path, fmt, frames):
     header.write_text("\n".join([first.rsplit(" ", 1)[0], *lines]) + "\n")
     found = read_header(header)
     assert (found.samples, found.fs) == (2 * frames, 2 * 62.4725)
-    np.testing.assert_array_equal(read_signal(found, leads=["V2"]).signal_mv[0], expected[1])
+    np.testing.assert_array_equal(read_recording(header, leads=["V2"]).signal_mv[0], expected[1])
     again = of_wfdb(tmp_path / "r")
     np.testing.assert_array_equal(again[1], expected[1])
 

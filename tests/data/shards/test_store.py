@@ -1,4 +1,5 @@
 import concurrent.futures
+import dataclasses
 import json
 import pathlib
 import pickle
@@ -11,18 +12,22 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.annotations.splits import is_validation_patient
+from clef_jax.data.annotations.stored import ANNOTATION_SCHEMA
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.shards.format import ShardError, manifest_entry, quantise, shard_faults, signed
 from clef_jax.data.shards.index import INDEX_SCHEMA
 from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
+from clef_jax.data.signals.montage import ECG, Montage
 from clef_jax.data.signals.preprocessing import preprocess
+from clef_jax.data.signals.spec import CLEF_V2
 from tests.damage import flip_bit
 from tests.oracles.specs import SPEC_VERSION_1
 
-RELEASE_0_1_0 = pathlib.Path(__file__).parents[2] / "fixtures" / "release_0_1_0" / "shards"
+FIXTURES = pathlib.Path(__file__).parents[2] / "fixtures"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,8 @@ def real_shards(real_data, tmp_path_factory):
         base,
         base / "out",
         metadata=MetadataTable(str(real_data / "ptb-xl/ptbxl_database.csv")),
-        options=IngestOptions(records_per_shard=5, validation_fraction=0.3),
+        validation_fraction=0.3,
+        options=IngestOptions(records_per_shard=5),
         workers=1,
         progress=False,
     )
@@ -105,16 +111,21 @@ def test_columns_of_tables_and_headers(real_shards):
     assert shards.record[frank] == ["s0010_re"]
     assert [NOISE_LEADS[i] for i in shards.lead_ids[0] if i >= 0] == list(STANDARD_LEADS)
     assert ((shards.scale_mv > 0) == (shards.lead_ids >= 0)).all()
-    assert shards.patient[0] == "15709" and shards.age[0] == 56 and shards.male[0] == 0
-    assert shards.patient[frank] == ["s0010_re"] and shards.age[frank] == 81
-    assert np.isnan(shards.risk).all() and np.isnan(shards.completeness).all()
-    for name in ("risk", "completeness", "age", "male", "scale_mv"):
-        assert getattr(shards, name).dtype == np.float32
+    known = shards.annotations.columns
+    assert shards.patient[0] == "15709" and known["age"][0] == 56 and known["male"][0] == 0
+    assert shards.patient[frank] == ["s0010_re"] and known["age"][frank] == 81
+    assert np.isnan(known["risk"]).all() and np.isnan(known["completeness"]).all()
+    assert known.keys() == {"risk", "completeness", "age", "male"}
+    for values in (*known.values(), shards.scale_mv, shards.start_s):
+        assert values.dtype == np.float32 and len(values) == 13
+    assert (shards.start_s == 0).all()
     assert shards.patient_code.dtype == np.int64
     for a in range(13):
         same = shards.patient == shards.patient[a]
         np.testing.assert_array_equal(same, shards.patient_code == shards.patient_code[a])
-    assert 0 < shards.is_validation.sum() < 13
+    held_out = [is_validation_patient(patient, 0.3) for patient in shards.patient]
+    assert shards.annotations.is_validation.tolist() == held_out
+    assert 0 < sum(held_out) < 13
 
 
 def test_any_order_and_repetition(shards_folder):
@@ -164,11 +175,30 @@ def edit_manifest(folder, **changes):
 
 def test_another_preprocessing_is_refused(copied):
     spec = json.loads((copied / "manifest.json").read_text())["preprocessing"]
-    edit_manifest(copied, preprocessing=spec | {"version": 0, "band_hz": [0.5, 40.0]})
+    edit_manifest(copied, preprocessing=spec | {"version": 3, "detrend": True})
     with pytest.raises(ShardError) as error:
         ShardSet(copied)
-    for part in ("manifest.json", "version 0 instead of 2", "band_hz", "write them again"):
+    for part in ("manifest.json", "version 3 instead of 2", "unknown field detrend", "write the"):
         assert part in str(error.value)
+
+
+def test_preprocessing_and_montage_are_those_of_the_manifest(copied):
+    edit_manifest(copied, preprocessing=CLEF_V2.to_dict() | {"band_hz": [0.5, 40.0], "order": 3})
+    shards = ShardSet(copied)
+    assert shards.spec == dataclasses.replace(CLEF_V2, band_hz=(0.5, 40.0), order=3)
+    assert shards.montage == ECG and shards.manifest["montage"]["leads"] == list(ECG.leads)
+    ids = shards.lead_ids.copy()
+    turned = Montage("turned", ECG.leads[::-1])
+    edit_manifest(copied, montage=turned.to_dict())
+    shards = ShardSet(copied)
+    assert shards.montage == turned
+    np.testing.assert_array_equal(shards.lead_ids, np.where(ids < 0, -1, 14 - ids))
+    edit_manifest(copied, montage={"name": "ecg"})
+    with pytest.raises(ShardError, match="json: a montage has.*unknown: aliases, leads; write"):
+        ShardSet(copied)
+    edit_manifest(copied, montage=Montage("two", ("I", "II")).to_dict())
+    with pytest.raises(ShardError, match="column leads: found.*expected 1 to 2 leads"):
+        ShardSet(copied)
 
 
 def test_version_1_of_the_preprocessing_opens_with_a_warning(copied, caplog):
@@ -179,13 +209,13 @@ def test_version_1_of_the_preprocessing_opens_with_a_warning(copied, caplog):
     assert "manifest.json: preprocessed in version 1" in record.getMessage()
     assert shards.manifest["preprocessing"] == SPEC_VERSION_1
     edit_manifest(copied, preprocessing=SPEC_VERSION_1 | {"order": 4})
-    with pytest.raises(ShardError, match="differently: order 4 instead of 5; write"):
+    with pytest.raises(ShardError, match="version 1: order 4 instead of 5; write"):
         ShardSet(copied)
 
 
 def test_another_format_is_refused(copied):
     edit_manifest(copied, format_version=99)
-    with pytest.raises(ShardError, match=r"manifest\.json: format_version is 99.*reads 1"):
+    with pytest.raises(ShardError, match=r"manifest\.json: format_version is 99.*reads 1 and 2;"):
         ShardSet(copied)
 
 
@@ -230,7 +260,8 @@ def test_a_truncated_shard_is_refused_and_rewritten(copied, shards_folder):
         record_list=str(cohort / "record_list.csv"),
         metadata=MetadataTable(str(cohort / "metadata.csv")),
         risk=RiskTable(str(cohort.parent / "risk.parquet")),
-        options=IngestOptions(records_per_shard=16, validation_fraction=0.3),
+        validation_fraction=0.3,
+        options=IngestOptions(records_per_shard=16),
         workers=1,
         progress=False,
     )
@@ -249,9 +280,9 @@ def test_checksums_find_a_flipped_bit(copied):
     assert str(shard) in fault and "checksum" in fault and "write_shards.py again" in fault
 
 
-def test_any_flipped_bit_of_index_and_manifest_is_found_at_opening(copied, tmp_path):
+def test_any_flipped_bit_of_index_annotations_and_manifest_is_found(copied, tmp_path):
     rng = np.random.default_rng(0)
-    for name in ("index.parquet", "manifest.json"):
+    for name in ("index.parquet", "annotations.parquet", "manifest.json"):
         for _ in range(60):
             whole = flip_bit(copied / name, rng)
             with pytest.raises(ShardError, match=name) as error:
@@ -259,7 +290,7 @@ def test_any_flipped_bit_of_index_and_manifest_is_found_at_opening(copied, tmp_p
             assert "write" in str(error.value) and "again" in str(error.value)
             (copied / name).write_bytes(whole)
     ShardSet(copied)
-    shutil.copytree(RELEASE_0_1_0, tmp_path / "old")
+    shutil.copytree(FIXTURES / "release_0_1_0" / "shards", tmp_path / "old")
     for _ in range(60):
         whole = flip_bit(tmp_path / "old" / "index.parquet", rng)
         with pytest.raises(ShardError, match=r"index\.parquet: its content differs"):
@@ -267,10 +298,10 @@ def test_any_flipped_bit_of_index_and_manifest_is_found_at_opening(copied, tmp_p
         (tmp_path / "old" / "index.parquet").write_bytes(whole)
 
 
-def write_index(folder, rows):
-    """Writes an index as if `rows` were what had been made of the recordings."""
-    path = folder / "index.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA), path)
+def rewrite(folder, name, rows, schema):
+    """Writes index or annotations as if `rows` were what had been made of the recordings."""
+    path = folder / name
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
     manifest = json.loads((folder / "manifest.json").read_text())
     files = [entry for entry in manifest["files"] if entry["file"] != path.name]
     edit_manifest(folder, files=[*files, manifest_entry(path, path.name)])
@@ -296,23 +327,18 @@ def column(**values):
         (column(leads=None), "leads: found None", "1 to 15 leads"),
         (column(leads=[], scale_mv=[]), "leads: found []", "1 to 15 leads"),
         (column(leads=["II", "MLII"], scale_mv=[0.1] * 2), "leads: found 'MLII'", "aVR"),
-        (column(risk=np.inf), "risk: found inf", "percent from 0 to 100"),
-        (column(risk=-1.0), "risk: found -1.0", "percent from 0 to 100"),
-        (column(risk=1386.0), "risk: found 1386.0", "percent from 0 to 100"),
-        (column(completeness=1.5), "completeness: found 1.5", "a share from 0 to 1"),
-        (column(age=-np.inf), "age: found -inf", "years from 0 to 150"),
-        (column(sex="m"), "sex: found 'm'", "female or male or nothing"),
-        (column(split="test"), "split: found 'test'", "train or validation"),
         (column(patient=None), "patient: found None", "an identifier"),
         (column(record=None), "record: found None", "a name"),
         (column(shard=7), "shard: found 7", "0 to "),
         (column(first_entry=-1), "first_entry: found -1", "0 or more"),
+        (column(start_s=-1.0), "start_s: found -1.0", "seconds, 0 or more"),
+        (column(start_s=np.nan), "start_s: found nan", "seconds, 0 or more"),
     ],
 )
 def test_an_index_of_impossible_values_is_refused(copied, change, found, expected):
     rows = pq.read_table(copied / "index.parquet").to_pylist()
     change(rows[5])
-    write_index(copied, rows)
+    rewrite(copied, "index.parquet", rows, INDEX_SCHEMA)
     with pytest.raises(ShardError) as error:
         ShardSet(copied)
     name = rows[5]["record"]
@@ -320,28 +346,84 @@ def test_an_index_of_impossible_values_is_refused(copied, change, found, expecte
         assert part in str(error.value)
 
 
-def test_every_impossible_value_is_counted_and_unknown_ones_are_not(copied):
-    rows = pq.read_table(copied / "index.parquet").to_pylist()
-    for row in rows:
-        row.update(risk=None, completeness=np.nan, age=None, sex=None, study=None)
-    write_index(copied, rows)
-    shards = ShardSet(copied)
-    assert np.isnan(shards.risk).all() and np.isnan(shards.completeness).all()
-    for row in rows[:9]:
-        row["risk"] = -1.0
-    rows[3]["record"] = rows[2]["record"]
-    write_index(copied, rows)
-    with pytest.raises(ShardError, match="expected each record once; .*and 5 more"):
+IMPOSSIBLE_ANNOTATIONS = [
+    (column(risk=np.inf), "risk: found inf", "percent from 0 to 100"),
+    (column(risk=-1.0), "risk: found -1.0", "percent from 0 to 100"),
+    (column(risk=1386.0), "risk: found 1386.0", "percent from 0 to 100"),
+    (column(completeness=1.5), "completeness: found 1.5", "a share from 0 to 1"),
+    (column(age=-np.inf), "age: found -inf", "years from 0 to 150"),
+    (column(sex="m"), "sex: found 'm'", "female or male or nothing"),
+    (column(split="test"), "split: found 'test'", "train or validation"),
+    (column(split=None), "split: found None", "train or validation"),
+]
+
+
+@pytest.mark.parametrize(("change", "found", "expected"), IMPOSSIBLE_ANNOTATIONS)
+def test_impossible_annotations_are_refused(copied, tmp_path, change, found, expected):
+    old = shutil.copytree(FIXTURES / "format_2" / "shards", tmp_path / "old")
+    for folder, name in ((copied, "annotations.parquet"), (old, "index.parquet")):
+        path = folder / name
+        schema = pq.read_schema(path)
+        rows = pq.read_table(path).to_pylist()
+        change(rows[5])
+        rewrite(folder, name, rows, schema)
+        with pytest.raises(ShardError) as error:
+            ShardSet(folder)
+        for part in (str(path), f"record {rows[5]['record']!r} (row 5)", found, expected):
+            assert part in str(error.value)
+
+
+def test_every_record_has_one_row_of_annotations_in_any_order(copied, shards_folder):
+    expected = ShardSet(shards_folder).annotations
+    rows = pq.read_table(copied / "annotations.parquet").to_pylist()
+    rewrite(copied, "annotations.parquet", rows[::-1], ANNOTATION_SCHEMA)
+    found = ShardSet(copied).annotations
+    assert found.fingerprints(found.columns) == expected.fingerprints(expected.columns)
+    rewrite(copied, "annotations.parquet", [*rows, rows[3]], ANNOTATION_SCHEMA)
+    with pytest.raises(
+        ShardError, match=r"annotations\.parquet: record .* expected each record on"
+    ):
+        ShardSet(copied)
+    rewrite(copied, "annotations.parquet", rows[:-1], ANNOTATION_SCHEMA)
+    with pytest.raises(ShardError, match=f"record '{rows[-1]['record']}' of the index has no row"):
         ShardSet(copied)
 
 
-def test_the_fingerprint_is_of_the_content_and_not_of_where_it_came_from(copied, shards_folder):
+def test_windows_of_a_record_share_its_annotations(copied):
+    rows = pq.read_table(copied / "index.parquet").to_pylist()
+    rewrite(copied, "index.parquet", [*rows, rows[7] | {"start_s": 10.0}], INDEX_SCHEMA)
+    shards = ShardSet(copied)
+    assert shards.start_s.tolist() == [0] * len(rows) + [10]
+    for values in (*shards.annotations.columns.values(), shards.annotations.is_validation):
+        np.testing.assert_array_equal(values[-1], values[7])
+
+
+def test_every_impossible_value_is_counted_and_unknown_ones_are_not(copied):
+    rows = pq.read_table(copied / "annotations.parquet").to_pylist()
+    for row in rows:
+        row.update(risk=None, completeness=np.nan, age=None, sex=None)
+    rewrite(copied, "annotations.parquet", rows, ANNOTATION_SCHEMA)
+    for values in ShardSet(copied).annotations.columns.values():
+        assert np.isnan(values).all()
+    index = pq.read_table(copied / "index.parquet").to_pylist()
+    for row in index[:9]:
+        row["shard"] = -1
+    index[3]["record"] = index[2]["record"]
+    rewrite(copied, "index.parquet", index, INDEX_SCHEMA)
+    with pytest.raises(ShardError, match="expected each record once, or.*; .*and 5 more"):
+        ShardSet(copied)
+
+
+def test_the_fingerprint_is_of_the_signals_and_not_of_where_they_came_from(copied, shards_folder):
     shards = ShardSet(copied)
     files = {entry["file"]: entry for entry in shards.manifest["files"]}
     assert set(files) >= {"index.parquet", "rejected.csv", "leads-00000.array_record"}
     files["rejected.csv"]["sha256"] = "another"
     edit_manifest(copied, files=list(files.values()))
     assert ShardSet(copied).fingerprint == shards.fingerprint == ShardSet(shards_folder).fingerprint
+    rows = pq.read_table(copied / "annotations.parquet").to_pylist()
+    rewrite(copied, "annotations.parquet", [rows[0] | {"risk": 50.0}, *rows[1:]], ANNOTATION_SCHEMA)
+    assert ShardSet(copied).fingerprint == shards.fingerprint
     rows = pq.read_table(copied / "index.parquet").to_pylist()
-    write_index(copied, [rows[0] | {"risk": 50.0}, *rows[1:]])
+    rewrite(copied, "index.parquet", [rows[0] | {"study": "another"}, *rows[1:]], INDEX_SCHEMA)
     assert ShardSet(copied).fingerprint != shards.fingerprint

@@ -10,6 +10,7 @@ from clef_jax.data.signals.leads import (
     canonical_lead,
     find_lead,
     name_leads,
+    unmodified_lead,
 )
 
 CHEST = tuple(f"C{i}" for i in range(1, 7))
@@ -135,6 +136,14 @@ def test_leads_are_found_in_any_spelling():
     assert [find_lead(name, names) for name in ("ecg1", "MLII", "Lead II", "D2")] == [0, 1, 2, 2]
     assert [find_lead(name, names) for name in (" ii (2) ", "c3", "C3")] == [3, 4, 4]
     assert [find_lead(name, names) for name in ("1", "I", "V3", "ECG")] == [None] * 4
+
+
+def test_modified_leads_stand_for_those_they_resemble():
+    modified = ["MLI", "mlii", "ML III", "MCL1", "mv1", "CM5", "mod V2", "MaVR", "ECG MLII"]
+    stand_for = ["I", "II", "III", "V1", "V1", "V5", "V2", "aVR", "II"]
+    assert [unmodified_lead(label) for label in modified] == stand_for
+    for label in ("II", "V5", "aVR", "M1", "C4-M1", "V9R", "E-S", "Fp1", "ECG"):
+        assert unmodified_lead(label) == label
 
 
 def test_channels_that_are_no_ecg():

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from fractions import Fraction
 
@@ -8,12 +9,14 @@ from scipy import signal as dsp
 from clef_jax.data.signals.preprocessing import (
     bandpass,
     fill_gaps,
+    in_ecg_band,
     native_samples,
+    normalise,
     preprocess,
     resample,
     zscore,
 )
-from clef_jax.data.signals.spec import PREPROCESSING
+from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 
 
 def beats(fs, seconds=10.0, leads=1, seed=0):
@@ -145,7 +148,7 @@ def test_no_rate_moves_the_end_of_a_window_by_more_than_half_a_millisecond():
     rng = np.random.default_rng(0)
     rates = [*rng.uniform(81, 2000, 3000), *(500 + rng.uniform(-0.1, 0.1, 1000)), 499.975, 249.89]
     for fs in rates:
-        ratio = (Fraction(500) / Fraction(fs)).limit_denominator(PREPROCESSING.max_denominator)
+        ratio = (Fraction(500) / Fraction(fs)).limit_denominator(CLEF_V2.max_denominator)
         assert abs(float(ratio) * fs / 500 - 1) * 10 <= 0.51e-3
         n = native_samples(fs)
         assert math.ceil(n * ratio) >= 5000 > math.ceil((n - 1) * ratio)
@@ -169,6 +172,43 @@ def test_no_rate_moves_the_end_of_a_window_by_more_than_half_a_millisecond():
 def test_rates_that_nobody_can_mean_are_refused(fs, message):
     with pytest.raises(ValueError, match=message):
         preprocess(np.zeros(5000), fs)
+
+
+def test_the_lowest_rate_is_the_specs():
+    wide = dataclasses.replace(CLEF_V2, band_hz=(0.5, 100.0))
+    with pytest.raises(ValueError, match="200 Hz cannot hold the band to 100 Hz; expected more th"):
+        preprocess(np.zeros(5000), 200, wide)
+    with pytest.raises(ValueError, match="80 Hz cannot hold the band to 40 Hz"):
+        preprocess(np.zeros(5000), 80, ECGFOUNDER)
+    assert preprocess(beats(81)[0], 81, ECGFOUNDER).shape == (5000,)
+
+
+def test_without_a_band_pass_samples_are_as_recorded_and_gaps_zero():
+    x = beats(500, leads=2) + 3
+    x[0, 10:60], x[1, -3:] = np.nan, np.inf
+    expected = np.where(np.isfinite(x), x, 0)[:, :5000]
+    np.testing.assert_array_equal(preprocess(x, 500, ECGFOUNDER), expected)
+    np.testing.assert_array_equal(preprocess(np.full(5000, np.nan), 500, ECGFOUNDER), 0)
+
+
+def test_windows_are_normalised_lead_by_lead_or_as_one():
+    x = np.random.default_rng(0).normal(size=(3, 2, 400)) * [[[2.0], [5.0]]] + 1
+    z = normalise(x, CLEF_V2)
+    np.testing.assert_allclose(z.mean(-1), 0, atol=1e-12)
+    np.testing.assert_allclose(z.std(-1), 1, rtol=1e-6)
+    z = normalise(x, ECGFOUNDER)
+    np.testing.assert_allclose(z.mean((1, 2)), 0, atol=1e-12)
+    np.testing.assert_allclose(z.std((1, 2)), 1, rtol=1e-6)
+    ratio = z.std(-1)[:, 1] / z.std(-1)[:, 0]
+    np.testing.assert_allclose(ratio, x.std(-1)[:, 1] / x.std(-1)[:, 0])
+
+
+def test_noise_is_judged_in_the_ecgs_band():
+    x = beats(500)[0, :5000]
+    assert in_ecg_band(x, CLEF_V2) is x
+    np.testing.assert_array_equal(in_ecg_band(x, ECGFOUNDER), bandpass(x, 500.0))
+    at_250 = dataclasses.replace(ECGFOUNDER, fs=250.0, samples=2500)
+    np.testing.assert_array_equal(in_ecg_band(x, at_250), bandpass(x, 250.0))
 
 
 @pytest.mark.parametrize("fs", [80.5, 125, 32_000])

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import wfdb
 
-from clef_jax.data.recordings.wfdb import read_recording
-from clef_jax.data.shards.prepare import Rejection, prepare_record
+from clef_jax.data.recordings import read_recording
+from clef_jax.data.shards.prepare import Rejection
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.quality import is_noise, lead_faults
 from clef_jax.data.signals.spikes import remove_spikes
 from clef_jax.data.windows.cut import WindowSettings, preprocess_windows
+from tests.shard_records import first_window
 
 
 def heart(rate, width_s, *, irregular=0.0, fs=500, seconds=11.0, seed=0):
@@ -260,8 +261,8 @@ def test_a_lead_of_drift_alone_is_rejected_by_name(tmp_path):
     x[6] = np.linspace(0, 0.1, x.shape[1])
     write_12_leads(tmp_path / "drift", x)
     with pytest.raises(Rejection, match="bad leads: V1 flat after filtering"):
-        prepare_record(str(tmp_path / "drift"))
-    prepared = prepare_record(str(tmp_path / "drift"), min_leads=8)
+        first_window(str(tmp_path / "drift"))
+    prepared = first_window(str(tmp_path / "drift"), min_leads=8)
     assert len(prepared.leads) == 11 and "V1" not in prepared.leads
 
 
@@ -270,7 +271,7 @@ def test_a_spike_does_not_reach_the_shard(tmp_path):
     write_12_leads(tmp_path / "clean", x)
     x[3, 2222] = 30.0
     write_12_leads(tmp_path / "spike", x)
-    clean, spike = (prepare_record(str(tmp_path / name)) for name in ("clean", "spike"))
+    clean, spike = (first_window(str(tmp_path / name)) for name in ("clean", "spike"))
     assert spike.spiky and not clean.spiky
     assert spike.leads == clean.leads
     for a, b in zip(clean.steps, spike.steps, strict=True):

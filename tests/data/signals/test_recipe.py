@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from clef_jax.data.recordings import formats
-from clef_jax.data.shards.prepare import prepare_record
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals.preprocessing import preprocess
-from clef_jax.data.signals.spec import PREPROCESSING, recipe
+from clef_jax.data.signals.recipe import recipe
+from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 from clef_jax.data.windows.cut import WindowSettings, preprocess_windows
 from clef_jax.inference import Encoder
 from clef_jax.models import get_config
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
+from tests.shard_records import first_window
 
 README = pathlib.Path(__file__).resolve().parents[3] / "README.md"
 # One block of each stage of the small size keeps compilations short.
@@ -70,7 +71,7 @@ def assert_reproduced(encoder, x, fs, **settings):
 
 
 def test_readme_prints_the_recipe_of_the_stored_spec():
-    assert readme_block() == recipe(PREPROCESSING)
+    assert readme_block() == recipe(CLEF_V2)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_embeddings_are_the_recipes(encoder, fs):
 @pytest.mark.parametrize("fs", REAL)
 def test_embeddings_of_real_recordings_are_the_recipes(encoder, real_data, fs):
     path, lead = REAL[fs]
-    recording = formats.read(real_data / path, leads=[lead], stop=25 * fs)
+    recording = read_recording(real_data / path, leads=[lead], stop=25 * fs)
     assert recording.fs == fs
     x = recording.signal_mv[0]
     assert_reproduced(encoder, x, fs)
@@ -115,9 +116,41 @@ def test_a_short_recording_is_padded_as_in_the_recipe(encoder):
     assert found.quality == ["padded"]
 
 
+OTHERS = {
+    "ECGFounder": ECGFOUNDER,
+    "250 Hz": dataclasses.replace(CLEF_V2, fs=250.0, samples=2500),
+    "gaps by lines, leads together": dataclasses.replace(
+        CLEF_V2, fs=128.0, samples=1280, band_hz=(0.5, 45.0), order=3, normalisation="record"
+    ),
+    "zeros, leads apart": dataclasses.replace(ECGFOUNDER, normalisation="lead"),
+}
+
+
+@pytest.mark.parametrize("spec", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("fs", [128, 360, 500])
+@pytest.mark.parametrize("seconds", [12, 7.3])
+def test_every_specs_inputs_are_its_recipes(spec, fs, seconds):
+    leads = np.stack([strip(fs, seconds, seed=lead) * (lead + 1) - lead for lead in range(3)])
+    leads[1, round(3 * fs) : round(3.2 * fs)] = np.nan
+    leads[2, : round(0.1 * fs)] = np.nan
+    made = function_in(recipe(spec))
+    together = spec.normalisation == "record"
+    expected = made(leads, fs) if together else np.stack([made(lead, fs) for lead in leads])
+    settings = WindowSettings(spec, ("I", "II", "III"), pad=True, channels=3)
+    found = preprocess_windows(leads, fs, [0], ["I", "II", "III"], settings)
+    assert found.x.shape == (1, spec.samples, 3) and expected.shape == (3, spec.samples)
+    error = np.abs(found.x[0].T - expected).max()
+    assert error <= 2e-6 * np.abs(expected).max()
+    # One that the encoder sees alone is a record of one lead.
+    alone = preprocess_windows(leads, fs, [0], ["I", "II", "III"], WindowSettings(spec, pad=True))
+    expected = [made(lead[None], fs)[0] if together else made(lead, fs) for lead in leads]
+    error = np.abs(alone.x[:, :, 0] - np.stack(expected)).max()
+    assert error <= 2e-6 * np.abs(expected).max()
+
+
 def test_other_windows_are_other_numbers_in_the_recipe():
     x = strip(257, 12)
-    samples = dataclasses.replace(PREPROCESSING, samples=2000)
+    samples = dataclasses.replace(CLEF_V2, samples=2000)
     expected = function_in(recipe(samples))(x, 257)
     found = preprocess_windows(x[None], 257, [0], ["I"], WindowSettings(window_s=4.0))
     np.testing.assert_allclose(found.x[0, :, 0], expected, rtol=0, atol=1e-6 * np.ptp(expected))
@@ -135,9 +168,9 @@ def test_a_window_is_its_samples_alone(fs):
 
 def test_shards_hold_the_recipes_samples(real_data):
     path, lead = REAL[1000]
-    prepared = prepare_record(str(real_data / path))
+    prepared = first_window(str(real_data / path))
     steps = prepared.steps[prepared.leads.index(lead)].astype(np.float64)
-    x = formats.read(real_data / path, leads=[lead]).signal_mv[0]
+    x = read_recording(real_data / path, leads=[lead]).signal_mv[0]
     z = (steps - steps.mean()) / steps.std()
     # int16: half a step of 65,534 between the extremes
     np.testing.assert_allclose(z, encoder_input(x, 1000), rtol=0, atol=1.1 * np.ptp(z) / 65_000)
