@@ -162,15 +162,15 @@ def write_cohort_of_recordings(
     random given age and sex: they let the pipeline run and mean nothing about the patients.
 
     Args:
-        recordings: folder with recordings at any depth; not changed.
-        out: folder for the two tables.
-        seed: of the made-up risk factors.
+        recordings: Folder with recordings at any depth; not changed.
+        out: Folder for the two tables.
+        seed: Of the made-up risk factors.
 
     Returns:
         The record list (path relative to `recordings`, subject_id, study_id) and the metadata.
 
     Raises:
-        CohortError: no recording is found.
+        CohortError: No recording is found.
     """
     # Absolute, because a database's table may lie above the folder.
     recordings, out = pathlib.Path(os.path.abspath(recordings)), pathlib.Path(out)
