@@ -16,7 +16,7 @@ from clef_jax.data.recordings import open_recording
 from clef_jax.data.recordings.arrays import array_recording
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.units import unit_doubt
-from clef_jax.data.signals import quality
+from clef_jax.data.signals.quality import QualityFlag
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.data.windows.cut import (
     Windows,
@@ -145,8 +145,8 @@ class Encoder:
             pad=pad,
             layers=layers,
         )
-        faults = collections.Counter(flag for flag in found.quality if flag != quality.OK)
-        faults.pop(quality.PADDED, None)
+        faults = collections.Counter(flag for flag in found.quality if flag != QualityFlag.OK)
+        faults.pop(QualityFlag.PADDED, None)
         if faults:
             counts = ", ".join(f"{flag} {count}" for flag, count in faults.items())
             doubts = (unit_doubt(row, fs) for row in np.atleast_2d(signal_mv))
