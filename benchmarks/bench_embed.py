@@ -103,12 +103,12 @@ def _our_way(encoder, paths: list[str], out: pathlib.Path, workers: int):
     from clef_jax.inference.run import embed_to_table
 
     request = Request(WindowSettings(leads=(_LEAD,)))
-    summary = embed_to_table(
+    report = embed_to_table(
         encoder, paths, os.fspath(out), request, workers=workers, progress=False
     )
-    if summary.failures:
-        raise RuntimeError(summary.failures[0].error)
-    timings, seconds = summary.timings, summary.seconds
+    if report.failures:
+        raise RuntimeError(report.failures[0].error)
+    timings, seconds = report.timings, report.seconds
     shares = {
         "reading_per_reader": timings.reading / max(workers, 1) / seconds,
         "preprocessing_per_reader": timings.preprocessing / max(workers, 1) / seconds,

@@ -46,9 +46,8 @@ from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.hardware import allocator
+from clef_jax.train.clock import Clock
 from clef_jax.train.feed import device_batches
-from clef_jax.train.metrics import Clock
-from clef_jax.train.parts import NEEDED
 
 _RECORDS = flags.DEFINE_string("records", None, "Folder of 12-lead WFDB records, 10 s at 500 Hz.")
 _SIZES = flags.DEFINE_list("sizes", "clef_small,clef_medium,clef_large", "Sizes to feed.")
@@ -81,7 +80,7 @@ def plan(shards: ShardSet, batch_size: int) -> BatchPlans:
 
 def columns(shards: ShardSet) -> dict[str, np.ndarray]:
     """Returns the annotations that a pretraining's batches carry."""
-    return {name: shards.annotations.columns[name] for name in NEEDED}
+    return {"risk": shards.annotations.columns["risk"]}
 
 
 def make_streams(

@@ -7,7 +7,7 @@ Prints and keeps one JSON line for each
 - `devices`: the step on 1, 2, 4 ... devices at one global batch. `flops_share` is one device's
   operations, by XLA's count, over those of one device alone. On a CPU the devices are forced ones
   that share its cores: operations divide, records/s cannot grow.
-- `loss`: the objective and its gradient alone on embeddings `[2N, 256]`; `temporary_mb` is what
+- `loss`: CLEF's loss and its gradient alone on embeddings `[2N, 256]`; `temporary_mb` is what
   XLA sets aside, `whole_matrix_mb` one float32 matrix of 2N x 2N.
 - `batch`: the whole step of clef_small at growing batches, up to what memory (half of a CPU's) or
   30 s a step allow.
@@ -60,12 +60,12 @@ def measure_devices(quick: bool) -> None:
 
 
 def measure_loss(measurements: Measurements, batch: int) -> None:
-    """Adds a line on the released objective over `batch` subjects."""
-    objective = functools.partial(losses.clef_loss, **losses.PRESETS["released"])
+    """Adds a line on the released loss over `batch` subjects."""
+    loss = functools.partial(losses.clef_loss, **losses.PRESETS["released"])
     rng = np.random.default_rng(0)
     z = jax.device_put(rng.normal(size=(2 * batch, _EMBEDDING)).astype(np.float32))
     risk = jax.device_put(rng.uniform(1, 30, batch).astype(np.float32))
-    compiled = jax.jit(jax.value_and_grad(objective, has_aux=True)).lower(z, risk).compile()
+    compiled = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(z, risk).compile()
     times = _time(lambda: jax.block_until_ready(compiled(z, risk)))
     measurements.add(
         kind="loss", batch=batch, embedding=_EMBEDDING,

@@ -1,7 +1,6 @@
 """The product's own training step, compiled and ready to run on made-up batches."""
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clef_jax import hosts, losses, models
+from clef_jax import hosts, models
 from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.signals.spec import CLEF_V2
+from clef_jax.methods import read_options
 from clef_jax.train import optim
 from clef_jax.train.state import create_state
 from clef_jax.train.step import make_train_step
@@ -72,26 +72,28 @@ def make_program(
     mesh = hosts.data_mesh(jax.devices()[:devices])
     model = models.create_model(size, dtype=jnp.dtype(dtype), remat=remat)
     optimizer = optim.make_optimizer(optim.warm_restarts(1e-4, steps_per_epoch=1000))
-    objective = functools.partial(losses.clef_loss, **losses.PRESETS["released"])
-    train_step = make_train_step(model, objective, optimizer, mesh, seed=0)
+    method = read_options({"name": "clef"}).create(
+        model, simulate_noise_bank(0, 60.0, CLEF_V2.fs).signal
+    )
+    train_step = make_train_step(method, optimizer, mesh, seed=0)
 
     def initial():
-        params = model.init(jax.random.key(0), jnp.zeros((1, 100, 1)))["params"]
-        return create_state(params, optimizer, with_ema=False)
+        x = jnp.zeros((1, 100, 1))
+        return create_state(method, optimizer, jax.random.key(0), x, with_ema=False)
 
-    noise = hosts.replicate(simulate_noise_bank(0, 60.0, CLEF_V2.fs).signal, mesh)
+    constants = hosts.replicate(method.constants, mesh)
     batch = hosts.to_devices(made_up_batch(batch_size), mesh)
     begin = time.perf_counter()
     shapes = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=hosts.replicated(mesh)),
         jax.eval_shape(initial),
     )
-    compiled = train_step.lower(shapes, batch, noise).compile()
+    compiled = train_step.lower(shapes, batch, constants).compile()
     compile_seconds = time.perf_counter() - begin
     carried: dict[str, Any] = {"state": jax.jit(initial, out_shardings=hosts.replicated(mesh))()}
 
     def run(batch):
-        carried["state"], metrics = compiled(carried["state"], batch, noise)
+        carried["state"], metrics = compiled(carried["state"], batch, constants)
         return metrics["loss"]
 
     memory = compiled.memory_analysis()

@@ -21,7 +21,7 @@ VARIANTS = {
 
 
 def clef_loss(z: torch.Tensor, risk: torch.Tensor, temperature: float = 0.07, floor: float = 0.2):
-    """Returns the released objective; rows 2i and 2i + 1 of `z [2N, D]` are subject i's views."""
+    """Returns the released loss; rows 2i and 2i + 1 of `z [2N, D]` are subject i's views."""
     rows = len(z)
     z = functional.normalize(z)
     similarity = z @ z.T

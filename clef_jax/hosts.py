@@ -56,6 +56,28 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(place, tree)
 
 
+def replicate_here(tree: Any, mesh: Mesh) -> Any:
+    """Returns arrays that every device of `mesh`, all of this process, holds whole.
+
+    They share memory with `tree` wherever a device holds an array whole already, as it does the
+    parameters of a run over several hosts.
+
+    Args:
+        tree: Arrays of the host, or of devices.
+        mesh: Devices of this process.
+    """
+    sharding = replicated(mesh)
+
+    def place(array):
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            held = {shard.device: shard.data for shard in array.addressable_shards}
+            shards = [held[device] for device in mesh.devices.flat]
+            return jax.make_array_from_single_device_arrays(array.shape, sharding, shards)
+        return jax.device_put(array, sharding)
+
+    return jax.tree.map(place, tree)
+
+
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Returns global arrays made of every process's rows; copies run in the background."""
     sharding = split_rows(mesh)

@@ -28,11 +28,15 @@ def get_config() -> ConfigDict:
     config.num_threads = 4  # Batches read at once.
     config.num_workers = 0  # Reading processes besides this one.
 
-    config.objective = ConfigDict()
-    config.objective.name = "clef"  # Or simclr.
-    config.objective.preset = "released"  # Or paper.
-    config.objective.temperature = 0.07  # Divides the cosine similarities.
-    config.objective.floor = 0.2  # Dissimilarity of patients of equal risk.
+    config.method = ConfigDict()
+    config.method.name = "clef"  # Or simclr. Options that are unset are the preset's.
+    config.method.preset = config_dict.placeholder(str)  # Of clef: released (its default) or paper.
+    config.method.temperature = config_dict.placeholder(float)  # Divides the cosine similarities.
+    config.method.floor = config_dict.placeholder(float)  # Dissimilarity of patients of equal risk.
+    config.method.weighting = config_dict.placeholder(str)  # Of negatives: softmax or direct.
+    config.method.completeness_weighting = config_dict.placeholder(bool)  # By c_i c_k as well.
+    config.method.unknown_risk = config_dict.placeholder(str)  # Is zero, or the batch's mean.
+    config.method.combine = config_dict.placeholder(str)  # The two parts: mean or sum.
 
     config.learning_rate = 1e-4  # At its greatest; of AdamW.
     config.weight_decay = 5e-4  # Of AdamW.
@@ -42,9 +46,14 @@ def get_config() -> ConfigDict:
     config.ema_decay = config_dict.placeholder(float)  # Of a moving average of the weights.
 
     config.log_steps = 50  # Steps from one row of metrics.jsonl to the next.
-    config.eval_steps = 1000  # Steps from one validation to the next.
     config.checkpoint_steps = 1000  # Steps from one checkpoint to the next.
     config.keep_checkpoints = 3  # The latest; the best is kept besides.
     config.patience = 0  # Evaluations without a better loss before the run ends; 0 never.
     config.tensorboard = False  # Write event files too.
+
+    # Steps from one evaluation to the next, and at the end; 0, at the end only; -1, never.
+    config.evaluators = ConfigDict()
+    config.evaluators.validation = 1000  # Loss of the validation patients; ranks checkpoints.
+    config.evaluators.probe = -1  # What a linear map reads of them: age, risk; effective rank.
+    config.evaluators.map = 0  # Picture of their embeddings, plots/embedding_map.png.
     return config

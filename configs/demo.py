@@ -19,6 +19,6 @@ def get_config() -> ConfigDict:
     config.warmup_steps = 20
     config.clip_norm = 1.0
     config.log_steps = 10
-    config.eval_steps = 60
     config.checkpoint_steps = 60
+    config.evaluators.validation = 60
     return config

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -14,20 +15,26 @@ import clef_jax
 from clef_jax import hosts
 from clef_jax.checkpoints.encoder import load_params, save_encoder
 from clef_jax.checkpoints.items import params_sha256
-from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError
+from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError, read_meta
 from clef_jax.checkpoints.run import Checkpoints
+from clef_jax.checkpoints.upgrades import upgraded_meta
 from clef_jax.data.shards.format import shard_faults
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.inference import encoder_meta, fingerprints_agree
+from clef_jax.methods import read_options
 from clef_jax.models import ResNeXt1DConfig, build_model, registry
 from clef_jax.train import optim
-from clef_jax.train.loop import pretrain
-from clef_jax.train.parts import NEEDED, ConfigError
-from clef_jax.train.same_run import run_differences
-from clef_jax.train.state import create_state
+from clef_jax.train.metrics import read_metrics
+from clef_jax.train.pretrain import pretrain
+from clef_jax.train.run_record import run_differences
+from clef_jax.train.settings import ConfigError
+from clef_jax.train.state import create_state, state_from_items
 from configs import clef_small
 
-RELEASE_0_1_0 = pathlib.Path(__file__).parent / "fixtures" / "release_0_1_0"
+FIXTURES = pathlib.Path(__file__).parent / "fixtures"
+RELEASE_0_1_0 = FIXTURES / "release_0_1_0"
+# Written by release 0.1.0, and by the last code of format 2.
+older_formats = pytest.mark.parametrize("older", [RELEASE_0_1_0, FIXTURES / "format_2"])
 
 
 @pytest.fixture
@@ -42,17 +49,19 @@ def tiny(monkeypatch):
 @pytest.fixture
 def run_meta():
     """The stored run's record, with the annotations of its shards, which it did not set apart."""
-    meta = json.loads((RELEASE_0_1_0 / "run/checkpoints/4/meta/metadata").read_text())
+    meta = read_meta(RELEASE_0_1_0 / "run/checkpoints/4")
     assert "annotations" not in meta
-    return meta | {
-        "annotations": ShardSet(RELEASE_0_1_0 / "shards").annotations.fingerprints(NEEDED)
-    }
+    annotations = ShardSet(RELEASE_0_1_0 / "shards").annotations
+    return meta | {"annotations": annotations.fingerprints(["risk"])}
 
 
-def config_of_the_run(**values):
+def config_of_the_run(older=RELEASE_0_1_0, **values):
+    """Today's configuration with the settings that a stored run had."""
     config = clef_small.get_config()
-    stored = json.loads((RELEASE_0_1_0 / "run" / "config.json").read_text())
-    config.update(ConfigDict({key: value for key, value in stored.items() if key in config}))
+    stored = json.loads((older / "run" / "config.json").read_text())
+    config.method.update(stored.pop("objective"))
+    config.evaluators.validation = stored.pop("eval_steps")
+    config.update(ConfigDict(stored))
     config.update(values)
     return config
 
@@ -67,67 +76,109 @@ def stored_arrays(item):
     return ocp.StandardCheckpointer().restore(item)
 
 
-def test_an_encoder_of_the_first_release_loads(caplog):
+@older_formats
+def test_an_older_encoder_loads(older, caplog):
     with caplog.at_level("INFO", logger="absl"):
-        encoder = clef_jax.load_encoder(RELEASE_0_1_0 / "encoder")
-    assert sum("has no checksums" in record.getMessage() for record in caplog.records) == 1
-    expected = stored_arrays(RELEASE_0_1_0 / "encoder" / "params")
+        encoder = clef_jax.load_encoder(older / "encoder")
+    unchecked = sum("has no checksums" in record.getMessage() for record in caplog.records)
+    assert unchecked == (older == RELEASE_0_1_0)
+    expected = stored_arrays(older / "encoder" / "params")
     jax.tree.map(np.testing.assert_array_equal, encoder.params, expected)
     assert fingerprints_agree(encoder.fingerprint, encoder.meta["fingerprint"])
     kernel = np.linspace(-1, 1, 24, dtype=np.float32).reshape(8, 3)
     np.testing.assert_array_equal(encoder.classifier["kernel"], kernel)
 
 
-def test_shards_of_the_first_release_open_under_their_old_fingerprint(run_meta):
-    shards = ShardSet(RELEASE_0_1_0 / "shards")
-    assert shards.fingerprint == run_meta["shards"]
+@older_formats
+def test_older_shards_open_under_their_old_fingerprint(older):
+    shards = ShardSet(older / "shards")
+    assert shards.fingerprint == read_meta(older / "run/checkpoints/4")["shards"]
     assert len(shards) == 10 and shards.read([0, 9], [0, 0]).any(axis=1).all()
-    assert shard_faults(RELEASE_0_1_0 / "shards", checksums=True) == []
+    assert shard_faults(older / "shards", checksums=True) == []
 
 
-def test_a_run_of_the_first_release_loads_and_is_restored(tiny, tmp_path):
-    workdir = shutil.copytree(RELEASE_0_1_0 / "run", tmp_path / "run")
+@older_formats
+def test_an_older_run_loads_and_is_restored(older, tiny, tmp_path):
+    workdir = shutil.copytree(older / "run", tmp_path / "run")
     params, meta = load_params(workdir)
-    assert meta["progress"]["best_step"] == 2
-    expected = stored_arrays(RELEASE_0_1_0 / "run/checkpoints/2/ema")
+    best = json.loads((older / "run" / "summary.json").read_text())["best_step"]
+    assert meta["progress"]["best_step"] == best
+    expected = stored_arrays(older / "run/checkpoints" / str(best) / "ema")
     jax.tree.map(np.testing.assert_array_equal, params, expected)
     checkpoints = Checkpoints(workdir)
     optimizer = optim.make_optimizer(
         optim.warm_restarts(1e-4, 1), weight_decay=5e-4, clip_norm=None
     )
-    x = np.zeros((1, 5000, 1), np.float32)
+    method = read_options({"name": "clef"}).create(build_model(tiny), np.zeros(0))
     like = jax.eval_shape(
-        lambda key: create_state(
-            build_model(tiny).init(key, x)["params"], optimizer, with_ema=True
-        ),
-        jax.random.key(0),
+        lambda: create_state(
+            method, optimizer, jax.random.key(0), jnp.zeros((1, 5000, 1)), with_ema=True
+        )
     )
-    state = checkpoints.restore(like, hosts.data_mesh())
+    state = state_from_items(checkpoints.restore(like.items(), hosts.data_mesh()))
     checkpoints.close()
-    expected = stored_arrays(RELEASE_0_1_0 / "run/checkpoints/4/params")
-    jax.tree.map(np.testing.assert_array_equal, state.params, expected)
-    assert int(state.step) == 4
+    stored = {
+        item: stored_arrays(older / "run/checkpoints/4" / item)
+        for item in ("params", "ema", "rest")
+    }
+    jax.tree.map(np.testing.assert_array_equal, state.params, {"encoder": stored["params"]})
+    jax.tree.map(np.testing.assert_array_equal, state.ema, {"encoder": stored["ema"]})
+    assert int(state.step) == stored["rest"]["step"] == 4
+    adam, stored_adam = state.opt_state[0], stored["rest"]["opt_state"][0]
+    assert int(adam.count) == stored_adam["count"] == 4
+    for name in ("mu", "nu"):
+        expected = {"encoder": stored_adam[name]}
+        jax.tree.map(np.testing.assert_array_equal, getattr(adam, name), expected)
+        assert any(leaf.any() for leaf in jax.tree.leaves(expected))
+    assert jax.tree.structure(state) == jax.tree.structure(like)
 
 
 @pytest.mark.slow
-def test_a_run_of_the_first_release_goes_on(tiny, tmp_path):
-    workdir = shutil.copytree(RELEASE_0_1_0 / "run", tmp_path / "run")
-    encoder = shutil.copytree(RELEASE_0_1_0 / "encoder", tmp_path / "moved")
-    config = config_of_the_run(steps=6, init=str(encoder))
-    summary = pretrain(config, str(RELEASE_0_1_0 / "shards"), str(workdir))
-    assert summary["status"] == "finished" and summary["step"] == 6
-    _, meta = load_params(workdir / "checkpoints" / "6")
-    assert meta["format_version"] == 2 and meta["versions"]["clef_jax"] == clef_jax.__version__
-    assert meta["init"]["path"] == "encoder"
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+@older_formats
+def test_an_older_run_goes_on(older, tiny, tmp_path):
+    workdir = shutil.copytree(older / "run", tmp_path / "run")
+    encoder = shutil.copytree(older / "encoder", tmp_path / "moved")
+    config = config_of_the_run(older, steps=6, init=str(encoder))
+    report = pretrain(config, str(older / "shards"), str(workdir))
+    assert report["status"] == "finished" and report["step"] == 6
+    params, meta = load_params(workdir / "checkpoints" / "6")
+    assert meta["format_version"] == 3 and meta["versions"]["clef_jax"] == clef_jax.__version__
+    assert meta["init"]["path"] == "encoder" and meta["weights_sha256"] == params_sha256(params)
+    assert meta["mesh"]["devices"] == 4
+    rows = read_metrics(workdir / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 7))
+    # To the losses of a run of today that was never interrupted, on other devices than its first.
+    pretrain(config, str(older / "shards"), str(tmp_path / "whole"))
+    whole = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    for name in ("train/loss", "train/grad_norm", "validation/loss"):
+        assert rows[-1][name] == pytest.approx(whole[-1][name], rel=1e-4)
 
 
-@pytest.mark.parametrize("written", ["release_0_1_0", "format_2"])
-def test_a_run_of_before_annotations_has_those_of_its_shards(tiny, tmp_path, written):
-    fixture = RELEASE_0_1_0.parent / written
-    workdir = shutil.copytree(fixture / "run", tmp_path / "run")
-    encoder = str(shutil.copytree(fixture / "encoder", tmp_path / "moved"))
+@older_formats
+def test_todays_configuration_continues_an_older_run(older):
+    found = read_meta(older / "run/checkpoints/4") | {"annotations": {}}
+    for unset in ((), ("temperature", "floor", "preset")):  # Then they are the preset's.
+        config = config_of_the_run(older)
+        config.method.update({name: None for name in unset})
+        now = json.loads(json.dumps(config.to_dict()))
+        assert run_differences(found, found | {"config": now}) == []
+        config.method.weighting = "direct"
+        now = json.loads(json.dumps(config.to_dict()))
+        assert run_differences(found, found | {"config": now}) == [
+            "config.method.weighting was 'softmax' and is 'direct'"
+        ]
+
+
+def test_an_older_run_of_simclr_goes_on_without_the_options_of_clef():
+    objective = {"name": "simclr", "preset": "paper", "temperature": 0.1, "floor": 0.2}
+    found = upgraded_meta({"format_version": 2, "config": {"seed": 1, "objective": objective}})
+    assert found["config"] == {"seed": 1, "method": {"name": "simclr", "temperature": 0.1}}
+
+
+@older_formats
+def test_a_run_of_before_annotations_has_those_of_its_shards(older, tiny, tmp_path):
+    workdir = shutil.copytree(older / "run", tmp_path / "run")
+    encoder = str(shutil.copytree(older / "encoder", tmp_path / "moved"))
     table = ["record,risk,completeness", "r2,,"]
     table += [f"r{i},{i + 0.5},{0.5 if i else ''}" for i in (9, 8, 7, 6, 5, 4, 3, 1, 0)]
     other = [line.replace("r9,9.5", "r9,9.25") for line in table]
@@ -135,20 +186,15 @@ def test_a_run_of_before_annotations_has_those_of_its_shards(tiny, tmp_path, wri
         (tmp_path / f"{name}.csv").write_text("\n".join(lines))
 
     def go_on(**values):
-        config = config_of_the_run(steps=5, init=encoder, **values)
-        return pretrain(config, str(fixture / "shards"), str(workdir))
+        config = config_of_the_run(older, steps=5, init=encoder, **values)
+        return pretrain(config, str(older / "shards"), str(workdir))
 
     with pytest.raises(ConfigError, match="go on like this: another annotation of risk. Set"):
         go_on(annotations=str(tmp_path / "other.csv"))
     with pytest.raises(ConfigError, match="go on like this: another split. Set"):
         go_on(validation_fraction=0.3)
-    summary = go_on(annotations=str(tmp_path / "same.csv"), validation_fraction=0.4)
-    assert summary["step"] == 5
-
-
-def test_todays_configuration_continues_a_run_of_the_first_release(run_meta):
-    now = json.loads(json.dumps(config_of_the_run().to_dict()))
-    assert run_differences(run_meta, run_meta | {"config": now}) == []
+    report = go_on(annotations=str(tmp_path / "same.csv"), validation_fraction=0.4)
+    assert report["step"] == 5
 
 
 def test_a_key_that_a_run_lacks_has_the_value_of_its_time(run_meta, caplog):
@@ -164,16 +210,17 @@ def test_a_key_that_a_run_lacks_has_the_value_of_its_time(run_meta, caplog):
 
 
 def test_a_key_of_later_releases_does_not_refuse_older_runs_nor_pass_unseen(run_meta, caplog):
-    objective = run_meta["config"]["objective"] | {"margin": 0.1}
-    newer = wanted(run_meta, brand_new=3, objective=objective)
+    method = run_meta["config"]["method"] | {"combine": "mean"}
+    newer = wanted(run_meta, brand_new=3, method=method)
     with caplog.at_level("WARNING", logger="absl"):
         assert run_differences(run_meta, newer) == []
-    messages = [record.getMessage() for record in caplog.records]
-    assert len(messages) == 2
-    assert "config.brand_new came after the run began; it is 3 now" in messages[0]
-    assert "config.objective.margin" in messages[1]
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "config.brand_new came after the run began; it is 3 now" in message
     (difference,) = run_differences(wanted(run_meta, brand_new=3), run_meta)
     assert "config.brand_new was 3" in difference and clef_jax.__version__ in difference
+    later = wanted(run_meta, method=method | {"margin": 0.1})
+    (difference,) = run_differences(later, run_meta)
+    assert "config.method.margin is 0.1" in difference and clef_jax.__version__ in difference
 
 
 def test_noise_and_initial_weights_may_move_but_not_change(run_meta, tiny, tmp_path):

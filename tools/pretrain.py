@@ -23,7 +23,7 @@ _PROCESS = flags.DEFINE_integer("process", 0, "Number of this process.")
 
 
 def main():
-    """Runs or continues the run, and prints its summary."""
+    """Runs or continues the run, and prints its report."""
     if allocator.steps_run_on_cpu():
         allocator.keep_freed_memory()
     # Imported only now: reading processes import this file too, and do without jax; and jax must
@@ -34,11 +34,11 @@ def main():
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as info.
     import jax
 
-    from clef_jax.train.loop import pretrain
+    from clef_jax.train.pretrain import pretrain
 
-    summary = pretrain(_CONFIG.value, _SHARDS.value, _WORKDIR.value)
+    report = pretrain(_CONFIG.value, _SHARDS.value, _WORKDIR.value)
     if jax.process_index() == 0:
-        print(json.dumps(summary, indent=2))
+        print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":

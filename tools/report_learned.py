@@ -15,8 +15,8 @@ from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.evaluate.recordings import choose_recordings
+from clef_jax.files import write_json
 from clef_jax.inference.loading import load_encoder
-from clef_jax.train.metrics import write_json
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "A run's folder, or an encoder's as `clef-jax convert` writes it."
@@ -64,6 +64,7 @@ def main():
     bank = load_noise_bank(noise, shards.spec).on_leads(shards.montage)
     found = what_was_learned(encoder, recordings, bank, seed=_SEED.value)
     print(*sentences(found), sep="\n")
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "learned.json", to_json(found))
     plot_learned(found, out / "plots" / "learned.png")
     print(f"Written: {out / 'learned.json'}, {out / 'plots' / 'learned.png'}")

@@ -13,12 +13,13 @@ from clef_jax.checkpoints.items import CHECKPOINTS, stored_shapes
 from clef_jax.checkpoints.meta import (
     ARRAYS,
     CheckpointError,
+    best_step,
     read_meta,
     reading,
     require_whole,
     steps_in,
-    validation_loss,
 )
+from clef_jax.checkpoints.upgrades import encoder_item
 
 CLASSIFIER = "classifier.npz"
 
@@ -45,7 +46,7 @@ def save_encoder(
     if path.exists():
         raise CheckpointError(f"{path}: exists already; choose another folder or remove it")
     items = ocp.args.Composite(
-        params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(dict(meta))
+        encoder=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(dict(meta))
     )
     with files.replacing_folder(path) as unfinished:
         with _checkpointer() as checkpointer:
@@ -69,7 +70,7 @@ def load_params(folder: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, A
             No other step is taken in the place of a damaged one, as it would embed differently.
     """
     path = _checkpoint_in(pathlib.Path(folder).resolve())
-    item = "ema" if (path / "ema").is_dir() else "params"
+    item = "ema" if (path / "ema").is_dir() else encoder_item(path)
     require_whole(path, skip=ARRAYS - {item})
     meta = read_meta(path)
     with reading(path), _checkpointer() as checkpointer:
@@ -84,15 +85,16 @@ def _checkpointer() -> ocp.Checkpointer:
 
 
 def _checkpoint_in(folder: pathlib.Path) -> pathlib.Path:
-    if (folder / "params").is_dir() and (folder / "meta").is_dir():
+    if (folder / encoder_item(folder)).is_dir() and (folder / "meta").is_dir():
         return folder
     runs = folder / CHECKPOINTS if (folder / CHECKPOINTS).is_dir() else folder
     steps = steps_in(runs)
     if not steps:
         raise CheckpointError(
-            f"{folder}: no checkpoint here; expected an encoder folder (params/ and meta/) as "
+            f"{folder}: no checkpoint here; expected an encoder folder (encoder/ and meta/) as "
             "`clef-jax convert` writes it, or the workdir of a pretraining run"
         )
-    losses = {step: validation_loss(runs / str(step)) for step in steps}
-    # The newest of equals: without any validation all are infinite.
-    return runs / str(min(losses, key=lambda step: (losses[step], -step)))
+    newest = runs / str(steps[-1])
+    require_whole(newest, skip=ARRAYS)
+    best = best_step(read_meta(newest))
+    return runs / str(best) if best in steps else newest

@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from clef_jax.checkpoints.meta import (
-    CheckpointError,
-)
+from clef_jax.checkpoints.meta import CheckpointError
 
 CHECKPOINTS = "checkpoints"
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import pathlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,13 +12,11 @@ from jax.experimental import multihost_utils
 
 import clef_jax
 from clef_jax import files
+from clef_jax.checkpoints.upgrades import FORMAT_VERSION, format_of, upgraded_meta
 from clef_jax.errors import ClefError
 
-# Belongs in every meta record. 1, in which it was not noted, had no checksums.
-FORMAT_VERSION = 2
-
-# Items that hold arrays.
-ARRAYS = frozenset({"params", "ema", "rest"})
+# Items that hold arrays; `params` in earlier formats.
+ARRAYS = frozenset({"encoder", "params", "ema", "rest"})
 
 
 class CheckpointError(ClefError):
@@ -31,14 +29,14 @@ def steps_in(folder: pathlib.Path) -> list[int]:
 
 
 def read_meta(path: pathlib.Path) -> dict[str, Any]:
-    """Returns a checkpoint's meta record.
+    """Returns a checkpoint's meta record, of an earlier format as today's.
 
     Raises:
         CheckpointError: It is damaged, or of a format of later releases.
     """
     with reading(path):
-        meta = _json(path / "meta" / "metadata")
-    if meta.get("format_version", 1) > FORMAT_VERSION:
+        meta = upgraded_meta(_json(path / "meta" / "metadata"))
+    if format_of(meta) > FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: has format {meta['format_version']}, written by clef_jax "
             f"{meta.get('versions', {}).get('clef_jax')}; this is {clef_jax.__version__}, which "
@@ -47,15 +45,9 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
     return meta
 
 
-def validation_loss(path: pathlib.Path) -> float:
-    """Returns the loss that a run's checkpoint was ranked by, infinite if there was none.
-
-    Raises:
-        CheckpointError: The record of it is damaged.
-    """
-    require_whole(path, skip=ARRAYS)
-    with reading(path):
-        return float(_json(path / "metrics" / "metrics")["validation_loss"])
+def best_step(meta: Mapping[str, Any]) -> int | None:
+    """Returns the step of a run's best checkpoint by the meta record of its newest, if any."""
+    return meta.get("progress", {}).get("best_step")
 
 
 @contextlib.contextmanager
@@ -83,7 +75,7 @@ def require_whole(path: pathlib.Path, *, skip: Collection[str] = ()) -> None:
         faults = files.sum_faults(path, skip=skip)
     else:
         with reading(path):
-            version = _json(path / "meta" / "metadata").get("format_version", 1)
+            version = format_of(_json(path / "meta" / "metadata"))
         # A later format is refused by name, when its meta record is read.
         expected = 2 <= version <= FORMAT_VERSION
         faults = [f"{path / files.SUMS}: missing"] if expected else []
@@ -96,8 +88,8 @@ def require_whole(path: pathlib.Path, *, skip: Collection[str] = ()) -> None:
 def set_damaged_aside(folder: pathlib.Path) -> None:
     """Renames damaged checkpoints of a run, so that it goes on from the newest whole one.
 
-    Of those older than that only the small records are compared, by which the best is kept. To be
-    called by every process of the run.
+    Of those older than that only the small records are compared. To be called by every process of
+    the run.
 
     Raises:
         CheckpointError: All are damaged; they stay as they are.

@@ -1,6 +1,10 @@
-"""The checkpoints of one run: saved in the background, the last few and the best kept."""
+"""The checkpoints of one run: saved in the background, the last few and the best kept.
 
-import math
+Items of a checkpoint: `encoder`, its parameters; `ema`, their moving average, if the run has one;
+`rest`, whatever else the run goes on from; `meta`, a JSON record. So an encoder is loaded without
+knowing what trained it.
+"""
+
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +14,15 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from clef_jax import files, hosts
-from clef_jax.checkpoints.items import CHECKPOINTS, require_match
-from clef_jax.checkpoints.meta import CheckpointError, read_meta, reading, set_damaged_aside
-from clef_jax.train.state import TrainState
+from clef_jax.checkpoints.items import CHECKPOINTS, params_sha256, require_match
+from clef_jax.checkpoints.meta import (
+    CheckpointError,
+    best_step,
+    read_meta,
+    reading,
+    set_damaged_aside,
+)
+from clef_jax.checkpoints.upgrades import encoder_item, older_rest, upgraded_rest
 
 
 class Checkpoints:
@@ -22,7 +32,7 @@ class Checkpoints:
 
     Args:
         workdir: The run's folder; checkpoints go to `checkpoints/` in it.
-        keep: How many of the latest to keep, besides the one of lowest validation loss.
+        keep: How many of the latest to keep, besides the best.
 
     Raises:
         CheckpointError: There are checkpoints, and all of them are damaged.
@@ -32,17 +42,13 @@ class Checkpoints:
         self.folder = pathlib.Path(workdir).resolve() / CHECKPOINTS
         set_damaged_aside(self.folder)
         policies = ocp.checkpoint_managers
-        best = policies.BestN(
-            get_metric_fn=_validation_loss,
-            reverse=True,
-            n=1,
-        )
+        self._best = _KeptStep()
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
-                best_fn=_validation_loss,
-                best_mode="min",
-                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [policies.LatestN(keep), self._best]
+                ),
                 cleanup_tmp_directories=True,
                 temporary_path_class=_StepWithChecksums,
             ),
@@ -52,35 +58,34 @@ class Checkpoints:
         """Returns the step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(
-        self, state: TrainState, meta: Mapping[str, Any], validation_loss: float | None
-    ) -> None:
-        """Copies the state off the devices and writes it in the background.
+    def save(self, step: int, items: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        """Copies the arrays off the devices and writes them in the background.
+
+        Args:
+            step: Steps done.
+            items: Nested arrays: `encoder`, `rest` and, if the run has one, `ema`.
+            meta: JSON record, to which `weights_sha256` is added, the hash of what loading the
+                encoder will give. Its `progress["best_step"]`, if any, names the best checkpoint.
 
         Raises:
             CheckpointError: There is a checkpoint of this step or of a later one.
         """
-        step = int(state.step)
-        items = {
-            "params": ocp.args.StandardSave(state.params),
-            "rest": ocp.args.StandardSave({"opt_state": state.opt_state, "step": state.step}),
-            "meta": ocp.args.JsonSave(dict(meta)),
-        }
-        if state.ema is not None:
-            items["ema"] = ocp.args.StandardSave(state.ema)
-        # Orbax complains of steps without the metric it ranks by; infinity is never the best.
-        metrics = {"validation_loss": math.inf if validation_loss is None else validation_loss}
-        if not self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics):
+        weights = items["ema"] if "ema" in items else items["encoder"]
+        meta = {**meta, "weights_sha256": params_sha256(weights)}
+        args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        args["meta"] = ocp.args.JsonSave(meta)
+        self._best.step = best_step(meta)
+        if not self._manager.save(step, args=ocp.args.Composite(**args)):
             raise CheckpointError(
                 f"{self.folder}: step {step} was not saved, because step {self.latest_step()} is "
                 "there already; does another process write to this workdir?"
             )
 
-    def restore(self, like: TrainState, mesh: Mesh) -> TrainState:
-        """Returns the newest checkpoint's state, placed on every device of `mesh`.
+    def restore(self, like: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
+        """Returns the newest checkpoint's arrays, placed on every device of `mesh`.
 
         Args:
-            like: A state, or its `jax.eval_shape`, of the run's own structure.
+            like: The run's own items, or their `jax.eval_shape`.
             mesh: The run's mesh.
 
         Raises:
@@ -89,37 +94,29 @@ class Checkpoints:
         """
         step = self.latest_step()
         path = self.folder / str(step)
-        require_match(path / "params", like.params)
-        if (like.ema is None) == (path / "ema").exists():
+        encoder = encoder_item(path)
+        require_match(path / encoder, like["encoder"])
+        if ("ema" in like) != (path / "ema").exists():
             raise CheckpointError(
-                f"{path}: the checkpoint was written {'without' if like.ema else 'with'} a moving "
-                "average of the weights, which ema_decay now changes; set it as before or start "
-                "another workdir"
+                f"{path}: the checkpoint was written {'without' if 'ema' in like else 'with'} a "
+                "moving average of the weights, which ema_decay now changes; set it as before or "
+                "start another workdir"
             )
-
-        def target(tree):
-            sharding = hosts.replicated(mesh)
-            return ocp.args.StandardRestore(
-                jax.tree.map(
-                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-                    tree,
-                )
-            )
-
-        items = {
-            "params": target(like.params),
-            "rest": target({"opt_state": like.opt_state, "step": like.step}),
-        }
-        if like.ema is not None:
-            items["ema"] = target(like.ema)
-        with reading(path):
-            found = self._manager.restore(step, args=ocp.args.Composite(**items))
-        return TrainState(
-            step=found["rest"]["step"],
-            params=found["params"],
-            opt_state=found["rest"]["opt_state"],
-            ema=found["ema"] if like.ema is not None else None,
+        sharding = hosts.replicated(mesh)
+        wanted = dict(like)
+        if is_older := encoder != "encoder":
+            wanted[encoder] = wanted.pop("encoder")
+            wanted["rest"] = older_rest(like["rest"])
+        targets = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), wanted
         )
+        args = {name: ocp.args.StandardRestore(target) for name, target in targets.items()}
+        with reading(path):
+            found = dict(self._manager.restore(step, args=ocp.args.Composite(**args)))
+        if is_older:
+            found["encoder"] = found.pop(encoder)
+            found["rest"] = upgraded_rest(found["rest"], like["rest"])
+        return found
 
     def meta(self) -> dict[str, Any]:
         """Returns the newest checkpoint's meta record."""
@@ -153,5 +150,13 @@ class _StepWithChecksums(ocp.path.atomicity.AtomicRenameTemporaryPath):
         return super().finalize()
 
 
-def _validation_loss(metrics: Mapping[str, float]) -> float:
-    return metrics["validation_loss"]
+class _KeptStep(ocp.checkpoint_managers.PreservationPolicy):
+    """Keeps one step, whatever comes later.
+
+    Not Orbax's best by a metric: which losses compare with each other is the run's to say.
+    """
+
+    step: int | None = None
+
+    def should_preserve(self, checkpoints, *, context):
+        return [checkpoint.step == self.step for checkpoint in checkpoints]

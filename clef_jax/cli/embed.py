@@ -51,7 +51,12 @@ def add_command(commands) -> None:
         choices=("mV", "uV", "V"),
         help="of CSV, TSV, NPY, MAT files that name none (default: mV)",
     )
-    embed.add_argument("--batch_size", type=count, metavar="N", help="default: 8 on a CPU, else 64")
+    embed.add_argument(
+        "--batch_size",
+        type=count,
+        metavar="N",
+        help="windows that a device embeds at once (default: 8 on a CPU, else 64)",
+    )
     embed.add_argument(
         "--workers",
         type=readers,
@@ -81,7 +86,7 @@ def _run(arguments: argparse.Namespace) -> int:
         pad=arguments.pad,
         channels=encoder.config.in_channels,
     )
-    summary = embed_to_table(
+    report = embed_to_table(
         encoder,
         arguments.paths,
         arguments.out,
@@ -90,21 +95,21 @@ def _run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         overwrite=arguments.overwrite,
     )
-    failed = [failure for failure in summary.failures if not failure.skipped]
-    flags = ", ".join(f"{count} {flag}" for flag, count in sorted(summary.flags.items()))
+    failed = [failure for failure in report.failures if not failure.skipped]
+    flags = ", ".join(f"{count} {flag}" for flag, count in sorted(report.flags.items()))
     print(
-        f"{summary.found} recordings found: {summary.embedded} embedded ({summary.rows} rows: "
-        f"{flags or 'none'}), {summary.skipped} skipped as embedded before, "
-        f"{len(failed)} failed; {summary.seconds:.1f} s"
+        f"{report.found} recordings found: {report.embedded} embedded ({report.rows} rows: "
+        f"{flags or 'none'}), {report.skipped} skipped as embedded before, "
+        f"{len(failed)} failed; {report.seconds:.1f} s"
     )
-    if summary.rows_in_table:
-        print(f"{arguments.out}: {summary.rows_in_table} rows")
+    if report.rows_in_table:
+        print(f"{arguments.out}: {report.rows_in_table} rows")
     else:
         print(f"{arguments.out}: not written, as nothing is embedded")
     for failure in failed[:5]:
         print(f"failed: {failure.error}", file=sys.stderr)
-    if tables := len(summary.failures) - len(failed):
+    if tables := len(report.failures) - len(failed):
         print(f"{tables} files skipped as tables, not recordings", file=sys.stderr)
-    if summary.failures:
+    if report.failures:
         print(f"all of them: {errors_path(arguments.out)}", file=sys.stderr)
     return SOME_FAILED if failed else 0

@@ -6,9 +6,7 @@ from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.tables.columns import SEX_CODINGS
 
 _METADATA = flags.DEFINE_string("metadata", None, "CSV or Parquet with patient ids, ages, sexes.")
-_KEY = flags.DEFINE_string(
-    "key_column", None, "Column of --metadata: paths, names, studies or patients."
-)
+_KEY = flags.DEFINE_string("key_column", None, "Column of --metadata: paths, names, patients …")
 _PATIENT = flags.DEFINE_string("patient_column", None, "Column of --metadata: patient ids.")
 _AGE = flags.DEFINE_string("age_column", None, "Column of --metadata: ages, years.")
 _SEX = flags.DEFINE_string("sex_column", None, "Column of --metadata: sexes.")
@@ -18,9 +16,7 @@ _SEX_CODING = flags.DEFINE_enum(
 _RISK = flags.DEFINE_string("risk", None, "CSV or Parquet with risks, by tools/compute_risk.py.")
 _RISK_KEY = flags.DEFINE_string("risk_key_column", None, "Column of --risk: whose row it is.")
 _RISK_COLUMN = flags.DEFINE_string("risk_column", None, "Column of --risk: risks, percent.")
-_COMPLETENESS = flags.DEFINE_string(
-    "completeness_column", None, "Column of --risk: share of known attributes."
-)
+_COMPLETENESS = flags.DEFINE_string("completeness_column", None, "Column of --risk: share known.")
 
 
 def metadata_table() -> MetadataTable | None:

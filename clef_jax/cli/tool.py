@@ -88,7 +88,7 @@ def _config_path(argv: list[str]) -> str | None:
 
 
 def _load(path: str) -> dict[str, Any]:
-    """Returns the settings of a configuration file, flat: {"objective.name": "clef", …}."""
+    """Returns the settings of a configuration file, flat: {"method.name": "clef", …}."""
     if not os.path.isfile(path):
         raise UsageError(f"--config={path}: no such file")
     module = runpy.run_path(path)

@@ -1,7 +1,7 @@
 """What an encoder has learned, beside an untrained one and beside plain measurements."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,14 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from clef_jax.data.signals.preprocessing import in_ecg_band
-from clef_jax.data.signals.spec import spec_differences
+from clef_jax.data.signals.spec import PreprocessingSpec, spec_differences
 from clef_jax.evaluate import intervals, probe
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.plain import plain_features
 from clef_jax.evaluate.recordings import Recordings, ReportError, encoder_input
+from clef_jax.evaluate.tasks import TASKS, Task
 from clef_jax.inference.encoder import Encoder
+from clef_jax.methods import row_keys
+from clef_jax.methods.augment import augment_view
 from clef_jax.models import build_model
-from clef_jax.train.augment import augment_view, row_keys
+from clef_jax.train.evaluators.probe import effective_rank
 
 REPRESENTATIONS = ("plain", "untrained", "pretrained")
 LABEL_SHARES = (0.01, 0.1, 1.0)
@@ -28,8 +31,8 @@ MIN_LEARNT_FROM, MIN_TESTED, MIN_OF_EACH_CLASS = 10, 30, 5
 _CHOICES = 5
 _ROWS_AT_ONCE = 64
 
-# x_mv [n, T] -> z [n, D]
-Represent = Callable[[np.ndarray], np.ndarray]
+# some x_mv [n, T] after others -> z [n, D] of each
+Represent = Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Figure:
     """One question to all representations.
 
     Attributes:
-        name: What is asked for: age, risk, sex, view, visit.
+        name: What is asked for: a task's name, view or visit.
         metric: "R²", "AUC" or "recall at 1".
         labels: Share of the training patients' labels that the probe learnt from; None where
             nothing is fitted.
@@ -102,33 +105,34 @@ def what_was_learned(
             f"{differing}; write shards for this encoder (--spec)"
         )
     represent = {
-        "plain": lambda x_mv: np.stack(
-            [plain_features(x, spec.fs) for x in in_ecg_band(x_mv, spec)]
-        ),
-        "untrained": _embed(_untrained(pretrained, seed)),
-        "pretrained": _embed(pretrained),
+        "plain": by_measuring(spec),
+        "untrained": by_encoder(_untrained(pretrained, seed)),
+        "pretrained": by_encoder(pretrained),
     }
     held_out = recordings.held_out
     revisited = held_out & (recordings.other >= 0)
-    z = {name: _of_records(f, recordings, recordings.first) for name, f in represent.items()}
-    figures = _probes(recordings, z, seed)
+    z = {name: represent_records(f, recordings, recordings.first) for name, f in represent.items()}
+    figures = [
+        _probe(task, labels, recordings, z, seed) for task in TASKS for labels in LABEL_SHARES
+    ]
 
     view = _view_maker(recordings, noise, seed)
 
     def two_views(name):
         looked_at = recordings.first[held_out]
-        return [_of_records(represent[name], recordings, looked_at, view(k)) for k in range(2)]
+        by_name = represent[name]
+        return [represent_records(by_name, recordings, looked_at, view(k)) for k in range(2)]
 
     def two_visits(name):
         again = recordings.other[revisited]
-        return z[name][revisited], _of_records(represent[name], recordings, again)
+        return z[name][revisited], represent_records(represent[name], recordings, again)
 
     figures.append(_retrieval("view", int(held_out.sum()), two_views, z, seed))
     figures.append(_retrieval("visit", int(revisited.sum()), two_visits, z, seed))
     ranked = ("untrained", "pretrained") if held_out.sum() > 1 else ()
     return Learned(
         figures=figures,
-        effective_rank={name: probe.effective_rank(z[name][held_out]) for name in ranked},
+        effective_rank={name: effective_rank(z[name][held_out]) for name in ranked},
         dimensions={name: z[name].shape[1] for name in REPRESENTATIONS},
         held_out=int(held_out.sum()),
         patients=len(held_out),
@@ -144,17 +148,37 @@ def _untrained(encoder: Encoder, seed: int) -> Encoder:
     return Encoder(encoder.config, params, preprocessing=encoder.preprocessing)
 
 
-def _embed(encoder: Encoder) -> Represent:
-    return lambda x_mv: encoder.forward_rows(encoder_input(x_mv))[0]
+def by_measuring(spec: PreprocessingSpec) -> Represent:
+    """Returns `plain_features` of leads of that preprocessing as a representation."""
+
+    def measure(signals_mv: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for x_mv in signals_mv:
+            yield np.stack([plain_features(x, spec.fs) for x in in_ecg_band(x_mv, spec)])
+
+    return measure
 
 
-def _of_records(represent: Represent, recordings: Recordings, records: np.ndarray, view=None):
-    """Represents records, or views of them, a few at a time."""
-    found = [np.empty((0, 0))]
-    for start in range(0, len(records), _ROWS_AT_ONCE):
-        x_mv = recordings.read_mv(records[start : start + _ROWS_AT_ONCE])
-        found.append(represent(x_mv if view is None else view(start, x_mv)))
-    return np.concatenate(found[1:]) if len(found) > 1 else found[0]
+def by_encoder(encoder: Encoder) -> Represent:
+    """Returns the embeddings of an encoder of one lead as a representation."""
+
+    def embed(signals_mv: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for outputs in encoder.forward.stream(map(encoder_input, signals_mv)):
+            yield outputs.embedding
+
+    return embed
+
+
+def represent_records(
+    represent: Represent, recordings: Recordings, records: np.ndarray, view=None
+) -> np.ndarray:
+    """Returns what a representation makes of records, or of views of them: `[n, D]`."""
+
+    def signals_mv() -> Iterator[np.ndarray]:
+        for start in range(0, len(records), _ROWS_AT_ONCE):
+            x_mv = recordings.read_mv(records[start : start + _ROWS_AT_ONCE])
+            yield x_mv if view is None else view(start, x_mv)
+
+    return np.concatenate(list(represent(signals_mv()))) if len(records) else np.empty((0, 0))
 
 
 def _view_maker(recordings: Recordings, noise: np.ndarray, seed: int):
@@ -179,40 +203,29 @@ def _view_maker(recordings: Recordings, noise: np.ndarray, seed: int):
     return view
 
 
-def _probes(recordings: Recordings, z: Mapping[str, np.ndarray], seed: int) -> list[Figure]:
-    known = {
-        name: values[recordings.first].astype(float)
-        for name, values in recordings.annotations.columns.items()
-        if name in ("age", "male", "risk")
-    }
-    with np.errstate(divide="ignore", invalid="ignore"):
-        questions = (
-            ("age", "R²", known["age"]),
-            ("sex", "AUC", known["male"]),
-            ("risk", "R²", np.log(known["risk"])),
-        )
-    return [
-        _probe(name, metric, labels, y, recordings.held_out, z, seed)
-        for name, metric, y in questions
-        for labels in LABEL_SHARES
-    ]
-
-
-def _probe(name, metric, labels, y, held_out, z, seed) -> Figure:
-    known = np.isfinite(y)
+def _probe(
+    task: Task, labels: float, recordings: Recordings, z: Mapping[str, np.ndarray], seed: int
+) -> Figure:
+    """Answers a task from a share of the training patients' labels."""
+    columns = recordings.annotations.columns
+    figure = Figure(task.name, task.metric, labels, learnt_from=0, tested=0)
+    if absent := [column for column in task.columns if column not in columns]:
+        return dataclasses.replace(figure, too_few=f"no annotation of {', '.join(absent)}")
+    y = task.target({column: columns[column][recordings.first] for column in task.columns})
+    known, held_out = np.isfinite(y), recordings.held_out
     train, test = np.flatnonzero(~held_out & known), np.flatnonzero(held_out & known)
     count = round(labels * len(train))
-    figure = Figure(name, metric, labels, learnt_from=count, tested=len(test))
+    figure = dataclasses.replace(figure, learnt_from=count, tested=len(test))
     rng = np.random.default_rng([seed, round(1000 * labels)])
     choices = [
         np.sort(rng.permutation(train)[:count]) for _ in range(_CHOICES if labels < 1 else 1)
     ]
-    if too_few := _too_few(metric, y[test], [y[chosen] for chosen in choices]):
+    if too_few := _too_few(task.metric, y[test], [y[chosen] for chosen in choices]):
         return dataclasses.replace(figure, too_few=too_few)
     fit, measure = {
         "R²": (probe.ridge_predictions, intervals.r2),
         "AUC": (probe.logistic_scores, intervals.auc),
-    }[metric]
+    }[task.metric]
     predictions = {
         key: [fit(a[chosen], y[chosen], a[test]) for chosen in choices] for key, a in z.items()
     }

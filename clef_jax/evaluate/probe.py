@@ -56,20 +56,6 @@ def found_again(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.argmax(first @ second.T, axis=1) == np.arange(len(first))
 
 
-def effective_rank(z: np.ndarray) -> float:
-    """Returns how many directions the rows of `z [n, D]` vary along.
-
-    It is exp of the entropy of the shares of variance of the principal components: D for a round
-    cloud, 1 for a line, to which a collapsed embedding comes down.
-
-    References:
-        Roy and Vetterli, The effective rank, EUSIPCO 2007, of the covariance matrix.
-    """
-    variances = np.linalg.svd(z - z.mean(axis=0), compute_uv=False) ** 2
-    shares = variances / max(variances.sum(), 1e-30)
-    return float(np.exp(-np.sum(shares * np.log(np.maximum(shares, 1e-30)))))
-
-
 def _scaling():
     return SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
 

@@ -4,7 +4,7 @@ import collections
 import functools
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,6 @@ from clef_jax.data.recordings.units import unit_doubt
 from clef_jax.data.signals.quality import QualityFlag
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.data.windows.cut import (
-    Windows,
     WindowSettings,
     choose_leads_of,
     read_windows,
@@ -27,7 +26,7 @@ from clef_jax.data.windows.cut import (
 )
 from clef_jax.inference.embeddings import Embeddings, QualityWarning, without_unusable
 from clef_jax.inference.fingerprint import fingerprint
-from clef_jax.inference.forward import default_batch_size, forward, padded, split_batches
+from clef_jax.inference.forward import Forward, apply, concatenate
 from clef_jax.models import EncoderConfig, build_model
 
 # Windows read at once of a long recording: 1.3 MB of ten-second windows.
@@ -39,7 +38,6 @@ class Encoder:
 
     Attributes:
         config: Shape of the encoder.
-        params: Its parameters, a nested dict of float32 arrays.
         preprocessing: What its inputs need.
         meta: The checkpoint's record: provenance, versions, fingerprint.
         classifier: {"kernel": [D, classes], "bias": [classes]} as in ECGFounder, or None.
@@ -57,7 +55,7 @@ class Encoder:
         dtype: DTypeLike = jnp.float32,
     ):
         self.config = config
-        self.params = jax.device_put(params)
+        self._params = jax.device_put(params)
         self.preprocessing = preprocessing
         self.meta = meta or {}
         self.classifier = classifier
@@ -70,6 +68,16 @@ class Encoder:
             f"{self.config.embedding_dim}-d embedding>"
         )
 
+    @property
+    def params(self) -> Any:
+        """Its parameters, a nested dict of float32 arrays."""
+        return self._params
+
+    @functools.cached_property
+    def forward(self) -> Forward:
+        """The encoder on all of this process's devices, for z-scored rows of the host."""
+        return Forward(self.model, self.params)
+
     @functools.cached_property
     def fingerprint(self) -> list[float]:
         """The 16 numbers of `inference.fingerprint`, computed now, not read from the checkpoint."""
@@ -79,6 +87,9 @@ class Encoder:
         self, x: ArrayLike, layers: Sequence[str] | None = None
     ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
         """Embeds inputs that are preprocessed and normalised already; differentiable in `x`.
+
+        It is a part of the program that calls it, of its jit, gradient or shard_map, and shares
+        nothing among devices by itself; `forward` does. The numbers are the same.
 
         Args:
             x: `[N, T]`, or `[N, T, C]` for an encoder of C leads.
@@ -97,8 +108,8 @@ class Encoder:
             raise ValueError(
                 f"x has shape {x.shape}; expected [N, T] or [N, T, {self.config.in_channels}]"
             )
-        embedding, features = forward(self.model, self._layers(layers), self.params, x)
-        return embedding if layers is None else (embedding, features)
+        outputs = apply(self.model, self._layers(layers), self.params, x)
+        return outputs.embedding if layers is None else tuple(outputs)
 
     def embed(
         self,
@@ -135,16 +146,9 @@ class Encoder:
         Raises:
             RecordingError: The signal is too short or lacks the lead.
         """
-        found = self.embed_windows(
-            signal_mv,
-            fs,
-            lead,
-            leads=leads,
-            window_s=window_s,
-            stride_s=stride_s,
-            pad=pad,
-            layers=layers,
-        )
+        settings = self._settings(lead, window_s, stride_s, pad)
+        recording = array_recording(np.asarray(signal_mv), fs, lead, leads)
+        found = self._embed(recording, settings, layers)
         faults = collections.Counter(flag for flag in found.quality if flag != QualityFlag.OK)
         faults.pop(QualityFlag.PADDED, None)
         if faults:
@@ -174,8 +178,9 @@ class Encoder:
         layers: Sequence[str] | None = None,
     ) -> Embeddings:
         """Embeds like `embed`, and returns each window's start and quality flag with it."""
+        settings = self._settings(lead, window_s, stride_s, pad)
         recording = array_recording(np.asarray(signal_mv), fs, lead, leads)
-        return self._embed_opened(recording, lead, window_s, stride_s, pad, layers)
+        return self._embed(recording, settings, layers)
 
     def embed_recording(
         self,
@@ -207,8 +212,9 @@ class Encoder:
         Raises:
             RecordingError: The file is damaged, too short or lacks the leads.
         """
+        settings = self._settings(leads, window_s, stride_s, pad)
         recording = open_recording(path, fs=fs, lead_names=lead_names, units=units)
-        return self._embed_opened(recording, leads, window_s, stride_s, pad, layers)
+        return self._embed(recording, settings, layers)
 
     def classify(self, embedding: ArrayLike) -> jax.Array:
         """Returns the logits `[N, classes]` that the checkpoint's classifier gives embeddings.
@@ -220,17 +226,6 @@ class Encoder:
             raise ValueError("this checkpoint holds no classifier; ECGFounder's do, CLEF's do not")
         return jnp.asarray(embedding) @ self.classifier["kernel"] + self.classifier["bias"][None]
 
-    def forward_rows(
-        self, x: np.ndarray, layers: tuple[str, ...] = ()
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Embeds rows `[N, T, C]` in the few batch shapes that are compiled."""
-        parts = []
-        for rows, size in split_batches(len(x), default_batch_size()):
-            embedding, features = forward(self.model, layers, self.params, padded(x[rows], size))
-            count = rows.stop - rows.start
-            parts.append(jax.tree.map(lambda a, n=count: np.asarray(a)[:n], (embedding, features)))
-        return jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
-
     def _layers(self, layers: Sequence[str] | None) -> tuple[str, ...]:
         known = self.config.layers
         unknown = [name for name in layers or () if name not in known]
@@ -240,43 +235,48 @@ class Encoder:
             )
         return tuple(layers or ())
 
-    def _embed_opened(
+    def _settings(
         self,
-        recording: OpenRecording,
-        lead: str | Sequence[str] | None,
+        leads: str | Sequence[str] | None,
         window_s: float | None,
         stride_s: float | None,
         pad: bool,
-        layers: Sequence[str] | None,
-    ) -> Embeddings:
-        wanted = (lead,) if isinstance(lead, str) else tuple(lead) if lead is not None else None
-        settings = WindowSettings(
+    ) -> WindowSettings:
+        return WindowSettings(
             preprocessing=self.preprocessing,
-            leads=wanted,
+            leads=(leads,) if isinstance(leads, str) else tuple(leads or ()) or None,
             window_s=window_s,
             stride_s=stride_s,
             pad=pad,
             channels=self.config.in_channels,
         )
+
+    def _embed(
+        self, recording: OpenRecording, settings: WindowSettings, layers: Sequence[str] | None
+    ) -> Embeddings:
         names = self._layers(layers)
         header = recording.header
         chosen = choose_leads_of(recording, settings)
         starts = require_windows(header.samples, header.fs, settings, header.path)
         step = max(1, _WINDOWS_PER_BLOCK // len(chosen))
-        blocks: list[Windows] = []
-        outputs = []
-        for first in range(0, len(starts), step):
-            windows = read_windows(recording, chosen, starts[first : first + step], settings)
-            outputs.append(self.forward_rows(windows.x, names))
-            windows.x = windows.x[:0]  # a day of windows would fill gigabytes
-            blocks.append(windows)
-        flags = [flag for block in blocks for flag in block.quality]
-        embedding, features = jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
+        lead: list[str] = []
+        start_s: list[np.ndarray] = []
+        flags: list[QualityFlag] = []
+
+        def inputs() -> Iterator[np.ndarray]:
+            for first in range(0, len(starts), step):
+                windows = read_windows(recording, chosen, starts[first : first + step], settings)
+                lead.extend(windows.lead)
+                start_s.append(windows.start_s)
+                flags.extend(windows.quality)
+                yield windows.x
+
+        outputs = concatenate(list(self.forward.stream(inputs(), layers=names)))
         return Embeddings(
-            embedding=without_unusable(embedding, flags),
-            lead=[name for block in blocks for name in block.lead],
-            start_s=np.concatenate([block.start_s for block in blocks]),
+            embedding=without_unusable(outputs.embedding, flags),
+            lead=lead,
+            start_s=np.concatenate(start_s),
             quality=flags,
             fs=header.fs,
-            layers=features,
+            layers=outputs.layers,
         )

@@ -10,7 +10,7 @@ import numpy as np
 import clef_jax
 from clef_jax.checkpoints.meta import FORMAT_VERSION
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
-from clef_jax.inference.forward import forward
+from clef_jax.inference.forward import apply
 from clef_jax.models import EncoderConfig, build_model, config_to_dict
 
 _LENGTH = 16
@@ -37,8 +37,8 @@ def fingerprint(config: EncoderConfig, params: Any) -> list[float]:
     They are the first cosine coefficients of its embedding of a fixed input, so that every element
     of the embedding counts.
     """
-    embedding, _ = forward(build_model(config), (), params, _fixed_input(config.in_channels))
-    embedding = np.asarray(embedding[0], np.float64)
+    outputs = apply(build_model(config), (), params, _fixed_input(config.in_channels))
+    embedding = np.asarray(outputs.embedding[0], np.float64)
     positions = (np.arange(embedding.size) + 0.5) / embedding.size
     basis = np.cos(np.pi * np.arange(_LENGTH)[:, None] * positions[None])
     return [float(f"{value:.7g}") for value in basis @ embedding / np.sqrt(embedding.size)]
@@ -46,8 +46,9 @@ def fingerprint(config: EncoderConfig, params: Any) -> list[float]:
 
 def fingerprints_agree(a: Sequence[float], b: Sequence[float]) -> bool:
     """Tells whether two fingerprints are the same up to the rounding of float32."""
-    a, b = np.asarray(a), np.asarray(b)
-    return a.shape == b.shape and bool(np.abs(a - b).max() <= _TOLERANCE * np.abs(b).max())
+    if len(a) != len(b):
+        return False
+    return bool(np.abs(np.subtract(a, b)).max() <= _TOLERANCE * np.abs(b).max())
 
 
 def encoder_meta(

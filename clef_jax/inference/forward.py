@@ -1,54 +1,227 @@
-"""The encoder's forward pass, compiled once for each shape of its input."""
+"""The one way an encoder is applied: rows shared among this process's devices, in few shapes."""
 
+import collections
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, overload
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
-from clef_jax.models import ResNeXt1D
+from clef_jax import hosts
 from clef_jax.ops.precision import multiply_as
+
+# Batches computing while the next is gathered.
+_IN_FLIGHT = 2
+
+
+class Outputs(NamedTuple):
+    """What an encoder makes of rows.
+
+    Attributes:
+        embedding: float32 `[N, D]`.
+        layers: Stage name -> `[N, T_s, width]`, of the stages asked for.
+    """
+
+    embedding: Any
+    layers: dict[str, Any]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def forward(
-    model: ResNeXt1D, layers: tuple[str, ...], params, x: jax.Array
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns embeddings `[N, D]` and the outputs `[N, T_s, width]` of the named stages."""
+def apply(model: nn.Module, layers: tuple[str, ...], params: Any, x: jax.Array) -> Outputs:
+    """Returns the outputs of rows `[N, T, C]`: a pure function, differentiable in `params` and `x`.
+
+    It runs as the program does that calls it: within its jit, gradient or shard_map.
+    """
     with multiply_as(model.dtype):
         embedding, state = model.apply({"params": params}, x, mutable=["intermediates"])
-    return embedding, {name: state["intermediates"][name][0] for name in layers}
+    return Outputs(embedding, {name: state["intermediates"][name][0] for name in layers})
 
 
-def default_batch_size() -> int:
-    """Returns the largest batch that pays on this machine's backend."""
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def apply_shared(
+    model: nn.Module, layers: tuple[str, ...], mesh: Mesh, params: Any, x: jax.Array
+) -> Outputs:
+    """Returns `apply` of rows that the mesh's devices divide among themselves evenly."""
+    # shard_map, for the reason given in train.step.
+    by_device = jax.shard_map(
+        functools.partial(apply, model, layers),
+        mesh=mesh,
+        in_specs=(P(), P(hosts.DATA_AXIS)),
+        out_specs=P(hosts.DATA_AXIS),
+    )
+    return by_device(params, x)
+
+
+class Forward:
+    """An encoder on all of this process's devices; arrays of the host go in and come out.
+
+    Batches come in the few sizes of `batch_sizes`, filled up with zeros, so that few programs are
+    compiled whatever the number of rows.
+    """
+
+    def __init__(self, model: nn.Module, params: Any):
+        """Places the parameters on every device, once.
+
+        Args:
+            model: The encoder.
+            params: Its parameters, of the host or of devices. What a device holds whole already is
+                not copied, so a step that consumes a run's state ends what was made of it.
+        """
+        self._model = model
+        self._mesh = hosts.data_mesh(jax.local_devices())
+        self._params = hosts.replicate_here(params, self._mesh)
+
+    def __call__(self, x: np.ndarray, layers: tuple[str, ...] = ()) -> Outputs:
+        """Returns the outputs, numpy, of any number of z-scored rows `[N, T, C]`."""
+        return next(self.stream([x], layers=layers))
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[np.ndarray],
+        *,
+        layers: tuple[str, ...] = (),
+        rows_per_device: int | None = None,
+    ) -> Iterator[Outputs]: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[np.ndarray | None],
+        *,
+        layers: tuple[str, ...] = (),
+        rows_per_device: int | None = None,
+    ) -> Iterator[Outputs | None]: ...
+
+    def stream(
+        self,
+        inputs: Iterable[np.ndarray | None],
+        *,
+        layers: tuple[str, ...] = (),
+        rows_per_device: int | None = None,
+    ) -> Iterator[Outputs | None]:
+        """Yields the outputs of each input, in order, while later inputs are awaited and computed.
+
+        Batches are filled across inputs.
+
+        Args:
+            inputs: Z-scored rows `[n, T, C]`, of any n but the same T and C; None is passed on in
+                its place.
+            layers: Names of stages whose outputs are wanted as well.
+            rows_per_device: The most that a device computes at once; what suits it by default.
+        """
+        sizes = batch_sizes(rows_per_device or default_rows_per_device(), self._mesh.size)
+        waiting, done = _Rows(), _Rows()
+        asked: collections.deque[tuple[int, ...] | None] = collections.deque()
+        computing: collections.deque[tuple[Outputs, int]] = collections.deque()
+
+        def compute(rows: int) -> None:
+            for count, size in split_batches(rows, sizes):
+                x = jax.device_put(_filled(waiting.take(count), size), hosts.split_rows(self._mesh))
+                outputs = apply_shared(self._model, layers, self._mesh, self._params, x)
+                computing.append((outputs, count))
+                collect(leave=_IN_FLIGHT)
+
+        def collect(leave: int) -> None:
+            while len(computing) > leave:
+                outputs, count = computing.popleft()
+                done.put(_on_host(outputs, count), count)
+
+        def finished() -> Iterator[Outputs | None]:
+            while asked and (asked[0] is None or asked[0][0] <= done.count):
+                shape = asked.popleft()
+                if shape is None:
+                    yield None
+                else:
+                    yield done.take(shape[0]) if shape[0] else self._of_no_rows(shape, layers)
+
+        for x in inputs:
+            asked.append(None if x is None else x.shape)
+            if x is not None and len(x):
+                waiting.put(x, len(x))
+            if full := waiting.count // sizes[0] * sizes[0]:
+                compute(full)
+                # Computing rows of padding costs less than compiling another shape for the last.
+                sizes = sizes[:1]
+            yield from finished()
+        compute(waiting.count)
+        collect(leave=0)
+        yield from finished()
+
+    def _of_no_rows(self, shape: tuple[int, ...], layers: tuple[str, ...]) -> Outputs:
+        x = jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32)
+        one = jax.eval_shape(functools.partial(apply, self._model, layers), self._params, x)
+        return jax.tree.map(lambda a: np.empty((0, *a.shape[1:]), a.dtype), one)
+
+
+class _Rows:
+    """Rows of an array, or of a tree of them, that come and go in portions of any size."""
+
+    def __init__(self):
+        self._portions: list[Any] = []
+        self.count = 0
+
+    def put(self, portion: Any, count: int) -> None:
+        self._portions.append(portion)
+        self.count += count
+
+    def take(self, count: int) -> Any:
+        rows = concatenate(self._portions)
+        self.count -= count
+        self._portions = [jax.tree.map(lambda a: a[count:], rows)] if self.count else []
+        return jax.tree.map(lambda a: a[:count], rows)
+
+
+def concatenate(portions: list[Any]) -> Any:
+    """Returns trees of arrays, such as `Outputs`, joined along their first axis."""
+    if len(portions) == 1:
+        return portions[0]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *portions)
+
+
+def default_rows_per_device() -> int:
+    """Returns the largest batch of one device that pays on this machine's backend."""
     # On a processor more rows than its caches hold make each one slower: measured 1.5 to 2 times.
     return 8 if jax.default_backend() == "cpu" else 64
 
 
-def batch_sizes(largest: int) -> tuple[int, ...]:
-    """Returns the few batch sizes that are compiled, largest first, such as 64, 8, 1."""
-    sizes = [largest]
+def batch_sizes(rows_per_device: int, devices: int) -> tuple[int, ...]:
+    """Returns the few batch sizes that are compiled, largest first, such as 64, 8, 1.
+
+    All are multiples of the number of devices.
+    """
+    sizes = [rows_per_device]
     while sizes[-1] > 1:
         sizes.append(max(1, sizes[-1] // 8))
-    return tuple(sizes)
+    return tuple(devices * size for size in sizes)
 
 
-def split_batches(rows: int, largest: int, smallest: int = 1) -> Iterator[tuple[slice, int]]:
-    """Yields (rows, compiled size) that cover `rows` in order with batches of `batch_sizes`.
+def split_batches(rows: int, sizes: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Yields (rows, compiled size) of batches that together hold so many rows.
 
-    A batch is padded where at least half of it is real, or it is of the smallest size.
+    A batch is filled up where at least half of it is real, or it is of the smallest size.
+
+    Args:
+        rows: Rows to compute.
+        sizes: Sizes to choose from, largest first.
     """
-    sizes = [size for size in batch_sizes(largest) if size >= smallest]
-    done = 0
-    while done < rows:
-        left = rows - done
-        size = next((size for size in sizes if 2 * left >= size), sizes[-1])
-        yield slice(done, min(done + size, rows)), size
-        done += size
+    while rows:
+        size = next((size for size in sizes if 2 * rows >= size), sizes[-1])
+        yield min(size, rows), size
+        rows -= min(size, rows)
 
 
-def padded(x: np.ndarray, size: int) -> np.ndarray:
+def _on_host(outputs: Outputs, count: int) -> Outputs:
+    """Returns the first rows of what devices hold or still compute, as arrays of their own."""
+    return jax.tree.map(lambda a: np.array(a)[:count], outputs)
+
+
+def _filled(x: np.ndarray, size: int) -> np.ndarray:
     """Returns `x` with rows of zeros appended up to `size`."""
     missing = size - len(x)
     return np.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1))) if missing else x

@@ -20,14 +20,13 @@ from clef_jax.data.windows.pool import Request, read_sources
 from clef_jax.data.windows.sources import Failure, Source, find_sources
 from clef_jax.files import replacing
 from clef_jax.inference.encoder import Encoder
-from clef_jax.inference.forward import default_batch_size
 from clef_jax.inference.stored import EmbeddingTableError
 from clef_jax.inference.stream import EmbeddedBlock, Timings, embed_blocks
 from clef_jax.inference.table import EmbeddingTable
 
 
 @dataclasses.dataclass
-class Summary:
+class Report:
     """What a run did.
 
     Attributes:
@@ -93,7 +92,8 @@ def _preprocessing_of(encoder: Encoder, sources: Sequence[Source]) -> dict[str, 
     """Returns the record of what all the sources' windows have gone, or will go, through.
 
     Raises:
-        EmbeddingTableError: Shards of version 1, used as if of version 2, are among others.
+        EmbeddingTableError: Shards of version 1, which are used as if of version 2, are among
+            others.
     """
     folders = sorted({source.file for source in sources if source.position >= 0})
     records = {folder: upgraded(read_manifest(folder)["preprocessing"]) for folder in folders}
@@ -110,10 +110,10 @@ def _preprocessing_of(encoder: Encoder, sources: Sequence[Source]) -> dict[str, 
 
 
 class _Collector:
-    """Takes the results of a run as they come: rows to the table, counts to summary and bar."""
+    """Takes the results of a run as they come: rows to the table, counts to report and bar."""
 
-    def __init__(self, summary: Summary, table: EmbeddingTable, bar: tqdm):
-        self._summary = summary
+    def __init__(self, report: Report, table: EmbeddingTable, bar: tqdm):
+        self._report = report
         self._table = table
         self._bar = bar
         self._shares: dict[Source, float] = {}
@@ -134,7 +134,7 @@ class _Collector:
             return
         self._failed.add(source)
         self._flags.pop(source, None)
-        self._summary.failures.append(failure)
+        self._report.failures.append(failure)
         self._table.drop(source)
         self._bar.update(1.0 - self._shares.pop(source, 0.0))
 
@@ -148,13 +148,13 @@ class _Collector:
         self._bar.update(share)
         if complete:
             del self._shares[source]
-            self._summary.embedded += 1
-            self._summary.flags += self._flags.pop(source)
-            self._summary.rows = self._summary.flags.total()
+            self._report.embedded += 1
+            self._report.flags += self._flags.pop(source)
+            self._report.rows = self._report.flags.total()
 
     def _show_counts(self) -> None:
-        failed = len(self._summary.failures)
-        self._bar.set_postfix_str(f"{self._summary.rows} windows, {failed} failed", refresh=False)
+        failed = len(self._report.failures)
+        self._bar.set_postfix_str(f"{self._report.rows} windows, {failed} failed", refresh=False)
 
 
 def embed_to_table(
@@ -167,7 +167,7 @@ def embed_to_table(
     workers: int = 2,
     overwrite: bool = False,
     progress: bool = True,
-) -> Summary:
+) -> Report:
     """Embeds every recording under `paths` into a Parquet table; see the README for its columns.
 
     Where no recording can be embedded, no table is begun.
@@ -178,7 +178,7 @@ def embed_to_table(
         out: The table. If it exists, its recordings are skipped and the others appended.
         request: Which windows of which leads, and how arrays are read. With arrays in the table and
             among the recordings both, it must be the same for all.
-        batch_size: The largest batch; what suits the backend when None.
+        batch_size: Windows that a device embeds at once; what suits it when None.
         workers: Reading processes; 0 reads in this one.
         overwrite: Whether recordings that the table holds are embedded again.
         progress: Whether to draw a progress bar.
@@ -193,20 +193,20 @@ def embed_to_table(
         WorkersCannotStart: No reading process can be started.
     """
     begin = time.perf_counter()
-    summary = Summary()
+    report = Report()
     if differing := spec_differences(request.settings.preprocessing, encoder.preprocessing):
         raise SpecError(f"the windows asked for are not the encoder's: {differing}")
     sources, failures = find_sources(paths, request.hints, preprocessing=encoder.preprocessing)
     # The list of an earlier run's failures is a CSV file, but no recording.
     earlier = os.path.abspath(errors_path(out))
     sources = [source for source in sources if source.file != earlier]
-    summary.failures = [failure for failure in failures if failure.source.file != earlier]
-    summary.found = len(sources)
+    report.failures = [failure for failure in failures if failure.source.file != earlier]
+    report.found = len(sources)
     about = table_metadata(encoder, request, sources)
     with EmbeddingTable(out, encoder.config.embedding_dim, about) as table:
         if not overwrite:
             sources = [s for s in sources if (s.file, s.record) not in table.embedded]
-        summary.skipped = summary.found - len(sources)
+        report.skipped = report.found - len(sources)
         bar = tqdm(
             total=len(sources),
             unit="rec",
@@ -214,15 +214,12 @@ def embed_to_table(
             bar_format="{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
         )
         with bar, contextlib.closing(read_sources(sources, request, workers)) as blocks:
-            collector = _Collector(summary, table, bar)
+            collector = _Collector(report, table, bar)
             for result in embed_blocks(
-                encoder,
-                blocks,
-                batch_size=batch_size or default_batch_size(),
-                timings=summary.timings,
+                encoder.forward, blocks, rows_per_device=batch_size, timings=report.timings
             ):
                 collector.take(result)
-        summary.rows_in_table = table.finish()
-        _write_errors(out, summary.failures)
-    summary.seconds = time.perf_counter() - begin
-    return summary
+        report.rows_in_table = table.finish()
+        _write_errors(out, report.failures)
+    report.seconds = time.perf_counter() - begin
+    return report

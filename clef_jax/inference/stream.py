@@ -4,17 +4,14 @@ import collections
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from clef_jax.data.windows.pool import Block
 from clef_jax.data.windows.sources import Failure
 from clef_jax.inference.embeddings import without_unusable
-from clef_jax.inference.encoder import Encoder
-from clef_jax.inference.forward import forward, padded, split_batches
-
-# Batches computing while the next is gathered.
-_IN_FLIGHT = 2
+from clef_jax.inference.forward import Forward
 
 
 @dataclasses.dataclass
@@ -43,73 +40,55 @@ class EmbeddedBlock:
 
 
 def embed_blocks(
-    encoder: Encoder,
+    forward: Forward,
     results: Iterable[Block | Failure],
     *,
-    batch_size: int,
+    rows_per_device: int | None,
     timings: Timings,
 ) -> Iterator[EmbeddedBlock | Failure]:
     """Embeds blocks in full batches across recordings and yields every result in its order.
 
     Args:
-        encoder: The encoder.
+        forward: The encoder.
         results: Blocks of preprocessed windows, and failures, which pass through.
-        batch_size: The largest batch.
+        rows_per_device: The most that a device computes at once; what suits it by default.
         timings: Is added to.
     """
-    queue: collections.deque = collections.deque()
-    inputs: list[np.ndarray] = []
-    in_flight: collections.deque = collections.deque()
-    outputs: list[np.ndarray] = []
-    compiled_full = False
+    results = _Clocked(results)
+    read: collections.deque[Block | Failure] = collections.deque()
 
-    def dispatch(rows: int) -> None:
-        nonlocal compiled_full
-        x = np.concatenate(inputs)
-        inputs[:] = [x[rows:]] if rows < len(x) else []
-        compiled_full |= rows >= batch_size
-        # Computing some rows of padding costs less than compiling another shape for the last rows.
-        parts = split_batches(rows, batch_size, smallest=batch_size if compiled_full else 1)
-        for part, size in parts:
-            y, _ = forward(encoder.model, (), encoder.params, padded(x[:rows][part], size))
-            in_flight.append((y, part.stop - part.start))
+    def inputs() -> Iterator[np.ndarray | None]:
+        for result in results:
+            read.append(result)
+            yield result.windows.x if isinstance(result, Block) else None
 
-    def collect(leave: int) -> None:
-        while len(in_flight) > leave:
-            y, rows = in_flight.popleft()
-            outputs.append(np.asarray(y)[:rows])
+    computed = _Clocked(forward.stream(inputs(), rows_per_device=rows_per_device))
+    for outputs in computed:
+        result = read.popleft()
+        if isinstance(result, Failure):
+            yield result
+            continue
+        windows = result.windows
+        timings.reading += windows.read_s
+        timings.preprocessing += windows.preprocess_s
+        yield EmbeddedBlock(result, without_unusable(outputs.embedding, windows.quality))
+    timings.waiting += results.seconds
+    timings.computing += computed.seconds - results.seconds
 
-    def finished() -> Iterator[EmbeddedBlock | Failure]:
-        while queue:
-            if isinstance(queue[0], Failure):
-                yield queue.popleft()
-                continue
-            rows = len(queue[0].windows.quality)
-            if sum(map(len, outputs)) < rows:
-                return
-            y = np.concatenate(outputs)
-            outputs[:] = [y[rows:]]
-            block = queue.popleft()
-            yield EmbeddedBlock(block, without_unusable(y[:rows], block.windows.quality))
 
-    results = iter(results)
-    while True:
+class _Clocked:
+    """An iterator, with the seconds that its consumer waited for it."""
+
+    def __init__(self, items: Iterable):
+        self._items = iter(items)
+        self.seconds = 0.0
+
+    def __iter__(self) -> "_Clocked":
+        return self
+
+    def __next__(self) -> Any:
         begin = time.perf_counter()
-        result = next(results, None)
-        timings.waiting += time.perf_counter() - begin
-        begin = time.perf_counter()
-        if isinstance(result, Block):
-            timings.reading += result.windows.read_s
-            timings.preprocessing += result.windows.preprocess_s
-            inputs.append(result.windows.x)
-            result.windows.x = result.windows.x[:0]
-        if result is not None:
-            queue.append(result)
-        waiting = sum(map(len, inputs))
-        if rows := waiting if result is None else waiting // batch_size * batch_size:
-            dispatch(rows)
-        collect(leave=0 if result is None else _IN_FLIGHT)
-        timings.computing += time.perf_counter() - begin
-        yield from finished()
-        if result is None:
-            return
+        try:
+            return next(self._items)
+        finally:
+            self.seconds += time.perf_counter() - begin

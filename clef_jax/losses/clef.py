@@ -1,5 +1,6 @@
-"""The CLEF objective: contrastive learning in which clinical risk weights the negative pairs."""
+"""CLEF's loss: contrastive learning in which clinical risk weights the negative pairs."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -7,14 +8,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from clef_jax.losses.pairs import (
-    Block,
     Pairs,
+    Tile,
     alignment_and_uniformity,
     gather,
     geometry_sums,
-    make_pairs,
-    map_blocks,
+    map_tiles,
+    shifted_logits,
     total,
+    view_pairs,
 )
 
 PRESETS = {
@@ -88,48 +90,31 @@ def clef_loss(
         raise ValueError(f"risk must be [{z.shape[0] // 2}], one a subject, found {risk.shape}")
     if completeness_weighting and completeness is None:
         raise ValueError("completeness_weighting needs the subjects' completeness")
-    pairs = make_pairs(z, axis_name)
-    dissimilarity = _make_dissimilarity(gather(risk, axis_name), floor, unknown_risk)
-    if completeness_weighting:
-        completeness = jnp.nan_to_num(gather(completeness, axis_name), nan=0, posinf=0, neginf=0)
+    pairs = view_pairs(z, axis_name)
+    dissimilarity = _make_dissimilarity(risk, axis_name, floor, unknown_risk)
+    weights = _make_weights(completeness if completeness_weighting else None, axis_name, weighting)
     s_min, s_max = _similarity_range(pairs)
 
-    def weights(d: jax.Array, subjects: jax.Array) -> jax.Array:
-        if weighting == "softmax":
-            # Every subject stands twice in a row of 2N entries; D is at most 1, so exp is safe.
-            d = jnp.exp(d) / (2 * jnp.sum(jnp.exp(d), axis=1, keepdims=True))
-        if completeness_weighting:
-            d = d * jnp.exp(-completeness[subjects][:, None] * completeness[None, :])
-        return d
-
-    def sums(block: Block) -> dict[str, jax.Array]:
-        d = dissimilarity(block.subjects, block.same_subject)
-        logits = block.similarity / temperature
-        row_max = lax.stop_gradient(
-            jnp.max(jnp.where(block.self_pair, -jnp.inf, logits), axis=(1, 3))
-        )
-        exponents = logits - row_max[:, None, :, None]
-        exponents = jnp.where(block.same_subject[None, None], -jnp.inf, exponents)
-        w = weights(d, block.subjects)
-        negatives = jnp.sum(w[None, None] * jnp.exp(exponents), axis=(1, 3))
-        positive = block.positive[None, :] / temperature - row_max
-        contrastive = jnp.log(jnp.exp(positive) + negatives + _LOG_EPSILON) - positive
-
-        scaled = (block.similarity - s_min) / (s_max - s_min + _MINMAX_EPSILON)
+    def sums(tile: Tile) -> dict[str, jax.Array]:
+        d = dissimilarity(tile)
+        positive, negatives = shifted_logits(tile, temperature)
+        weighted = jnp.sum(weights(d, tile)[None, None] * jnp.exp(negatives), axis=(1, 3))
+        contrastive = jnp.log(jnp.exp(positive) + weighted + _LOG_EPSILON) - positive
+        scaled = (tile.similarity - s_min) / (s_max - s_min + _MINMAX_EPSILON)
         return {
             "contrastive": jnp.sum(contrastive),
             "dissimilarity": jnp.sum((scaled - (1 - d)[None, None]) ** 2),
-            **geometry_sums(block),
+            **geometry_sums(tile),
         }
 
-    sum_of = total(map_blocks(sums, pairs), pairs)
-    contrastive = sum_of["contrastive"] / (2 * pairs.count)
-    mismatch = sum_of["dissimilarity"] / (2 * pairs.count) ** 2
+    sum_of = total(map_tiles(sums, pairs), pairs)
+    contrastive = sum_of["contrastive"] / pairs.total
+    mismatch = sum_of["dissimilarity"] / pairs.total**2
     loss = (contrastive + mismatch) / (2 if combine == "mean" else 1)
     parts = {
         "contrastive": contrastive,
         "dissimilarity": mismatch,
-        **alignment_and_uniformity(sum_of, pairs.count),
+        **alignment_and_uniformity(sum_of, pairs),
     }
     return loss, jax.tree.map(lax.stop_gradient, parts)
 
@@ -137,34 +122,59 @@ def clef_loss(
 def _similarity_range(pairs: Pairs) -> tuple[jax.Array, jax.Array]:
     """Returns the least and the greatest similarity of the global batch, differentiably."""
 
-    def extremes(block: Block) -> tuple[jax.Array, jax.Array]:
-        return jnp.min(block.similarity), jnp.max(block.similarity)
+    def extremes(tile: Tile) -> tuple[jax.Array, jax.Array]:
+        return jnp.min(tile.similarity), jnp.max(tile.similarity)
 
-    lows, highs = map_blocks(extremes, pairs)
+    lows, highs = map_tiles(extremes, pairs)
     # pmin and pmax have no gradient; the minimum of gathered minima has.
     low, high = (gather(a[None], pairs.axis_name) for a in (lows.min(), highs.max()))
     return low.min(), high.max()
 
 
-def _make_dissimilarity(risk: jax.Array, floor: float, unknown_risk: str):
-    """Returns the function (subjects [rows], same_subject [rows, N]) -> D [rows, N]."""
-    known = jnp.isfinite(risk)
+def _make_dissimilarity(
+    own: jax.Array, axis_name: str | None, floor: float, unknown_risk: str
+) -> Callable[[Tile], jax.Array]:
+    """Returns the function (tile) -> D `[rows, N]`, from this device's risks `[n]`."""
+    risk = gather(own, axis_name)
+    known, own_known = jnp.isfinite(risk), jnp.isfinite(own)
+    mean: jax.Array | float = 0.0
     # The greatest squared difference is that of the extremes, and the least is 0, on the diagonal.
     if unknown_risk == "mean":
         count = jnp.sum(known, dtype=risk.dtype)
         mean = jnp.sum(jnp.where(known, risk, 0)) / jnp.maximum(count, 1)
-        risk = jnp.where(known, risk - mean, 0)
-        # Over the pairs of two different subjects of known risk.
-        mean_square = 2 * jnp.sum(risk**2) / jnp.maximum(count - 1, 1)
-    risk = jnp.where(known, risk, 0)
+    own, risk = (jnp.where(jnp.isfinite(r), r - mean, 0) for r in (own, risk))
     spread = jnp.max(risk) - jnp.min(risk)
     scale = (1 - floor) / (spread**2 + _MINMAX_EPSILON)
 
-    def dissimilarity(subjects: jax.Array, same_subject: jax.Array) -> jax.Array:
-        d = scale * (risk[subjects][:, None] - risk[None, :]) ** 2 + floor
+    def dissimilarity(tile: Tile) -> jax.Array:
+        d = scale * (own[tile.rows][:, None] - risk[None, :]) ** 2 + floor
         if unknown_risk == "mean":
-            both_known = known[subjects][:, None] & known[None, :]
+            # Over the pairs of two different subjects of known risk.
+            mean_square = 2 * jnp.sum(risk**2) / jnp.maximum(count - 1, 1)
+            both_known = own_known[tile.rows][:, None] & known[None, :]
             d = jnp.where(both_known, d, scale * mean_square + floor)
-        return jnp.where(same_subject, 0, d)
+        return jnp.where(tile.same_subject, 0, d)
 
     return dissimilarity
+
+
+def _make_weights(
+    own: jax.Array | None, axis_name: str | None, weighting: str
+) -> Callable[[jax.Array, Tile], jax.Array]:
+    """Returns the function (D, tile) -> weights of the negatives `[rows, N]`.
+
+    From this device's completeness `[n]`, if that counts.
+    """
+    if own is not None:
+        own = jnp.nan_to_num(own, nan=0, posinf=0, neginf=0)
+        columns = gather(own, axis_name)
+
+    def weights(d: jax.Array, tile: Tile) -> jax.Array:
+        if weighting == "softmax":
+            # Every subject stands twice in a row of 2N entries; D is at most 1, so exp is safe.
+            d = jnp.exp(d) / (2 * jnp.sum(jnp.exp(d), axis=1, keepdims=True))
+        if own is not None:
+            d = d * jnp.exp(-own[tile.rows][:, None] * columns[None, :])
+        return d
+
+    return weights

@@ -1,17 +1,9 @@
-"""Plain InfoNCE (SimCLR): the control without clinical risk."""
+"""SimCLR's loss: the control without clinical risk."""
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
-from clef_jax.losses.pairs import (
-    Block,
-    alignment_and_uniformity,
-    geometry_sums,
-    make_pairs,
-    map_blocks,
-    total,
-)
+from clef_jax.losses.info_nce import info_nce
+from clef_jax.losses.pairs import view_pairs
 
 
 def simclr_loss(
@@ -27,17 +19,10 @@ def simclr_loss(
     Returns:
         The scalar loss and `{"alignment", "uniformity"}`.
 
+    Raises:
+        ValueError: There is an odd number of rows, or fewer than two subjects in all.
+
     References:
         Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, 2020.
     """
-    pairs = make_pairs(z, axis_name)
-
-    def sums(block: Block) -> dict[str, jax.Array]:
-        logits = jnp.where(block.self_pair, -jnp.inf, block.similarity / temperature)
-        log_partition = jax.nn.logsumexp(logits, axis=(1, 3))
-        loss = jnp.sum(log_partition - block.positive[None, :] / temperature)
-        return {"loss": loss, **geometry_sums(block)}
-
-    sum_of = total(map_blocks(sums, pairs), pairs)
-    parts = alignment_and_uniformity(sum_of, pairs.count)
-    return sum_of["loss"] / (2 * pairs.count), jax.tree.map(lax.stop_gradient, parts)
+    return info_nce(view_pairs(z, axis_name), temperature=temperature)

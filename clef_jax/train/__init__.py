@@ -1,1 +1,1 @@
-"""Pretraining: augmentation, optimiser, step, loop."""
+"""Pretraining: optimiser, step, loop."""

@@ -1,29 +1,17 @@
 """What a run reports: `metrics.jsonl`, one progress line, and optionally TensorBoard."""
 
-import contextlib
 import json
 import math
 import os
 import pathlib
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
 
 from tqdm import tqdm
 
 from clef_jax.files import replacing
 
 METRICS = "metrics.jsonl"
-
-_T = TypeVar("_T")
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(os.fspath(path)) as temporary:
-        pathlib.Path(temporary).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_metrics(path: str | pathlib.Path) -> list[dict[str, float]]:
@@ -75,52 +63,6 @@ class MetricsLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
-
-
-class Clock:
-    """Measures throughput and waiting for data, leaving out compilation and other pauses.
-
-    Args:
-        batch_size: Records in a global batch.
-        peak_records_per_s: Rate at which the devices' arithmetic would be at its peak, if known.
-    """
-
-    def __init__(self, batch_size: int, peak_records_per_s: float | None):
-        self._batch_size, self._peak = batch_size, peak_records_per_s
-        self._restart()
-
-    def next_batch(self, batches: Iterator[_T]) -> _T:
-        """Returns the next batch of an iterator, counting the time the step waits for it."""
-        start = time.perf_counter()
-        batch = next(batches)
-        self._waited += time.perf_counter() - start
-        self._steps += 1
-        return batch
-
-    @contextlib.contextmanager
-    def paused(self):
-        """Leaves out what happens inside, and the unfinished interval before it."""
-        try:
-            yield
-        finally:
-            self._restart()
-
-    def rates(self) -> dict[str, float]:
-        """Returns the rates since the last call, which must follow the end of all steps."""
-        elapsed, steps, waited = time.perf_counter() - self._start, self._steps, self._waited
-        self._restart()
-        if not steps:
-            return {}
-        rates = {
-            "perf/records_per_s": steps * self._batch_size / elapsed,
-            "perf/data_wait_frac": waited / elapsed,
-        }
-        if self._peak:
-            rates["perf/mfu"] = rates["perf/records_per_s"] / self._peak
-        return rates
-
-    def _restart(self) -> None:
-        self._start, self._waited, self._steps = time.perf_counter(), 0.0, 0
 
 
 def progress_bar(total: int, done: int, *, enabled: bool) -> tqdm:

@@ -5,9 +5,11 @@ import pathlib
 from collections.abc import Callable, Mapping
 
 import jax
+from tqdm import tqdm
 
 from clef_jax.errors import ClefError
-from clef_jax.train.metrics import MetricsLog, write_json
+from clef_jax.files import write_json
+from clef_jax.train.metrics import MetricsLog, progress_bar
 
 # Steps whose results may be outstanding: enough to keep the devices busy while the host dispatches.
 _IN_FLIGHT = 2
@@ -30,6 +32,7 @@ class Recorder:
 
     Args:
         log: Where rows go; None on processes that do not report.
+        bar: The progress line.
         workdir: Where `nonfinite.json` goes.
         record_names: Function from a step's number (from 1) to the names of its batch's records.
     """
@@ -37,15 +40,18 @@ class Recorder:
     def __init__(
         self,
         log: MetricsLog | None,
+        bar: tqdm,
         workdir: pathlib.Path,
         record_names: Callable[[int], list[str]],
     ):
-        self._log, self._workdir, self._record_names = log, workdir, record_names
+        self._log, self._bar = log, bar
+        self._workdir, self._record_names = workdir, record_names
         self._pending: list[tuple[int, Mapping[str, jax.Array]]] = []
         self._latest: dict[str, float] = {}
 
     def add(self, step: int, values: Mapping[str, jax.Array]) -> None:
         """Notes the metrics of a step just dispatched; waits for the one before the previous."""
+        self._bar.update()
         self._pending.append((step, values))
         if len(self._pending) > _IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - _IN_FLIGHT][1])
@@ -65,16 +71,18 @@ class Recorder:
         return {name: value for name, value in self._latest.items() if name.startswith("train/")}
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
-        """Writes one row of `metrics.jsonl`."""
+        """Writes one row of `metrics.jsonl`, and shows the latest figures."""
         self._latest.update(row)
         if self._log is not None:
             self._log.write(step, row)
+        shown = (text.format(self._latest[k]) for k, text in _SHOWN.items() if k in self._latest)
+        self._bar.set_postfix_str(" | ".join(shown), refresh=False)
 
-    def line(self) -> str:
-        """Returns the latest figures for the progress line."""
-        return " | ".join(
-            text.format(self._latest[name]) for name, text in _SHOWN.items() if name in self._latest
-        )
+    def close(self) -> None:
+        """Ends the progress line and closes the log."""
+        self._bar.close()
+        if self._log is not None:
+            self._log.close()
 
     def _report_divergence(self, step: int, values: Mapping[str, float]) -> None:
         path, records = self._workdir / "nonfinite.json", self._record_names(step)
@@ -87,3 +95,27 @@ class Recorder:
             f"records of that batch: {names} (all in {path}); lower learning_rate, set clip_norm, "
             "or look at these records"
         )
+
+
+def open_recorder(
+    workdir: pathlib.Path,
+    record_names: Callable[[int], list[str]],
+    *,
+    kept_steps: int,
+    done: int,
+    total: int,
+    tensorboard: bool,
+) -> Recorder:
+    """Returns the recorder of a run, which writes and shows on process 0 alone.
+
+    Args:
+        workdir: The run's folder.
+        record_names: See `Recorder`.
+        kept_steps: Rows of later steps are dropped, see `MetricsLog`.
+        done: Steps done.
+        total: Steps of the whole run.
+        tensorboard: See `MetricsLog`.
+    """
+    reports = jax.process_index() == 0
+    log = MetricsLog(workdir, step=kept_steps, tensorboard=tensorboard) if reports else None
+    return Recorder(log, progress_bar(total, done, enabled=reports), workdir, record_names)

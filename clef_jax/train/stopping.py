@@ -1,11 +1,11 @@
 """Leaving a run in good order: signals from the cluster, and early stopping."""
 
+import dataclasses
 import math
 import signal
+from collections.abc import Callable
 
 import jax
-
-from clef_jax.checkpoints.run import Checkpoints
 
 
 class StopSignal:
@@ -28,9 +28,14 @@ class StopSignal:
     def __exit__(self, *exception) -> None:
         self._restore()
 
-    def requested(self, checkpoints: Checkpoints, step: int) -> bool:
-        """Returns whether the run should save after this step and end."""
-        if jax.process_count() > 1 and checkpoints.reached_preemption(step):
+    def requested(self, step: int, reached_preemption: Callable[[int], bool]) -> bool:
+        """Returns whether the run should save after this step and end.
+
+        Args:
+            step: Steps done.
+            reached_preemption: Of several hosts, whether they agreed to stop at a step.
+        """
+        if jax.process_count() > 1 and reached_preemption(step):
             self._requested = True
         return self._requested
 
@@ -47,11 +52,27 @@ class StopSignal:
         self._restore()
 
 
-def note_validation(progress: dict, step: int, loss: float) -> dict:
-    """Returns `progress` (best_loss, best_step, evaluations_since_best) after one evaluation.
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a run's validation losses have come to.
 
-    A loss that is not finite is never the best.
+    Attributes:
+        best_loss: The lowest, None before the first.
+        best_step: The step that had it.
+        evaluations_since_best: Validations since.
     """
-    if math.isfinite(loss) and (progress["best_loss"] is None or loss < progress["best_loss"]):
-        return {"best_loss": loss, "best_step": step, "evaluations_since_best": 0}
-    return progress | {"evaluations_since_best": progress["evaluations_since_best"] + 1}
+
+    best_loss: float | None = None
+    best_step: int | None = None
+    evaluations_since_best: int = 0
+
+    def after(self, step: int, loss: float) -> "Progress":
+        """Returns the progress after one more validation; a loss that is not finite is no best."""
+        if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
+            return Progress(best_loss=loss, best_step=step)
+        count = self.evaluations_since_best + 1
+        return dataclasses.replace(self, evaluations_since_best=count)
+
+    def is_exhausted(self, patience: int) -> bool:
+        """Returns whether so many validations in a row were no better; 0 has endless patience."""
+        return 0 < patience <= self.evaluations_since_best

@@ -85,7 +85,7 @@ class Unvalidated:
     def save(self, state: TrainState, meta: Mapping[str, Any], row: Mapping[str, float]) -> None:
         """Writes the state, with the row of `metrics.jsonl` that lacks its validation loss."""
         with contextlib.closing(Checkpoints(self._folder, keep=1)) as checkpoints:
-            checkpoints.save(state, {**meta, "row": dict(row)}, None)
+            checkpoints.save(int(state.step), state.items(), {**meta, "row": dict(row)})
 
     def _set_aside(self, error: CheckpointError, step: int) -> None:
         # Every process comes to the same; none may still be reading when one of them renames.

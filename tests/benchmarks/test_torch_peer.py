@@ -1,4 +1,4 @@
-"""The peer of the benchmarks computes the objective it is compared on."""
+"""The peer of the benchmarks computes the loss it is compared on."""
 
 import numpy as np
 import pytest

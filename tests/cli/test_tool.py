@@ -22,8 +22,8 @@ def run(tool, *arguments):
         ("pretrain", ["--config.batchsize=32"], "config.batchsize: there is no such setting; the "
          "nearest is --config.batch_size"),
         ("pretrain", ["--noconfig.remats"], "the nearest is --config.remat "),
-        ("pretrain", ["--config.objective.nam", "clef"], "nearest is --config.objective.name"),
-        ("pretrain", ["--config.objective=clef"], "several settings: --config.objective.floor, "),
+        ("pretrain", ["--config.method.nam", "clef"], "nearest is --config.method.name"),
+        ("pretrain", ["--config.method=clef"], "several settings: --config.method.combine, "),
         ("pretrain", ["--config.batch_size=many"], "--config.batch_size=many: invalid literal for"),
         ("pretrain", ["--config=absent.py"], "--config=absent.py: no such file"),
         ("pretrain", [f"--config={__file__}"], "test_tool.py: has no function get_config"),

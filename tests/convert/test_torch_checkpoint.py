@@ -23,7 +23,7 @@ from clef_jax.convert import (
     write_torch_checkpoint,
 )
 from clef_jax.convert import torch_checkpoint as module
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 from tests.convert.checkpoints import lightning_content, torch_model, write_lightning
 from tests.oracles.torch_resnext1d import jax_params

@@ -1,7 +1,6 @@
 """The probes against independent computations."""
 
 import numpy as np
-import pytest
 from sklearn.metrics import r2_score, roc_auc_score
 
 from clef_jax.evaluate import probe
@@ -52,16 +51,3 @@ def test_what_was_not_measured_counts_as_the_median():
     )
     holes[:, 2] = np.nan  # Never measured.
     assert np.isfinite(probe.ridge_predictions(holes[:150], y[:150], holes[150:])).all()
-
-
-@pytest.mark.parametrize("directions", [1, 3, 8])
-def test_effective_rank_counts_directions(directions):
-    rng = np.random.default_rng(3)
-    basis = np.linalg.qr(rng.normal(size=(32, 32)))[0][:directions]
-    z = rng.normal(size=(20_000, directions)) @ basis + 100
-    assert probe.effective_rank(z) == pytest.approx(directions, rel=0.01)
-    uneven = rng.normal(size=(20_000, 2)) * [1, 0.5] @ basis[:2] if directions > 1 else None
-    if uneven is not None:
-        shares = np.array([0.8, 0.2])
-        expected = np.exp(-np.sum(shares * np.log(shares)))
-        assert probe.effective_rank(uneven) == pytest.approx(expected, rel=0.02)

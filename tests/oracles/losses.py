@@ -21,6 +21,26 @@ def simclr(z, temperature=0.07):
     return loss / n
 
 
+def info_nce(rows, partners, columns, ids, column_ids, temperature):
+    """Of rows [n, D] against columns [M, D], of which those of the row's subject do not count."""
+    rows, partners, columns = (
+        x / np.linalg.norm(x, axis=1, keepdims=True) for x in (rows, partners, columns)
+    )
+    loss = 0.0
+    for row, partner, own in zip(rows, partners, ids, strict=True):
+        others = [c for c, whose in zip(columns, column_ids, strict=True) if whose != own]
+        positive = np.exp(row @ partner / temperature)
+        negatives = sum(np.exp(row @ c / temperature) for c in others)
+        loss -= np.log(positive / (positive + negatives))
+    return loss / len(rows)
+
+
+def squared_distance(a, b):
+    """Of rows [n, D] once they have unit length."""
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    return ((a - b) ** 2).sum(axis=1)
+
+
 def dissimilarity(risk, floor, unknown_risk):
     known = np.isfinite(risk)
     values = np.where(known, risk, 0.0 if unknown_risk == "zero" else np.nan)

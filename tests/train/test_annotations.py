@@ -1,6 +1,5 @@
 """Runs on one shard set with other risks and other splits than those it was written with."""
 
-import dataclasses
 import re
 import shutil
 
@@ -8,29 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from clef_jax import hosts
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.data.annotations.splits import is_validation_patient
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.models import get_config, registry
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table
-from clef_jax.train.loop import pretrain
+from clef_jax.train.data import plan_data
 from clef_jax.train.metrics import read_metrics
-from clef_jax.train.parts import ConfigError, make_parts
-from configs import clef_small
+from clef_jax.train.pretrain import pretrain
+from clef_jax.train.settings import ConfigError, read_settings
+from tests.train import runs
 
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    """A size that compiles in a second, in the place of clef_small."""
-    size = dataclasses.replace(
-        get_config("clef_small"),
-        stem_width=4,
-        stage_widths=(4, 8),
-        stage_blocks=(1, 1),
-        group_width=2,
-    )
-    monkeypatch.setitem(registry._CONFIGS, "clef_small", size)
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +33,7 @@ def risks(shards_folder, tmp_path_factory):
 
 
 def config_of(**values):
-    config = clef_small.get_config()
-    config.update(batch_size=8, steps=3, log_steps=1, eval_steps=3, checkpoint_steps=3)
-    config.update(values)
-    return config
+    return runs.config_of(**{"steps": 3, "log_steps": 1, "checkpoint_steps": 3} | values)
 
 
 def losses(workdir):
@@ -63,7 +49,9 @@ def test_two_risk_regions_train_from_shards_written_once(shards_folder, risks, t
         config = config_of(annotations=str(risks / f"{region}.csv"))
         table = pd.read_csv(risks / f"{region}.csv", dtype={"subject_id": str})
         expected = table.set_index("subject_id")["risk"].loc[shards.patient].to_numpy(np.float32)
-        carried = make_parts(config, shards_folder).annotations.columns["risk"]
+        carried = plan_data(
+            read_settings(config), shards, None, {"risk"}, hosts.data_mesh()
+        ).columns["risk"]
         np.testing.assert_array_equal(carried, expected)
         assert not np.array_equal(carried, shards.annotations.columns["risk"])
 
@@ -99,9 +87,9 @@ def test_another_split_by_an_option_and_by_a_table(shards_folder, tmp_path):
     patients = sorted(set(shards.patient))
     held_out = [patient for patient in patients if is_validation_patient(patient, 0.6)]
     assert len(held_out) > len(set(shards.patient[shards.annotations.is_validation]))
-    summary = pretrain(config_of(validation_fraction=0.6), shards_folder, tmp_path / "run")
-    assert summary["validation_patients"] == len(held_out)
-    assert summary["training_patients"] == len(patients) - len(held_out)
+    report = pretrain(config_of(validation_fraction=0.6), shards_folder, tmp_path / "run")
+    assert report["validation_patients"] == len(held_out)
+    assert report["training_patients"] == len(patients) - len(held_out)
     for other in (None, 0.5):
         with pytest.raises(ConfigError, match="cannot go on like this: another split. Set"):
             pretrain(config_of(validation_fraction=other), shards_folder, tmp_path / "run")

@@ -1,361 +1,224 @@
-"""Whole runs through the command line: killed, stopped, on several processes, refused."""
+"""The loop on a toy: what it writes when, and what a signal does at any moment."""
 
+import itertools
 import json
 import os
-import pathlib
-import re
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
+import optax
 import pytest
 
+from clef_jax import hosts
 from clef_jax.checkpoints.encoder import load_params
-from clef_jax.files import locked
-from clef_jax.train.loop import pretrain
+from clef_jax.checkpoints.meta import FORMAT_VERSION
+from clef_jax.train.clock import Clock
+from clef_jax.train.evaluators.evaluator import Evaluator
+from clef_jax.train.loop import Loop
 from clef_jax.train.metrics import read_metrics
-from clef_jax.train.recorder import NonFiniteLoss
-from configs import demo
-from tests.oracles.specs import SPEC_VERSION_1
-from tests.waiting import children_of, wait_until_gone
+from clef_jax.train.recorder import NonFiniteLoss, open_recorder
+from clef_jax.train.saved_states import SavedStates
+from clef_jax.train.state import TrainState
+from clef_jax.train.stopping import Progress, StopSignal
+from tests.train.runs import assert_same_result
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-STEPS = 12
-
-
-SETTINGS = {
-    "steps": STEPS,
-    "batch_size": 8,
-    "log_steps": 2,
-    "eval_steps": 6,
-    "checkpoint_steps": 4,
-    "schedule": "warm_restarts",
-    "ema_decay": 0.9,
-}
+OPTIMIZER = optax.adam(0.1)
+STEPS = 10
 
 
-def config_of(**values):
-    config = demo.get_config()
-    config.update_from_flattened_dict(SETTINGS | values)
-    return config
+def initial():
+    params = {"encoder": {"bias": jnp.arange(1.0, 4.0)}}
+    return TrainState(jnp.int32(0), params, OPTIMIZER.init(params), carried=(), ema=None)
 
 
-def command(shards, workdir, *options, **values):
-    return [
-        sys.executable,
-        str(ROOT / "tools" / "pretrain.py"),
-        f"--config={ROOT / 'configs' / 'demo.py'}",
-        f"--shards={shards}",
-        f"--workdir={workdir}",
-        *(f"--config.{key}={value}" for key, value in (SETTINGS | values).items()),
-        *options,
-    ]
+def weights(params):
+    return params["encoder"]["bias"]
 
 
-def environment(devices):
-    return os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONUNBUFFERED": "1"}
+def step(state, batch):
+    """Moves the weights towards the batch's number."""
+    loss, grads = jax.value_and_grad(lambda p: jnp.mean((weights(p) - batch) ** 2))(state.params)
+    updates, opt_state = OPTIMIZER.update(grads, state.opt_state)
+    params = optax.apply_updates(state.params, updates)
+    state = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+    return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 
 
-def run(*args, devices=1, **kwargs):
-    return subprocess.run(
-        command(*args, **kwargs), env=environment(devices), capture_output=True, text=True
-    )
+STEP = jax.jit(step)
 
 
-def start(*args, devices=1, **kwargs):
-    return subprocess.Popen(
-        command(*args, **kwargs),
-        env=environment(devices),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def validation_loss(state, stopped):
+    """A validation loss that falls and rises again as the weights pass by."""
+    del stopped
+    return {"validation/loss": float(jnp.mean((weights(state.evaluated) - 1) ** 2))}
 
 
-def wait_for(condition, process, seconds=180):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"the run ended or hung too early:\n{process.communicate()[0][-3000:]}")
-        time.sleep(0.02)
+VALIDATION = Evaluator(validation_loss, period=3)
 
 
-def kill_9(process):
-    process.kill()
-    process.communicate()
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
-def rows_without_rates(workdir):
-    rows = read_metrics(workdir / "metrics.jsonl")
-    return [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in rows]
-
-
-def rates_until(workdir, step):
-    """What the clock measured up to a step: never the same if the steps ran again."""
-    rows = read_metrics(workdir / "metrics.jsonl")
-    rates = [row["perf/records_per_s"] for row in rows if row["step"] <= step]
-    assert rates
-    return rates
-
-
-def arrays_of_checkpoint(workdir, step, item):
-    """Every array of one item of a checkpoint, by path."""
-    tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / item)
-    found = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in found}
-
-
-def assert_same_result(workdir, other, step=STEPS):
-    for item in ("params", "ema", "rest"):
-        arrays, expected = (arrays_of_checkpoint(w, step, item) for w in (workdir, other))
-        assert arrays.keys() == expected.keys() and arrays
-        for name in arrays:
-            np.testing.assert_array_equal(arrays[name], expected[name], err_msg=name)
-    assert rows_without_rates(workdir) == rows_without_rates(other)
-
-
-@pytest.fixture(scope="module")
-def finished(shards_folder, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    result = run(shards_folder, workdir)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return workdir
-
-
-def test_a_run_leaves_what_it_should(finished):
-    summary = json.loads((finished / "summary.json").read_text())
-    assert summary["status"] == "finished" and summary["step"] == STEPS
-    assert summary["parameters"] == 443_184
-    rows = read_metrics(finished / "metrics.jsonl")
-    assert [row["step"] for row in rows] == list(range(2, STEPS + 1, 2))
-    assert [row["step"] for row in rows if "validation/loss" in row] == [6, 12]
-    for name in ("loss", "grad_norm", "known_risk", "alignment", "uniformity", "learning_rate"):
-        assert all(np.isfinite(row[f"train/{name}"]) for row in rows)
-    assert (finished / "plots" / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert (finished / "plots" / "embedding_map.png").read_bytes().startswith(b"\x89PNG")
-    assert json.loads((finished / "config.json").read_text())["batch_size"] == 8
-    kept = {path.name for path in (finished / "checkpoints").iterdir() if path.name.isdigit()}
-    assert kept >= {"6", "8", "12"}
-
-
-def test_kill_9_at_any_moment_then_the_same_result(finished, shards_folder, tmp_path):
-    workdir = tmp_path / "killed"
-    process = start(shards_folder, workdir, num_workers=2)
-    # While compiling or just beyond; then in the middle of the steps, once one is saved.
-    wait_for(lambda: (workdir / "config.json").exists(), process)
-    kill_9(process)
-    process = start(shards_folder, workdir, num_workers=2)
-    wait_for(lambda: (workdir / "checkpoints" / "4").exists(), process)
-    workers = children_of(process)
-    kill_9(process)
-    wait_until_gone(workers)
-    rates = rates_until(workdir, 4)
-    result = run(shards_folder, workdir)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert_same_result(workdir, finished)
-    assert rates_until(workdir, 4) == rates  # Steps 1 to 4 were not computed again.
-
-
-def test_sigterm_saves_and_exits_0_and_the_run_goes_on(finished, shards_folder, tmp_path):
-    workdir = tmp_path / "terminated"
-    process = start(shards_folder, workdir)
-    metrics = workdir / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
-    process.send_signal(signal.SIGTERM)
-    output = process.communicate()[0]
-    assert process.returncode == 0, output[-3000:]
-    summary = json.loads((workdir / "summary.json").read_text())
-    assert summary["status"] == "interrupted"
-    step = summary["step"]
-    evaluates = step % SETTINGS["eval_steps"] == 0
-    saved = workdir / "unvalidated" if evaluates else workdir
-    assert (saved / "checkpoints" / str(step)).is_dir()
-    rates = rates_until(workdir, summary["step"])
-    result = run(shards_folder, workdir)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert_same_result(workdir, finished)
-    assert rates_until(workdir, summary["step"]) == rates
-
-
-@pytest.mark.slow
-def test_sigterm_at_an_evaluation_saves_and_the_next_run_makes_it_up(shards_folder, tmp_path):
-    values = {"eval_steps": 1, "steps": 6}
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    expected = pretrain(config_of(**values), shards_folder, whole)
-    process = start(shards_folder, stopped, devices=4, **values)
-    metrics = stopped / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
-    process.send_signal(signal.SIGTERM)
-    output = process.communicate()[0]
-    assert process.returncode == 0, output[-3000:]
-    step = json.loads((stopped / "summary.json").read_text())["step"]
-    assert (stopped / "unvalidated" / "checkpoints" / str(step)).is_dir()
-    assert not (stopped / "checkpoints" / str(step)).exists()
-    last = read_metrics(metrics)[-1]
-    assert last["step"] == step and "validation/loss" not in last
-
-    summary = pretrain(config_of(**values), shards_folder, stopped)
-    assert_same_result(stopped, whole, step=6)
-    assert summary | {"records_per_s": 0} == expected | {"records_per_s": 0}
-    assert not (stopped / "unvalidated").exists()
-    assert (stopped / "checkpoints" / str(expected["best_step"])).is_dir()
-
-
-def test_a_second_run_in_a_workdir_is_refused_and_names_the_first(finished, shards_folder):
-    before = (finished / "summary.json").read_bytes()
-    with locked(finished / ".lock"):
-        result = run(shards_folder, finished)
-    assert result.returncode == 1
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("pretrain: ")]
-    assert f"{finished}: another pretraining runs there (process {os.getpid()} on " in line
-    assert (finished / "summary.json").read_bytes() == before
-
-
-def test_validation_does_not_depend_on_the_devices_and_is_recorded(finished):
-    """Fifteen patients are held out, and batches of eight compare them."""
-    expected = {"patients": 15, "batch_size": 8, "batches": 2, "seen_twice": 1}
-    _, meta = load_params(finished)
-    assert meta["validation"] == expected
-
-
-def start_two_processes(shards, workdir, **values):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [
-        start(
-            shards,
-            workdir,
-            f"--coordinator=127.0.0.1:{port}",
-            "--processes=2",
-            f"--process={number}",
-            devices=2,
-            **values,
+def run(folder, evaluators=(VALIDATION,), *, train_step=STEP, total_steps=STEPS, patience=0):
+    """Runs the loop from what the folder holds, and returns the outcome."""
+    folder.mkdir(exist_ok=True)
+    with StopSignal() as stop, SavedStates(folder, keep=2) as saved:
+        found, state, progress = saved.meta(), initial(), Progress()
+        if found is not None:
+            state = saved.restore(jax.eval_shape(initial), hosts.data_mesh())
+            progress = Progress(**found["progress"])
+        unvalidated = None if found is None else found.get("row")
+        done = int(state.step)
+        recorder = open_recorder(
+            folder,
+            lambda number: [f"record {number}"],
+            kept_steps=done - (unvalidated is not None),
+            done=done,
+            total=total_steps,
+            tensorboard=False,
         )
-        for number in (0, 1)
-    ]
+        loop = Loop(
+            train_step=train_step,
+            batches=map(jnp.float32, itertools.count(done)),
+            learning_rate=lambda number: 0.1,
+            evaluators=evaluators,
+            recorder=recorder,
+            clock=Clock(1, None),
+            saved=saved,
+            record={"format_version": FORMAT_VERSION},
+            stop=stop,
+            total_steps=total_steps,
+            log_steps=2,
+            checkpoint_steps=4,
+            patience=patience,
+        )
+        try:
+            return loop.run(state, progress, unvalidated)
+        finally:
+            recorder.close()
 
 
-def finish(processes):
-    outputs = [process.communicate()[0] for process in processes]
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output[-3000:]
+def steps_in(folder):
+    return sorted(int(path.name) for path in folder.glob("checkpoints/[0-9]*"))
 
 
-@pytest.mark.slow
-def test_two_processes_of_two_devices_equal_one_of_four(shards_folder, tmp_path):
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    finish([start(shards_folder, alone, devices=4, steps=4)])
-    finish(start_two_processes(shards_folder, together, steps=4))
-    rows, rows_alone = rows_without_rates(together), rows_without_rates(alone)
-    assert len(rows) == len(rows_alone) == 2
-    for row, row_alone in zip(rows, rows_alone, strict=True):
-        for name in row:
-            np.testing.assert_allclose(row[name], row_alone[name], rtol=1e-5, err_msg=name)
+@pytest.fixture
+def whole(tmp_path):
+    run(tmp_path / "whole")
+    return tmp_path / "whole"
 
 
-@pytest.mark.slow
-def test_two_processes_stop_together_and_go_on_to_the_same_result(shards_folder, tmp_path):
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    finish(start_two_processes(shards_folder, whole, steps=60))
-    processes = start_two_processes(shards_folder, stopped, steps=60)
-    metrics = stopped / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0, processes[0])
-    processes[1].send_signal(signal.SIGTERM)
-    finish(processes)
-    assert json.loads((stopped / "summary.json").read_text())["status"] == "interrupted"
-    finish(start_two_processes(shards_folder, stopped, steps=60))
-    assert_same_result(stopped, whole, step=60)
+def test_rows_evaluations_and_checkpoints_come_when_they_are_due(tmp_path):
+    asked = []
+
+    def note(state, stopped):
+        asked.append(int(state.step))
+        return {}
+
+    evaluators = (VALIDATION, Evaluator(note, period=5), Evaluator(note, period=0))
+    outcome = run(tmp_path, evaluators)
+    assert outcome.status == "finished" and int(outcome.state.step) == STEPS
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [2, 3, 4, 5, 6, 8, 9, 10]
+    losses = {row["step"]: row["validation/loss"] for row in rows if "validation/loss" in row}
+    assert list(losses) == [3, 6, 9, 10] and asked == [5, 10, 10]
+    best = min(losses, key=losses.get)
+    assert (outcome.progress.best_step, outcome.progress.best_loss) == (best, losses[best])
+    # Every fourth step, those that were best, and the last: of them the two latest and the best.
+    assert best < 8 and steps_in(tmp_path) == [best, 8, 10]
 
 
-@pytest.mark.slow
-def test_a_non_finite_loss_names_step_records_and_checkpoint(shards_folder, tmp_path):
-    config = config_of(learning_rate=1e30, checkpoint_steps=1)
+def test_the_end_by_patience_is_an_end_for_every_evaluator_and_stays(tmp_path):
+    asked = []
+
+    def never_better(state, stopped):
+        return {"validation/loss": 1.0}
+
+    def at_the_end(state, stopped):
+        asked.append(int(state.step))
+        return {"probe/effective_rank": 2.0}
+
+    evaluators = (Evaluator(never_better, period=1), Evaluator(at_the_end, period=0))
+    outcome = run(tmp_path, evaluators, patience=2)
+    assert (outcome.status, int(outcome.state.step), asked) == ("stopped early", 3, [3])
+    assert outcome.progress == Progress(best_loss=1.0, best_step=1, evaluations_since_best=2)
+    assert read_metrics(tmp_path / "metrics.jsonl")[-1]["probe/effective_rank"] == 2.0
+    again = run(tmp_path, evaluators, patience=2)
+    assert again.status == "stopped early" and again.progress == outcome.progress
+    assert int(again.state.step) == 3 and asked == [3]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 6, 10])
+def test_a_signal_in_a_step_saves_before_any_evaluation_and_the_run_goes_on(whole, tmp_path, at):
+    """Step 1 has no row, 2 has, 4 is a checkpoint, 3 and 6 are validated, 10 is the last."""
+    folder, asked = tmp_path / "stopped", []
+
+    def signalled(state, batch):
+        if int(state.step) + 1 == at:
+            terminate()
+        return STEP(state, batch)
+
+    def note(state, stopped):
+        asked.append(int(state.step))
+        return validation_loss(state, stopped)
+
+    evaluators = (Evaluator(note, period=3),)
+    outcome = run(folder, evaluators, train_step=signalled)
+    assert outcome.status == "interrupted" and int(outcome.state.step) == at
+    evaluated = at % 3 == 0 or at == STEPS
+    assert at not in asked
+    assert (folder / "unvalidated" / "checkpoints" / str(at)).exists() == evaluated
+    assert (at in steps_in(folder)) != evaluated
+    assert run(folder, evaluators).status == "finished"
+    assert not (folder / "unvalidated").exists()
+    assert_same_result(folder, whole, STEPS)
+
+
+@pytest.mark.parametrize("at", [6, STEPS])
+def test_an_evaluation_that_a_signal_cuts_short_is_made_up_and_counts_once(tmp_path, at):
+    """The signal comes in the second of two evaluators, twice."""
+
+    def cut_short(state, stopped):
+        if int(state.step) == at and remaining.pop():
+            terminate()
+        return None if stopped() else {"probe/effective_rank": float(state.step)}
+
+    evaluators = (Evaluator(validation_loss, period=1), Evaluator(cut_short, period=3))
+    remaining = [False]
+    expected = run(tmp_path / "whole", evaluators)
+    folder, remaining = tmp_path / "stopped", [False, True, True]
+    for _ in range(2):
+        outcome = run(folder, evaluators)
+        assert outcome.status == "interrupted" and int(outcome.state.step) == at
+        meta = json.loads((folder / f"unvalidated/checkpoints/{at}/meta/metadata").read_text())
+        assert meta["progress"]["evaluations_since_best"] == outcome.progress.evaluations_since_best
+    outcome = run(folder, evaluators)
+    assert outcome.progress == expected.progress and outcome.status == "finished"
+    assert_same_result(folder, tmp_path / "whole", STEPS)
+
+
+def test_divergence_names_step_records_and_the_last_good_checkpoint(tmp_path):
+    def diverging(state, batch):
+        state, values = STEP(state, batch)
+        return state, values | {"loss": jnp.where(state.step == 7, jnp.nan, values["loss"])}
+
     with pytest.raises(NonFiniteLoss) as error:
-        pretrain(config, shards_folder, tmp_path)
-    report = json.loads((tmp_path / "nonfinite.json").read_text())
-    assert f"at step {report['step']};" in str(error.value)
-    assert len(report["records"]) == 8 and report["records"][0] in str(error.value)
-    good = tmp_path / "checkpoints" / str(report["step"] - 1)
-    assert str(error.value).endswith(f"last good checkpoint: {good}")
-    params, _ = load_params(good)
+        run(tmp_path, train_step=diverging)
+    assert "at step 7; records of that batch: record 7" in str(error.value)
+    assert str(error.value).endswith(f"last good checkpoint: {tmp_path / 'checkpoints' / '6'}")
+    assert json.loads((tmp_path / "nonfinite.json").read_text())["records"] == ["record 7"]
+    params, _ = load_params(tmp_path / "checkpoints" / "6")
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
-@pytest.mark.slow
-def test_early_stopping_ends_the_run_and_it_stays_ended(shards_folder, tmp_path):
-    # At a learning rate of zero no evaluation is better than the first.
-    config = config_of(learning_rate=0.0, ema_decay=None, patience=2, eval_steps=1, steps=50)
-    summary = pretrain(config, shards_folder, tmp_path)
-    assert summary["status"] == "stopped early"
-    assert (summary["best_step"], summary["step"]) == (1, 3)
-    assert pretrain(config, shards_folder, tmp_path) == summary
+def test_divergence_before_any_checkpoint_says_so(tmp_path):
+    def diverged(state, batch):
+        state, values = STEP(state, batch)
+        return state, values | {"loss": jnp.inf}
 
-
-@pytest.mark.slow
-def test_a_run_starts_from_an_encoders_weights(finished, shards_folder, tmp_path):
-    config = config_of(init=str(finished), learning_rate=0.0, ema_decay=None, steps=2)
-    pretrain(config, shards_folder, tmp_path)
-    expected, meta = load_params(finished)
-    found, _ = load_params(tmp_path)
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-    with pytest.raises(ValueError, match="holds clef_small, but config.model is clef_medium"):
-        pretrain(config_of(init=str(finished), model="clef_medium"), shards_folder, tmp_path / "m")
-
-
-@pytest.mark.slow
-def test_shards_of_an_older_preprocessing_train_and_are_recorded(finished, shards_folder, tmp_path):
-    older = shutil.copytree(shards_folder, tmp_path / "shards")
-    manifest = json.loads((older / "manifest.json").read_text())
-    manifest["preprocessing"] = SPEC_VERSION_1
-    (older / "manifest.json").write_text(json.dumps(manifest))
-    config = config_of(init=str(finished), ema_decay=None, steps=2)
-    summary = pretrain(config, older, tmp_path / "run")
-    assert load_params(tmp_path / "run")[1]["preprocessing"] == SPEC_VERSION_1
-    assert pretrain(config, older, tmp_path / "run")["step"] == summary["step"] == 2
-    # An encoder of either version starts a run on shards of the other.
-    config.init = str(tmp_path / "run")
-    pretrain(config, shards_folder, tmp_path / "again")
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"log_steps": 0}, "config.log_steps is 0"),
-        ({"dtype": "bf16"}, "choose float32 or bfloat16"),
-        ({"model": "clef_tiny"}, "choose one of clef_small, clef_medium, clef_large"),
-        ({"seed": 7}, "config.seed was 42 and is 7"),
-        ({"schedule": "warmup_cosine"}, "config.schedule was 'warm_restarts'"),
-        ({"model": "clef_medium"}, "config.model was 'clef_small' and is 'clef_medium'"),
-        ({"objective.preset": "paper"}, "config.objective.preset was 'released'"),
-        ({"objective.name": "clip"}, "choose clef or simclr"),
-        ({"objective.preset": "new"}, "choose one of released, paper"),
-        ({"schedule": "flat"}, "choose warm_restarts or warmup_cosine"),
-        ({"batch_size": 6}, "batch_size 6 does not divide by 4 devices; use 4 or 8"),
-        ({"batch_size": 64}, "training patients cannot fill a batch of 64"),
-    ],
-)
-def test_what_cannot_be_run_is_refused_and_nothing_is_lost(
-    finished, shards_folder, values, message
-):
-    def content():
-        files = sorted(path for path in finished.rglob("*") if path.is_file())
-        return {path: path.read_bytes() for path in files if path.suffix in (".json", ".jsonl")}
-
-    before = content()
-    with pytest.raises(ValueError, match=re.escape(message)):
-        pretrain(config_of(**values), shards_folder, finished)
-    assert content() == before
-
-
-def test_an_unknown_configuration_key_is_refused_with_a_suggestion(shards_folder, tmp_path):
-    result = run(shards_folder, tmp_path / "run", **{"learning_rat": 1})
-    assert result.returncode != 0
-    assert "learning_rate" in result.stderr
-    assert not (tmp_path / "run").exists()
+    with pytest.raises(NonFiniteLoss, match="last good checkpoint: none was saved yet"):
+        run(tmp_path, train_step=diverged)
+    assert steps_in(tmp_path) == []

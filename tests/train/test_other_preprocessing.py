@@ -12,7 +12,7 @@ import pytest
 import clef_jax
 from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.data.demo import cohort
-from clef_jax.data.recordings.wfdb import read_recording
+from clef_jax.data.recordings import read_recording
 from clef_jax.data.shards.plan import IngestOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
@@ -20,15 +20,21 @@ from clef_jax.data.signals.recipe import recipe
 from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 from clef_jax.inference import encoder_meta
 from clef_jax.models import registry
-from clef_jax.train.loop import pretrain
-from clef_jax.train.parts import ConfigError
+from clef_jax.train.pretrain import pretrain
+from clef_jax.train.settings import ConfigError
 from configs import demo
 from tests.embed_runs import TINY, embed, errors
 from tests.oracles.specs import SPEC_VERSION_1
 
 OF_VERSION_1 = pathlib.Path(__file__).parents[1] / "fixtures" / "release_0_1_0" / "shards"
 AT_250 = dataclasses.replace(CLEF_V2, fs=250.0, samples=2000, band_hz=(0.5, 35.0))
-SETTINGS = {"steps": 20, "batch_size": 8, "log_steps": 10, "eval_steps": 20, "warmup_steps": 2}
+SETTINGS = {
+    "steps": 20,
+    "batch_size": 8,
+    "log_steps": 10,
+    "evaluators.validation": 20,
+    "warmup_steps": 2,
+}
 
 
 @pytest.fixture
@@ -46,8 +52,10 @@ def recordings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shards_at_250(recordings, tmp_path_factory):
     out = tmp_path_factory.mktemp("shards") / "at_250"
-    options = IngestOptions(spec=AT_250, validation_fraction=0.3)
-    write_shards(recordings, out, options=options, workers=1, progress=False)
+    options = IngestOptions(spec=AT_250)
+    write_shards(
+        recordings, out, validation_fraction=0.3, options=options, workers=1, progress=False
+    )
     return out
 
 
@@ -75,8 +83,8 @@ def test_shards_hold_what_their_spec_makes(recordings, shards_at_250):
 
 @pytest.mark.slow
 def test_a_run_at_250_hz_and_embedding_with_its_encoder(tiny, recordings, shards_at_250, tmp_path):
-    summary = pretrain(config_of(), str(shards_at_250), str(tmp_path / "run"))
-    assert (summary["status"], summary["step"]) == ("finished", 20)
+    report = pretrain(config_of(), str(shards_at_250), str(tmp_path / "run"))
+    assert (report["status"], report["step"]) == ("finished", 20)
     encoder = clef_jax.load_encoder(tmp_path / "run")
     assert encoder.preprocessing == AT_250
     shards = ShardSet(shards_at_250)

@@ -8,16 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from clef_jax import hosts, losses
-from clef_jax.data.shards.store import ShardSet
-from clef_jax.inference.forward import forward
+from clef_jax import hosts
+from clef_jax.inference.forward import apply, apply_shared
+from clef_jax.methods import read_options
 from clef_jax.models import ResNeXt1DConfig, build_model
 from clef_jax.ops.grouped_conv import choice
 from clef_jax.train import optim
-from clef_jax.train.embed import make_embed_records
+from clef_jax.train.evaluators.validation import make_eval_step
 from clef_jax.train.state import create_state
 from clef_jax.train.step import make_train_step
-from clef_jax.train.validation import make_eval_step
 
 SAMPLES, ROWS = 600, 32
 TINY = ResNeXt1DConfig(
@@ -38,7 +37,7 @@ def lower_step(dtype, make=make_train_step):
     mesh = hosts.data_mesh(jax.devices()[:4])
     model = build_model(TINY, dtype=jnp.dtype(dtype))
     optimizer = optim.make_optimizer(optax.constant_schedule(1e-3))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]
+    method = read_options({"name": "clef"}).create(model, np.zeros((4, 15, SAMPLES), np.float32))
     batch = {
         "ecg": np.zeros((ROWS, 2, SAMPLES), np.int16),
         "scale_mv": np.zeros((ROWS, 2), np.float32),
@@ -47,14 +46,18 @@ def lower_step(dtype, make=make_train_step):
         "completeness": np.zeros(ROWS, np.float32),
     }
     batch = placed(batch, hosts.split_rows(mesh))
-    noise = placed(jnp.zeros((4, 15, SAMPLES)), hosts.replicated(mesh))
-    params = placed(shapes, hosts.replicated(mesh))
+    constants = placed(method.constants, hosts.replicated(mesh))
+
+    def initial():
+        x = jnp.zeros((1, SAMPLES, 1))
+        return create_state(method, optimizer, jax.random.key(0), x, with_ema=False)
+
+    state = placed(jax.eval_shape(initial), hosts.replicated(mesh))
     if make is make_eval_step:
-        step = make_eval_step(model, losses.clef_loss, mesh, seed=0, size=ROWS)
-        return step.lower(params, jnp.int32(0), batch, noise)
-    state = jax.eval_shape(lambda p: create_state(p, optimizer, with_ema=False), shapes)
-    step = make_train_step(model, losses.clef_loss, optimizer, mesh, seed=0)
-    return step.lower(placed(state, hosts.replicated(mesh)), batch, noise)
+        step = make_eval_step(method, mesh, seed=0, size=ROWS)
+        return step.lower(state.params, state.carried, jnp.int32(0), batch, constants)
+    step = make_train_step(method, optimizer, mesh, seed=0)
+    return step.lower(state, batch, constants)
 
 
 _ONE_LINE = re.compile(
@@ -163,28 +166,10 @@ def test_float32_means_float32_on_accelerators(make, monkeypatch):
     assert_full_precision(lower_step("float32", make))
 
 
-def test_every_door_to_an_embedding_multiplies_in_full_precision(monkeypatch, shards_folder):
-    """So that on an accelerator, too, one checkpoint has one embedding."""
+def test_an_embedding_is_multiplied_in_full_precision():
+    """So that on an accelerator, too, one checkpoint has one embedding, shared out or not."""
     model = build_model(TINY)
     x = jnp.zeros((8, SAMPLES, 1))
-    params = model.init(jax.random.key(0), x)["params"]
-    assert_full_precision(forward.lower(model, (), params, x))
-
-    shards = ShardSet(shards_folder)
-    jitted, lowered = jax.jit, []
-
-    def jit_and_lower(function, **options):
-        compiled = jitted(function, **options)
-
-        def call(*args):
-            lowered.append(compiled.lower(*args))
-            return compiled(*args)
-
-        return call
-
-    monkeypatch.setattr(jax, "jit", jit_and_lower)
-    embed_records = make_embed_records(model, hosts.data_mesh(jax.devices()[:1]), batch_size=8)
-    records, slots = np.arange(8), np.zeros(8, int)
-    z = embed_records(params, shards, records, slots)
-    assert_full_precision(lowered[0])
-    assert z.shape == (8, 32)
+    params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+    assert_full_precision(apply.lower(model, (), params, x))
+    assert_full_precision(apply_shared.lower(model, (), hosts.data_mesh(), params, x))

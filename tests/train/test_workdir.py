@@ -4,12 +4,10 @@ import shutil
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from clef_jax.checkpoints.meta import CheckpointError
-from clef_jax.train import optim
-from clef_jax.train.state import create_state
+from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError
+from clef_jax.train.state import TrainState
 from clef_jax.train.workdir import Unvalidated
 from tests.damage import flip_bit
 
@@ -17,15 +15,15 @@ from tests.damage import flip_bit
 @pytest.fixture
 def unvalidated(tmp_path):
     """The state of step 5, saved before it was validated."""
-    optimizer = optim.make_optimizer(optax.constant_schedule(1e-3))
-    state = create_state({"kernel": jnp.arange(6.0)}, optimizer, with_ema=False)
+    params = {"encoder": {"kernel": jnp.arange(6.0)}}
+    state = TrainState(jnp.int32(5), params, opt_state=(), carried=(), ema=None)
     found = Unvalidated(tmp_path)
-    found.save(state.replace(step=jnp.int32(5)), {"format_version": 2}, {"train/loss": 1.0})
+    found.save(state, {"format_version": FORMAT_VERSION}, {"train/loss": 1.0})
     return found
 
 
 def parameters_in(folder):
-    return max((f for f in folder.rglob("params/**/*") if f.is_file()), key=lambda f: f.name)
+    return max((f for f in folder.rglob("encoder/**/*") if f.is_file()), key=lambda f: f.name)
 
 
 def test_the_state_counts_where_it_is_later_than_the_checkpoints(unvalidated, tmp_path):
@@ -46,7 +44,7 @@ def test_a_damaged_state_is_set_aside_where_the_run_has_checkpoints(
     if how == "a bit flipped":
         flip_bit(parameters_in(step), np.random.default_rng(0))
     else:  # As a run leaves it that is killed while it removes the state.
-        shutil.rmtree(step / "params")
+        shutil.rmtree(step / "encoder")
     assert unvalidated.newer_than(4) is None
     assert not (tmp_path / "unvalidated").exists()
     assert (tmp_path / "unvalidated.damaged" / "checkpoints" / "5").is_dir()

@@ -124,14 +124,20 @@ def _units_of_leads(path: str, array: Samples, units: str | None) -> list[str | 
     return [unit or units for unit in titled]
 
 
+def _rate(hints: Hints) -> float:
+    """Returns the rate, which is asked for before a format that needs one is opened."""
+    assert hints.fs is not None
+    return hints.fs
+
+
 def open_array(path: str, hints: Hints) -> OpenRecording:
     """Opens a CSV, TSV or NPY file; arguments and errors as of `open_samples`."""
     try:
         array = _read_array(path, os.stat(path).st_mtime_ns)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read ({error.strerror})") from error
-    if array.times is not None and hints.fs is not None:
-        check_times(path, *array.times, hints.fs)
+    if array.times is not None:
+        check_times(path, *array.times, _rate(hints))
     return open_samples(path, array, hints)
 
 
@@ -149,8 +155,7 @@ def open_samples(path: str, array: Samples, hints: Hints, **about) -> OpenRecord
         RecordingError: The names do not fit, no lead is an ECG, or, when samples are read, they
             cannot be in mV and no unit was given.
     """
-    samples, fs = array.samples, hints.fs
-    assert fs is not None, "the table of formats asks for it"
+    samples, fs = array.samples, _rate(hints)
     if hints.lead_names is not None:
         names = list(hints.lead_names)
     elif array.columns is not None:

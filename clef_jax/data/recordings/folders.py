@@ -78,14 +78,13 @@ def search_folder(
     folder, hints = os.fspath(folder), hints or Hints()
     found: list[Found] = []
     passed_over: list[PassedOver] = []
-    for parent, folders, files in os.walk(folder, onerror=_warn_or_raise):
-        folders.sort()
+    for parent, _, files in os.walk(folder, onerror=_warn_or_raise):
         for one in _look_through(parent, files, folder, hints):
             if isinstance(one, Found):
                 found.append(one)
             else:
                 passed_over.append(one)
-    return (sorted(found, key=lambda f: f.path), sorted(passed_over, key=lambda f: f.path))
+    return sorted(found, key=lambda f: f.path), sorted(passed_over, key=lambda f: f.path)
 
 
 def _warn_or_raise(error: OSError) -> None:

@@ -73,13 +73,12 @@ def _search(folder: str, hints: Hints | None) -> Listing:
         raise TableError(f"{folder}: holds no recording; {expected_files()}; check --records")
     records = pd.DataFrame(rows, columns=["record", "file", "patient", "study"])
     records, duplicates = _without_duplicates(records, folder)
-    for other in passed_over:
-        if not other.is_table:
-            rejected.append(
-                Rejected(other.name, other.path, None, RejectionKind.UNSUPPORTED, other.reason)
-            )
-    tables = (other for other in passed_over if other.is_table)
-    notes = [Note(table.name, NoteKind.TABLE, table.reason) for table in tables]
+    rejected += [
+        Rejected(file.name, file.path, None, RejectionKind.UNSUPPORTED, file.reason)
+        for file in passed_over
+        if not file.is_table
+    ]
+    notes = [Note(file.name, NoteKind.TABLE, file.reason) for file in passed_over if file.is_table]
     return Listing(records, rejected + duplicates, notes)
 
 

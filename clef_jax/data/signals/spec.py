@@ -89,6 +89,10 @@ class PreprocessingSpec:
                 possible = False
             if not possible:
                 raise SpecError(f"preprocessing: {name} is {value!r}; expected {expected}")
+        # Equal specs are equal in JSON, too, by which plans and manifests are compared.
+        object.__setattr__(self, "fs", float(self.fs))
+        if self.band_hz is not None:
+            object.__setattr__(self, "band_hz", tuple(map(float, self.band_hz)))
 
     @property
     def seconds(self) -> float:
@@ -127,10 +131,7 @@ class PreprocessingSpec:
         faults += [f"no field {name}" for name in sorted(fields.keys() - stored.keys())]
         if faults:
             raise SpecError(f"preprocessing: {'; '.join(faults)}")
-        values = {name: stored[name] for name, field in fields.items() if field.init}
-        if isinstance(values["band_hz"], list):
-            values["band_hz"] = tuple(values["band_hz"])
-        return cls(**values)
+        return cls(**{name: stored[name] for name, field in fields.items() if field.init})
 
 
 _POSSIBLE = {

@@ -103,9 +103,9 @@ def _sources_below(
         found, passed_over = search_folder(path, hints)
         for one in found:
             yield Source(os.path.abspath(_named_file(one.path)), one.name)
-        for other in passed_over:
-            source = Source(os.path.abspath(other.path), other.name)
-            yield Failure(source, other.reason, other.is_table)
+        for file in passed_over:
+            source = Source(os.path.abspath(file.path), file.name)
+            yield Failure(source, file.reason, file.is_table)
 
 
 def find_sources(

@@ -7,9 +7,11 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from clef_jax.data.recordings import open_recording, read_recording
+from clef_jax.data.recordings import OpenRecording, formats, open_recording, read_recording
 from clef_jax.data.recordings.arrays import array_recording
-from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings.folders import Found, search_folder
+from clef_jax.data.recordings.opened import make_header
+from clef_jax.data.recordings.recording import Hints, RecordingError
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.windows.cut import WindowSettings, read_windows
 from clef_jax.data.windows.pool import Request, Task, run_task
@@ -183,3 +185,28 @@ def test_a_monitor_record_in_wfdb(tmp_path):
         alone = array_recording(lead, 250, "I", None)
         x = read_windows(alone, [0], [0], WindowSettings()).x[0]
         np.testing.assert_allclose(block.windows.x[row], x, rtol=0, atol=1e-6)
+
+
+def test_a_format_is_a_row_of_the_table(tmp_path, monkeypatch):
+    """What knows suffixes, openers and rates asks the table, and so does the search of folders."""
+
+    def open_text(path, hints):
+        signal_mv = np.loadtxt(path)[None]
+        header = make_header(path, hints.fs, ["II"], signal_mv.shape[1])
+        return OpenRecording(header, lambda rows, start, stop: signal_mv[rows, start:stop])
+
+    np.savetxt(tmp_path / "a.xyz", np.arange(50.0))
+    with pytest.raises(RecordingError, match="no supported format has the suffix '.xyz'"):
+        open_recording(tmp_path / "a.xyz", fs=500)
+    assert search_folder(tmp_path, Hints(fs=500.0)) == ([], [])
+    row = formats.Format("XYZ", (".xyz",), open_text, needs_rate=True)
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, row))
+    recording = read_recording(tmp_path / "a.xyz", fs=500, start=3, stop=9)
+    np.testing.assert_array_equal(recording.signal_mv, [np.arange(3.0, 9.0)])
+    with pytest.raises(RecordingError, match="a.xyz: this format carries no sampling rate"):
+        open_recording(tmp_path / "a.xyz")
+    assert search_folder(tmp_path) == ([], [])
+    found, _ = search_folder(tmp_path, Hints(fs=500.0))
+    assert found == [Found(str(tmp_path / "a.xyz"), "a")]
+    assert formats.needs_rate("a.XYZ") and formats.without_suffix("b/a.xyz") == "b/a"
+    assert "MATLAB and XYZ files count if --fs" in formats.expected_files()

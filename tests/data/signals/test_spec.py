@@ -99,6 +99,7 @@ def test_specs_by_name_and_from_files(tmp_path):
     file = tmp_path / "spec.json"
     file.write_text('{"fs": 250, "samples": 2500}')
     assert read_spec(str(file)) == dataclasses.replace(CLEF_V2, fs=250, samples=2500)
+    assert json.dumps(read_spec(str(file)).to_dict()).startswith('{"version": 2, "fs": 250.0, ')
     file.write_text(json.dumps(ECGFOUNDER.to_dict()))
     assert read_spec(str(file)) == ECGFOUNDER
 

@@ -6,10 +6,9 @@ configuration alone. On devices that do not divide it, some encode rows that do 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +21,12 @@ from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.batches.plans import BatchPlans, Plan
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.errors import ClefError
+from clef_jax.methods import Method
+from clef_jax.methods.method import Batch, Metrics, Params
 from clef_jax.ops.precision import multiply_as
 from clef_jax.train.feed import device_batches
-from clef_jax.train.step import Batch, Metrics, Objective, make_embed_views
+from clef_jax.train.state import TrainState
+from clef_jax.train.step import make_encode_rows
 
 
 class TooFewPatients(ClefError):
@@ -52,12 +54,10 @@ class Validation:
     """Computes the mean loss over the held-out patients, each of them in at least one batch.
 
     Args:
-        model: The encoder.
-        objective: The run's loss.
+        method: What the run learns.
         shards: The shard set.
         annotations: Its validation patients are taken, the first record of each.
-        needed: Columns that the loss needs.
-        noise: Noise bank, on every device.
+        constants: The method's, on every device.
         mesh: The run's mesh.
         batch_size: The training batch's.
         seed: Seed of the order, the leads and the augmentation, the same at every step.
@@ -73,14 +73,12 @@ class Validation:
 
     def __init__(
         self,
-        model: nn.Module,
-        objective: Objective,
+        method: Method,
         shards: ShardSet,
         annotations: Annotations,
-        noise: jax.Array,
+        constants: Any,
         mesh: Mesh,
         *,
-        needed: Iterable[str],
         batch_size: int,
         seed: int,
         num_threads: int,
@@ -99,10 +97,10 @@ class Validation:
             records_per_patient="first",
             validation=True,
         )
-        self._columns = {name: annotations.columns[name] for name in needed}
-        self._shards, self._noise, self._mesh = shards, noise, mesh
+        self._columns = {name: annotations.columns[name] for name in method.needs}
+        self._shards, self._constants, self._mesh = shards, constants, mesh
         self._num_threads = num_threads
-        self._eval_step = make_eval_step(model, objective, mesh, seed=seed, size=size)
+        self._eval_step = make_eval_step(method, mesh, seed=seed, size=size)
         batches = self._plans.steps_per_epoch
         self.record = {
             "patients": patients,
@@ -111,8 +109,14 @@ class Validation:
             "seen_twice": batches * size - patients,
         }
 
-    def loss(self, params: Any, stopped: Callable[[], bool]) -> float | None:
+    def evaluate(self, state: TrainState, stopped: Callable[[], bool]) -> dict[str, float] | None:
+        """Returns the loss by name, or None if `stopped` says so before the last batch."""
+        loss = self.loss(state, stopped)
+        return None if loss is None else {"validation/loss": loss}
+
+    def loss(self, state: TrainState, stopped: Callable[[], bool]) -> float | None:
         """Returns the mean over the batches, or None if `stopped` says so before the last."""
+        params, carried = state.evaluated, state.carried
         # Always the first epoch of the plans, so that losses differ by the weights alone.
         plans = FilledPlans(self._plans, self._mesh.size)
         batches = device_batches(
@@ -123,7 +127,9 @@ class Validation:
             for number in range(self.record["batches"]):
                 if stopped():
                     return None
-                values = self._eval_step(params, jnp.int32(number), next(batches), self._noise)
+                values = self._eval_step(
+                    params, carried, jnp.int32(number), next(batches), self._constants
+                )
                 losses.append(float(values["loss"]))
         finally:
             batches.close()
@@ -131,32 +137,25 @@ class Validation:
 
 
 def make_eval_step(
-    model: nn.Module, objective: Objective, mesh: Mesh, *, seed: int, size: int
-) -> Callable[[Any, jax.Array, Batch, jax.Array], Metrics]:
-    """Returns the jitted function (params, step, batch, noise) -> loss and parts, no gradient.
+    method: Method, mesh: Mesh, *, seed: int, size: int
+) -> Callable[[Params, Any, jax.Array, Batch, Any], Metrics]:
+    """Returns the jitted function (params, carried, step, batch, constants) -> loss and metrics.
 
     The devices share the rows to encode; then each compares all of the first `size` with another.
     """
-    embed_views = jax.shard_map(
-        make_embed_views(model, seed=seed),
+    encode = jax.shard_map(
+        make_encode_rows(method, seed=seed),
         mesh=mesh,
-        in_specs=(P(), P(), P(hosts.DATA_AXIS), P()),
+        in_specs=(P(), P(), P(), P(hosts.DATA_AXIS), P()),
         out_specs=P(hosts.DATA_AXIS),
     )
 
-    def step(params: Any, step: jax.Array, batch: Batch, noise: jax.Array) -> Metrics:
-        with multiply_as(model.dtype):
-            z = embed_views(params, step, batch, noise)
-        found = {
-            "z": z,
-            "risk": batch["risk"],
-            "completeness": batch["completeness"],
-        }
-        found = lax.with_sharding_constraint(found, hosts.replicated(mesh))
-        risk = found["risk"][:size]
-        loss, parts = objective(
-            found["z"][: 2 * size], risk, found["completeness"][:size], axis_name=None
-        )
-        return {"loss": loss, **parts, "known_risk": jnp.mean(jnp.isfinite(risk))}
+    def step(params: Params, carried: Any, step: jax.Array, batch: Batch, constants: Any):
+        with multiply_as(method.dtype):
+            outputs = encode(params, carried, step, batch, constants)
+            outputs = lax.with_sharding_constraint(outputs, hosts.replicated(mesh))
+            outputs = jax.tree.map(lambda rows: rows[:size], outputs)
+            loss, metrics = method.loss(params, carried, outputs, None)
+        return {"loss": loss, **metrics}
 
     return jax.jit(step, out_shardings=hosts.replicated(mesh))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clef_jax.train import augment
+from clef_jax.methods import augment, row_keys
 
 SAMPLES, VIEWS = 1000, 4000
 KINDS, LEADS = 4, 15
@@ -80,7 +80,8 @@ def test_a_rows_draw_depends_on_seed_step_and_row_alone():
 
     def views(seed, step, rows):
         part = {name: jnp.asarray(a[np.asarray(rows)]) for name, a in batch.items()}
-        x = augment.augment_batch(seed, jnp.int32(step), jnp.asarray(rows), part, noise)
+        keys = row_keys(seed, jnp.int32(step), jnp.asarray(rows))
+        x = augment.augment_batch(keys, part, noise)
         return np.asarray(x).reshape(len(rows), 2, 500)
 
     whole = views(1, 5, np.arange(8))

@@ -1,8 +1,12 @@
 """Augmentation on the device: real noise, a zeroed run, z-score. A pure function of its keys."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from clef_jax.ops.zscore import zscore
 
 # Probability of each of: no noise, and the four kinds of `data.noise.load.NoiseBank`.
 _CHOICES = 5
@@ -10,18 +14,6 @@ _NOISE_SD_MV = 0.1
 _MASK_PROBABILITY = 0.2
 _MASK_SHARE = (0.1, 0.3)
 _SD_EPSILON = 1e-8
-
-
-def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
-    """Returns one random key for each global row `[n]` of a step's batch."""
-    key = jax.random.fold_in(jax.random.key(seed), step)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
-
-
-def zscore(x: jax.Array) -> jax.Array:
-    """Returns `x [..., T]` with mean 0 and standard deviation 1 over time."""
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    return centred / (jnp.std(x, axis=-1, keepdims=True) + _SD_EPSILON)
 
 
 def augment_view(key: jax.Array, x_mv: jax.Array, lead: jax.Array, noise: jax.Array) -> jax.Array:
@@ -56,20 +48,17 @@ def augment_view(key: jax.Array, x_mv: jax.Array, lead: jax.Array, noise: jax.Ar
     return zscore(jnp.where(inside, 0, x_mv))
 
 
-def augment_batch(
-    seed: int, step: jax.Array, rows: jax.Array, batch: dict[str, jax.Array], noise: jax.Array
-) -> jax.Array:
+def augment_batch(keys: jax.Array, batch: Mapping[str, jax.Array], noise: jax.Array) -> jax.Array:
     """Returns the views of a batch as the encoder's input `[2b, T, 1]`; a record's are neighbours.
 
     Args:
-        seed: The run's seed.
-        step: Step number, an integer scalar.
-        rows: Global row numbers `[b]`, so that a row's draw does not depend on who computes it.
+        keys: A random key for each row `[b]`.
         batch: `ecg` int16 `[b, 2, T]`, `scale_mv` float32 `[b, 2]`, `lead` int32 `[b, 2]`.
         noise: The bank, see `augment_view`.
     """
     x_mv = batch["ecg"].astype(jnp.float32) * batch["scale_mv"][:, :, None]
-    keys = jax.vmap(jax.random.split)(row_keys(seed, step, rows))
     over_views = jax.vmap(augment_view, in_axes=(0, 0, 0, None))
-    views = jax.vmap(over_views, in_axes=(0, 0, 0, None))(keys, x_mv, batch["lead"], noise)
+    views = jax.vmap(over_views, in_axes=(0, 0, 0, None))(
+        jax.vmap(jax.random.split)(keys), x_mv, batch["lead"], noise
+    )
     return views.reshape(-1, views.shape[-1], 1)

@@ -1,36 +1,40 @@
 """Embeddings of records in shards: the right lead, the right numbers."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from clef_jax import hosts
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.preprocessing import zscore
-from clef_jax.models import create_model
-from clef_jax.train.embed import make_embed_records, records_to_map, slots_of_lead
+from clef_jax.inference.shards import embed_records, records_to_map, slots_of_lead
+from tests.embed_runs import tiny_encoder
 
 LEAD_II = STANDARD_LEADS.index("II")
 
 
-@pytest.mark.slow
 def test_embeddings_of_records_are_the_models_of_the_z_scored_lead(shards_folder):
     shards = ShardSet(shards_folder)
-    model = create_model("clef_small")
-    params = jax.jit(model.init)(jax.random.key(5), jnp.zeros((1, 64, 1)))["params"]
+    encoder = tiny_encoder()
     records = np.arange(5)
     slots = slots_of_lead(shards, records, "V3")
     assert (shards.lead_ids[records, slots] == 8).all()
-    mesh = hosts.data_mesh(jax.devices()[:2])
-    found = make_embed_records(model, mesh, batch_size=3)(params, shards, records, slots)
+    found = embed_records(encoder.forward, shards, records, slots)
     signal = shards.read(records, slots) * shards.scale_mv[records, slots][:, None].astype(float)
     x = zscore(signal)[:, :, None].astype(np.float32)
-    expected = jax.jit(model.apply)({"params": params}, x)
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
-    shards.lead_ids[records] = -1
-    assert (slots_of_lead(shards, records, "V3") == -1).all()
+    expected = jax.jit(encoder.model.apply)({"params": encoder.params}, x)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_of_no_records_there_are_no_embeddings(shards_folder):
+    none = np.zeros(0, int)
+    found = embed_records(tiny_encoder().forward, ShardSet(shards_folder), none, none)
+    assert found.shape == (0, 64)
+
+
+def test_a_lead_that_a_record_lacks_has_no_slot(shards_folder):
+    shards = ShardSet(shards_folder)
+    shards.lead_ids[:5] = -1
+    assert (slots_of_lead(shards, np.arange(5), "V3") == -1).all()
 
 
 def _without_lead(shards, records):

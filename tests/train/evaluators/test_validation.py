@@ -1,6 +1,5 @@
 """The validation loss: over every patient, in batches that no machine changes."""
 
-import functools
 import types
 
 import jax
@@ -8,24 +7,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clef_jax import hosts, losses
+from clef_jax import hosts
 from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.shards.store import ShardSet
+from clef_jax.methods import read_options
 from clef_jax.models import ResNeXt1D
-from clef_jax.train.validation import FilledPlans, TooFewPatients, Validation
+from clef_jax.train.evaluators.validation import FilledPlans, TooFewPatients, Validation
+from clef_jax.train.state import TrainState
 
 MODEL = ResNeXt1D(stem_width=8, ratio=0.5, stage_widths=(8, 16), stage_blocks=(1, 1), group_width=4)
-RELEASED = functools.partial(losses.clef_loss, **losses.PRESETS["released"])
+NOISE = np.random.default_rng(1).normal(size=(4, 15, 6000)).astype(np.float32)
+METHOD = read_options({"name": "clef"}).create(MODEL, NOISE)
 
 
 def cohort(patients, training=0):
     """An index of that many validation patients, every other one with two records."""
     held_out = np.repeat(np.arange(patients), np.arange(patients) % 2 + 1)
     code = np.r_[held_out, patients + np.arange(training)]
+    risk = np.zeros(code.size, np.float32)
     return types.SimpleNamespace(
         patient_code=code,
-        annotations=Annotations({}, np.arange(code.size) < held_out.size),
+        annotations=Annotations({"risk": risk}, np.arange(code.size) < held_out.size),
         n_leads=np.full(code.size, 12),
     )
 
@@ -41,25 +44,26 @@ def plans_of(shards, **options):
     )
 
 
-def validation_of(shards, devices, batch_size=64, noise=None):
+def validation_of(shards, devices, batch_size=64):
     mesh = hosts.data_mesh(jax.devices()[:devices])
-    noise = None if noise is None else hosts.replicate(noise, mesh)
+    constants = hosts.replicate(METHOD.constants, mesh)
     return Validation(
-        MODEL,
-        RELEASED,
+        METHOD,
         shards,
         shards.annotations,
-        noise,
+        constants,
         mesh,
-        needed=shards.annotations.columns.keys() & {"risk", "completeness"},
         batch_size=batch_size,
         seed=3,
         num_threads=1,
     )
 
 
-def initial_params():
-    return jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 5000, 1)))["params"]
+def initial_state(mesh):
+    init = jax.jit(lambda key: METHOD.init(key, jnp.zeros((1, 5000, 1)), None))
+    params, carried = init(jax.random.key(0))
+    params = hosts.replicate(params, mesh)
+    return TrainState(jnp.int32(0), params, opt_state=(), carried=carried, ema=None)
 
 
 @pytest.mark.parametrize("batch_size", [2, 8, 32, 64, 100, 4096])
@@ -103,22 +107,19 @@ def test_one_patient_cannot_be_compared(patients):
 @pytest.mark.parametrize("batch_size", [4, pytest.param(64, marks=pytest.mark.slow)])
 def test_the_loss_is_the_same_on_one_three_and_four_devices(shards_folder, batch_size):
     shards = ShardSet(shards_folder)
-    params = initial_params()
-    noise = np.random.default_rng(1).normal(size=(4, 15, 6000)).astype(np.float32)
     losses = {}
     for devices in (1, 3, 4):
-        validation = validation_of(shards, devices, batch_size, noise)
-        mesh = hosts.data_mesh(jax.devices()[:devices])
-        losses[devices] = validation.loss(hosts.replicate(params, mesh), lambda: False)
+        validation = validation_of(shards, devices, batch_size)
+        state = initial_state(hosts.data_mesh(jax.devices()[:devices]))
+        losses[devices] = validation.loss(state, lambda: False)
     assert np.isfinite(losses[1])
     assert losses[3] == pytest.approx(losses[1], rel=1e-6)
     assert losses[4] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_a_signal_ends_it_between_two_batches(shards_folder):
-    params = initial_params()
-    noise = np.zeros((4, 15, 6000), np.float32)
-    validation = validation_of(ShardSet(shards_folder), 1, 2, noise)
+    state = initial_state(hosts.data_mesh(jax.devices()[:1]))
+    validation = validation_of(ShardSet(shards_folder), 1, 2)
     asked = []
-    assert validation.loss(params, lambda: asked.append(1) or len(asked) > 2) is None
+    assert validation.loss(state, lambda: asked.append(1) or len(asked) > 2) is None
     assert len(asked) == 3 < validation.record["batches"]

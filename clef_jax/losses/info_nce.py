@@ -1,0 +1,42 @@
+"""InfoNCE of rows against any columns: a batch's other views, a queue, texts."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from clef_jax.losses.pairs import (
+    Pairs,
+    Tile,
+    alignment_and_uniformity,
+    geometry_sums,
+    map_tiles,
+    shifted_logits,
+    total,
+)
+
+
+def info_nce(pairs: Pairs, *, temperature: float) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns the mean over rows of -log(e_p / (e_p + sum of e over negatives)), and its parts.
+
+    With e = exp(cosine similarity / temperature); p is the row's partner, and its negatives are all
+    columns of other subjects.
+
+    Args:
+        pairs: From `losses.pairs.make_pairs` or `view_pairs`.
+        temperature: Divides the cosine similarities.
+
+    Returns:
+        The scalar loss and `{"alignment", "uniformity"}`, the same on every device.
+
+    References:
+        van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018.
+    """
+
+    def sums(tile: Tile) -> dict[str, jax.Array]:
+        positive, negatives = shifted_logits(tile, temperature)
+        partition = jnp.exp(positive) + jnp.sum(jnp.exp(negatives), axis=(1, 3))
+        return {"loss": jnp.sum(jnp.log(partition) - positive), **geometry_sums(tile)}
+
+    sum_of = total(map_tiles(sums, pairs), pairs)
+    parts = alignment_and_uniformity(sum_of, pairs)
+    return sum_of["loss"] / pairs.total, jax.tree.map(lax.stop_gradient, parts)

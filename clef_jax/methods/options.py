@@ -1,0 +1,63 @@
+"""The options of methods: filled from settings, checked, and refused by name."""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Protocol
+
+import flax.linen as nn
+import numpy as np
+
+from clef_jax.methods.method import Method, MethodError
+
+
+class Options(Protocol):
+    """A method's options: a frozen dataclass whose defaults are the method's own.
+
+    Attributes:
+        PRESETS: Named sets of options, each by the values that it gives them.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    def create(self, encoder: nn.Module, noise: np.ndarray) -> Method:
+        """Returns the method that learns `encoder` under noise of the bank `[4, 15, M]`."""
+
+
+def fill_options(kind: type[Options], name: str, settings: Mapping[str, Any]) -> Options:
+    """Returns options of a kind: those that are set, else the preset's, else the defaults.
+
+    Args:
+        kind: The class of options.
+        name: The method's name, for messages.
+        settings: `preset` and options by name; None means unset.
+
+    Raises:
+        MethodError: An option or a preset is unknown, or a value impossible.
+    """
+    given = {key: value for key, value in settings.items() if value is not None}
+    preset = given.pop("preset", None)
+    known = [field.name for field in dataclasses.fields(kind)]
+    if unknown := sorted(given.keys() - set(known)):
+        raise MethodError(
+            f"method.{unknown[0]} is {given[unknown[0]]!r}, but {name} has no such option; it has "
+            f"{', '.join(known)}"
+        )
+    if preset is None:
+        return kind(**given)
+    if not kind.PRESETS:
+        raise MethodError(f"method.preset is {preset!r}, but {name} has no presets; leave it unset")
+    require_choice("preset", preset, kind.PRESETS)
+    return kind(**{**kind.PRESETS[preset], **given})
+
+
+def require(option: str, value: Any, possible: bool, expected: str) -> None:
+    """Raises MethodError unless `possible`, saying what was `expected`."""
+    if not possible:
+        raise MethodError(f"method.{option} is {value}; it must be {expected}")
+
+
+def require_choice(option: str, value: Any, choices: Collection[str]) -> None:
+    """Raises MethodError unless the value is one of `choices`."""
+    if value not in choices:
+        raise MethodError(f"method.{option} is {value!r}; choose one of {', '.join(choices)}")

@@ -1,0 +1,28 @@
+"""The methods by name. A new one is a module with a class of options, and a line here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from clef_jax.methods import contrastive
+from clef_jax.methods.options import Options, fill_options, require_choice
+
+METHODS: dict[str, type[Options]] = {
+    "clef": contrastive.CLEF,
+    "simclr": contrastive.SimCLR,
+}
+
+
+def read_options(settings: Mapping[str, Any]) -> Options:
+    """Returns the options of a method, whose `create` makes the method.
+
+    Args:
+        settings: `name`, one of `METHODS`; `preset`; and the method's options by name, which bend
+            the preset one by one. None means unset.
+
+    Raises:
+        MethodError: The method, the preset or an option is unknown, or a value impossible.
+    """
+    name = settings["name"]
+    require_choice("name", name, METHODS)
+    others = {key: value for key, value in settings.items() if key != "name"}
+    return fill_options(METHODS[name], name, others)

@@ -1,0 +1,89 @@
+"""The data of a run: its shards, what is known of their records, the plans of its batches."""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+
+from clef_jax.data.annotations.annotations import Annotations
+from clef_jax.data.annotations.join import annotate, table_paths
+from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.noise.bank import NoiseBank
+from clef_jax.data.shards.store import ShardSet
+from clef_jax.train.settings import ConfigError, RunSettings
+
+
+class RunData(NamedTuple):
+    """The data of a run.
+
+    Attributes:
+        shards: The records.
+        bank: The noise that is added to them.
+        annotations: What is known of them.
+        columns: Those of it that batches carry.
+        plans: The batches, by step.
+        total_steps: Steps of the whole run.
+    """
+
+    shards: ShardSet
+    bank: NoiseBank
+    annotations: Annotations
+    columns: Mapping[str, np.ndarray]
+    plans: BatchPlans
+    total_steps: int
+
+
+def plan_data(
+    settings: RunSettings,
+    shards: ShardSet,
+    bank: NoiseBank,
+    needs: Collection[str],
+    mesh: Mesh,
+) -> RunData:
+    """Returns the data of a run.
+
+    Args:
+        settings: The run's.
+        shards: The records.
+        bank: The noise.
+        needs: Annotations that its batches carry.
+        mesh: The run's.
+
+    Raises:
+        ConfigError: The batch does not divide by the devices.
+        TableError: A table of annotations cannot be read, or does not fit the shards.
+        AnnotationError: A column is needed that there is not.
+        PlanError: The shards hold too few patients for a batch.
+    """
+    batch_size = settings.data.batch_size
+    if batch_size % mesh.size:
+        lower = max(batch_size // mesh.size, 1) * mesh.size
+        raise ConfigError(
+            f"config.batch_size {batch_size} does not divide by {mesh.size} devices; use {lower} "
+            f"or {lower + mesh.size}"
+        )
+    annotations = annotate(
+        shards.annotations,
+        shards.keys(),
+        table_paths(settings.data.annotations),
+        needed=needs,
+        validation_fraction=settings.data.validation_fraction,
+    )
+    plans = BatchPlans(
+        shards.patient_code,
+        shards.n_leads,
+        annotations.is_validation,
+        batch_size=batch_size,
+        seed=settings.seed,
+        records_per_patient=settings.data.records_per_patient,
+    )
+    total_steps = settings.cadence.steps or settings.cadence.epochs * plans.steps_per_epoch
+    return RunData(
+        shards=shards,
+        bank=bank,
+        annotations=annotations,
+        columns={name: annotations.columns[name] for name in sorted(needs)},
+        plans=plans,
+        total_steps=total_steps,
+    )

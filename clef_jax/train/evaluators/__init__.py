@@ -1,0 +1,1 @@
+"""What is asked of the weights now and then during a run."""

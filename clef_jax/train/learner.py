@@ -1,0 +1,89 @@
+"""What learns: encoder, method, optimiser, and the step that joins them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from clef_jax import hosts, models
+from clef_jax.data.noise.bank import NoiseBank
+from clef_jax.data.shards.store import ShardSet
+from clef_jax.methods import Method
+from clef_jax.methods.method import Batch, Metrics
+from clef_jax.train import optim
+from clef_jax.train.data import RunData
+from clef_jax.train.settings import OptimizerSettings, RunSettings
+from clef_jax.train.state import TrainState, create_state
+from clef_jax.train.step import make_train_step
+
+
+class Learner(NamedTuple):
+    """What learns.
+
+    Attributes:
+        model: The encoder.
+        method: What it is taught by.
+        constants: The method's, on every device.
+        schedule: The learning rate by step.
+        train_step: (state, batch) -> (state, metrics); it consumes the state.
+        initial: Makes the state before the first step, from an encoder's parameters or, of None,
+            from random ones.
+    """
+
+    model: nn.Module
+    method: Method
+    constants: Any
+    schedule: optax.Schedule
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    initial: Callable[[Any], TrainState]
+
+
+def make_method(
+    settings: RunSettings, shards: ShardSet, bank: NoiseBank
+) -> tuple[nn.Module, Method]:
+    """Returns the encoder of a run, and the method that teaches it."""
+    encoder = settings.encoder
+    model = models.create_model(encoder.model, dtype=jnp.dtype(encoder.dtype), remat=encoder.remat)
+    return model, settings.method.create(model, bank.on_leads(shards.montage))
+
+
+def make_learner(
+    settings: RunSettings, model: nn.Module, method: Method, data: RunData, mesh: Mesh
+) -> Learner:
+    """Returns what learns by the settings of a run from its data, on the devices of a mesh."""
+    optimizing = settings.optimizer
+    constants = hosts.replicate(method.constants, mesh)
+    schedule = _make_schedule(optimizing, data)
+    optimizer = optim.make_optimizer(
+        schedule, weight_decay=optimizing.weight_decay, clip_norm=optimizing.clip_norm
+    )
+    step = make_train_step(
+        method, optimizer, mesh, seed=settings.seed, ema_decay=optimizing.ema_decay
+    )
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return step(state, batch, constants)
+
+    def initial(encoder: Any) -> TrainState:
+        return create_state(
+            method,
+            optimizer,
+            jax.random.key(settings.seed),
+            jnp.zeros((1, data.shards.spec.samples, 1)),
+            with_ema=optimizing.ema_decay is not None,
+            encoder=encoder,
+        )
+
+    return Learner(model, method, constants, schedule, train_step, initial)
+
+
+def _make_schedule(settings: OptimizerSettings, data: RunData) -> optax.Schedule:
+    if settings.schedule == "warm_restarts":
+        return optim.warm_restarts(settings.learning_rate, data.plans.steps_per_epoch)
+    return optim.warmup_cosine(
+        settings.learning_rate, data.total_steps, warmup_steps=settings.warmup_steps
+    )

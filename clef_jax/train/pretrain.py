@@ -1,0 +1,134 @@
+"""Puts a pretraining run together, from its settings to its report."""
+
+import contextlib
+import pathlib
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from clef_jax import hosts, models
+from clef_jax.data.noise.load import load_noise_bank
+from clef_jax.data.shards.store import ShardSet
+from clef_jax.files import write_json
+from clef_jax.hardware import peaks
+from clef_jax.models import costs
+from clef_jax.train.clock import Clock
+from clef_jax.train.data import RunData, plan_data
+from clef_jax.train.evaluators.make import make_evaluators, make_validation
+from clef_jax.train.feed import DeviceBatches, device_batches
+from clef_jax.train.learner import make_learner, make_method
+from clef_jax.train.loop import Loop
+from clef_jax.train.recorder import Recorder, open_recorder
+from clef_jax.train.report import report_run
+from clef_jax.train.run_record import run_record
+from clef_jax.train.saved_states import SavedStates
+from clef_jax.train.settings import ConfigError, Configuration, RunSettings, read_settings
+from clef_jax.train.start import Start, find_start
+from clef_jax.train.stopping import StopSignal
+from clef_jax.train.workdir import only_run
+
+
+def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[str, Any]:
+    """Runs a pretraining to its end, or to a SIGTERM, continuing from the workdir's checkpoint.
+
+    Args:
+        config: As in `configs/`.
+        shards_folder: A shard set of `tools/write_shards.py`.
+        workdir: Folder of this run: config.json, metrics.jsonl, checkpoints/, plots/, summary.json.
+
+    Returns:
+        The report: `status` ("finished", "stopped early" or "interrupted"), steps, losses, rates.
+
+    Raises:
+        ConfigError: A value of the configuration is impossible, by itself or with these devices, or
+            the workdir holds a run of another configuration, of other shards or annotations.
+        WorkdirInUse: Another process runs in this workdir.
+        PlanError: The shards hold too few patients for a batch.
+        ShardError: The shards cannot be read.
+        TableError: A table of annotations cannot be read, or does not fit the shards.
+        AnnotationError: A column is needed that there is not.
+        NoiseBankError: The noise recordings cannot be read.
+        CheckpointError: A checkpoint is missing or does not fit.
+        NonFiniteLoss: Training has diverged.
+    """
+    settings = read_settings(config)
+    if "://" in str(workdir):
+        raise ConfigError(f"workdir {workdir} is a URL; use a folder that every host has mounted")
+    folder = pathlib.Path(workdir).absolute()
+    mesh = hosts.data_mesh()
+    with contextlib.ExitStack() as opened:
+        stop = opened.enter_context(StopSignal())
+        shards = ShardSet(shards_folder)
+        bank = load_noise_bank(settings.data.noise or None, shards.spec)
+        model, method = make_method(settings, shards, bank)
+        data = plan_data(settings, shards, bank, method.needs, mesh)
+        learner = make_learner(settings, model, method, data, mesh)
+        validation = make_validation(settings, data, learner, mesh)
+        evaluators = make_evaluators(settings, data, learner, validation, folder)
+        record = run_record(settings, data, validation, mesh)
+        opened.enter_context(only_run(folder))
+        with SavedStates(folder, keep=settings.cadence.keep_checkpoints) as saved:
+            start = find_start(saved, record, data, learner.initial, mesh, folder)
+            if jax.process_index() == 0:
+                write_json(folder / "config.json", settings.record)
+            with (
+                contextlib.closing(_open_recorder(settings, data, start, folder)) as recorder,
+                contextlib.closing(_open_batches(settings, data, start, mesh)) as batches,
+            ):
+                loop = Loop(
+                    train_step=learner.train_step,
+                    batches=batches,
+                    learning_rate=learner.schedule,
+                    evaluators=evaluators,
+                    recorder=recorder,
+                    clock=_make_clock(settings, shards, mesh),
+                    saved=saved,
+                    record=start.record,
+                    stop=stop,
+                    total_steps=data.total_steps,
+                    log_steps=settings.cadence.log_steps,
+                    checkpoint_steps=settings.cadence.checkpoint_steps,
+                    patience=settings.cadence.patience,
+                )
+                outcome = loop.run(start.state, start.progress, start.unvalidated)
+        return report_run(outcome, data, validation, mesh, folder)
+
+
+def _open_recorder(
+    settings: RunSettings, data: RunData, start: Start, folder: pathlib.Path
+) -> Recorder:
+    done = int(start.state.step)
+
+    def records_of(step: int) -> list[str]:
+        return data.shards.record[data.plans[step - 1].record].tolist()
+
+    return open_recorder(
+        folder,
+        records_of,
+        # A row that waits for its evaluations is written anew, with them.
+        kept_steps=done if start.unvalidated is None else done - 1,
+        done=done,
+        total=data.total_steps,
+        tensorboard=settings.cadence.tensorboard,
+    )
+
+
+def _open_batches(settings: RunSettings, data: RunData, start: Start, mesh: Mesh) -> DeviceBatches:
+    return device_batches(
+        data.shards,
+        data.plans,
+        mesh,
+        columns=data.columns,
+        first_step=int(start.state.step),
+        num_threads=settings.data.num_threads,
+        num_workers=settings.data.num_workers,
+    )
+
+
+def _make_clock(settings: RunSettings, shards: ShardSet, mesh: Mesh) -> Clock:
+    peak = peaks.peak_flops(mesh.devices.flat[0].device_kind, settings.encoder.dtype)
+    encoder = models.get_config(settings.encoder.model)
+    record = costs.train_flops(encoder, shards.spec.samples)
+    peak_records_per_s = peak * mesh.size / record if peak and record else None
+    return Clock(settings.data.batch_size, peak_records_per_s)

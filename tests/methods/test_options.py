@@ -1,0 +1,122 @@
+"""Options of methods: presets that every choice of theirs can bend, and what is refused by name."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from clef_jax.losses import PRESETS, clef_loss
+from clef_jax.methods import METHODS, MethodError, read_options
+from clef_jax.models import ResNeXt1D
+from clef_jax.ops.zscore import zscore
+
+MODEL = ResNeXt1D(stem_width=8, ratio=1.0, stage_widths=(8,), stage_blocks=(1,), group_width=8)
+NO_NOISE = np.zeros((4, 15, 200), np.float32)
+
+OTHER_CHOICES = {
+    "temperature": 0.2,
+    "floor": 0.5,
+    "weighting": "direct",
+    "completeness_weighting": True,
+    "unknown_risk": "mean",
+    "combine": "sum",
+}
+
+
+def test_unset_means_the_presets_and_no_preset_the_released_code():
+    for preset, choices in PRESETS.items():
+        settings = dict.fromkeys(OTHER_CHOICES) | {"name": "clef", "preset": preset}
+        options = dataclasses.asdict(read_options(settings))
+        assert options == {"temperature": 0.07, "floor": 0.2} | choices
+    released = read_options({"name": "clef", "preset": "released"})
+    assert read_options({"name": "clef", "preset": None}) == released
+
+
+@pytest.mark.parametrize("option", OTHER_CHOICES)
+def test_one_option_bends_one_choice(option):
+    released = dataclasses.asdict(read_options({"name": "clef"}))
+    assert OTHER_CHOICES.keys() == released.keys()
+    bent = read_options({"name": "clef", option: OTHER_CHOICES[option]})
+    assert dataclasses.asdict(bent) == released | {option: OTHER_CHOICES[option]}
+    # Falsy values are no less set.
+    paper = read_options({"name": "clef", "preset": "paper", "completeness_weighting": False})
+    assert not paper.completeness_weighting
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "clip"}, "method.name is 'clip'; choose one of clef, simclr"),
+        (
+            {"name": "clef", "preset": "new"},
+            "method.preset is 'new'; choose one of released, paper",
+        ),
+        (
+            {"name": "clef", "margin": 0.1},
+            "method.margin is 0.1, but clef has no such option; it has temperature, floor, "
+            "weighting, completeness_weighting, unknown_risk, combine",
+        ),
+        ({"name": "simclr", "floor": 0.2}, "but simclr has no such option; it has temperature"),
+        ({"name": "simclr", "preset": "paper"}, "simclr has no presets; leave it unset"),
+        ({"name": "simclr", "temperature": 0.0}, "method.temperature is 0.0; it must be above 0"),
+        ({"name": "clef", "floor": 1.5}, "method.floor is 1.5; it must be from 0 to 1"),
+        ({"name": "clef", "weighting": "linear"}, "choose one of softmax, direct"),
+        ({"name": "clef", "unknown_risk": "max"}, "choose one of zero, mean"),
+        ({"name": "clef", "combine": "both"}, "choose one of mean, sum"),
+    ],
+)
+def test_what_there_is_not_is_refused_with_what_there_is(settings, message):
+    with pytest.raises(MethodError) as error:
+        read_options(settings)
+    assert message in str(error.value)
+
+
+def made(settings, rows=5):
+    """A method's parameters, batch and outputs, with noise of zero."""
+    rng = np.random.default_rng(0)
+    method = read_options(settings).create(MODEL, NO_NOISE)
+    batch = {
+        "ecg": rng.integers(-3000, 3000, (rows, 2, 200)).astype(np.int16),
+        "scale_mv": np.full((rows, 2), 1e-3, np.float32),
+        "lead": np.zeros((rows, 2), np.int32),
+        "risk": np.array([1, 5, np.nan, 20, 8], np.float32),
+        "completeness": np.linspace(0, 1, rows).astype(np.float32),
+    }
+    params, carried = method.init(jax.random.key(0), jnp.zeros((1, 200, 1)), None)
+    keys = jax.random.split(jax.random.key(1), rows)
+    outputs = jax.jit(method.encode)(params, carried, batch, method.constants, keys)
+    return method, params, batch, outputs
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_clef_compares_the_views_by_what_it_needs_of_a_batch(preset):
+    method, params, batch, outputs = made({"name": "clef", "preset": preset, "temperature": 0.3})
+    assert method.needs == {"risk"} | ({"completeness"} if preset == "paper" else set())
+    assert outputs.keys() == method.needs | {"z"}
+    loss, metrics = method.loss(params, (), outputs, None)
+    z = outputs["z"].reshape(-1, 8)
+    expected, _ = clef_loss(
+        z, batch["risk"], batch["completeness"], temperature=0.3, **PRESETS[preset]
+    )
+    assert loss == expected and metrics["known_risk"] == pytest.approx(4 / 5)
+    # A view that was neither masked nor disturbed is the record itself.
+    x = batch["ecg"].reshape(-1, 200) * np.float32(1e-3)
+    plain = MODEL.apply({"params": params["encoder"]}, zscore(x)[:, :, None])
+    same = np.isclose(z, plain, atol=1e-4).all(axis=1)
+    assert same.sum() >= 5
+
+
+def test_simclr_needs_no_annotation():
+    method, params, _, outputs = made({"name": "simclr"})
+    assert method.needs == frozenset() and outputs.keys() == {"z"}
+    assert np.isfinite(method.loss(params, (), outputs, None)[0])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_starts_from_an_encoder_that_is_given(name):
+    method = read_options({"name": name}).create(MODEL, NO_NOISE)
+    params, _ = method.init(jax.random.key(0), jnp.zeros((1, 200, 1)), None)
+    again, _ = method.init(jax.random.key(1), jnp.zeros((1, 200, 1)), params["encoder"])
+    jax.tree.map(np.testing.assert_array_equal, again["encoder"], params["encoder"])

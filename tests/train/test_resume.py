@@ -1,0 +1,106 @@
+"""Runs that are killed or stopped, and go on to the same result, bit for bit."""
+
+import json
+import signal
+import socket
+
+import numpy as np
+import pytest
+
+from clef_jax.train.pretrain import pretrain
+from tests.train.runs import (
+    assert_same_result,
+    config_of,
+    finish,
+    rates_until,
+    rows_without_rates,
+    start,
+    wait_for,
+)
+from tests.waiting import children_of, wait_until_gone
+
+
+def kill_9(process):
+    process.kill()
+    process.communicate()
+
+
+def test_kill_9_at_any_moment_then_the_same_result(finished, shards_folder, tmp_path):
+    workdir = tmp_path / "killed"
+    # While compiling or just beyond; then in the middle of the steps, once one is saved.
+    process = start(shards_folder, workdir, num_workers=2)
+    wait_for(lambda: (workdir / "config.json").exists(), process)
+    kill_9(process)
+    process = start(shards_folder, workdir, num_workers=2)
+    wait_for(lambda: (workdir / "checkpoints" / "4").exists(), process)
+    workers = children_of(process)
+    kill_9(process)
+    wait_until_gone(workers)
+    rates = rates_until(workdir, 4)
+    pretrain(config_of(), shards_folder, workdir)
+    assert_same_result(workdir, finished)
+    assert rates_until(workdir, 4) == rates  # Steps 1 to 4 were not computed again.
+
+
+def test_sigterm_saves_and_exits_0_and_the_run_goes_on(finished, shards_folder, tmp_path):
+    workdir = tmp_path / "terminated"
+    metrics = workdir / "metrics.jsonl"
+    process = start(shards_folder, workdir)
+    wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+    report = json.loads((workdir / "summary.json").read_text())
+    assert report["status"] == "interrupted"
+    step = report["step"]
+    saved = workdir if step % 6 else workdir / "unvalidated"
+    assert (saved / "checkpoints" / str(step)).is_dir()
+    rates = rates_until(workdir, step)
+    pretrain(config_of(), shards_folder, workdir)
+    assert_same_result(workdir, finished)
+    assert rates_until(workdir, step) == rates
+
+
+def start_two_processes(shards, workdir, **values):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        start(
+            shards,
+            workdir,
+            f"--coordinator=127.0.0.1:{port}",
+            "--processes=2",
+            f"--process={number}",
+            devices=2,
+            **values,
+        )
+        for number in (0, 1)
+    ]
+
+
+@pytest.mark.slow
+def test_two_processes_of_two_devices_equal_one_of_four(tiny, shards_folder, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    pretrain(config_of(steps=4), shards_folder, alone)
+    finish(*start_two_processes(shards_folder, together, steps=4))
+    rows, rows_alone = rows_without_rates(together), rows_without_rates(alone)
+    assert len(rows) == len(rows_alone) == 2
+    for row, row_alone in zip(rows, rows_alone, strict=True):
+        assert row.keys() == row_alone.keys()
+        for name in row:
+            np.testing.assert_allclose(row[name], row_alone[name], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_go_on_to_the_same_result(shards_folder, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    steps = 300
+    finish(*start_two_processes(shards_folder, whole, steps=steps))
+    processes = start_two_processes(shards_folder, stopped, steps=steps)
+    metrics = stopped / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0, processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    finish(*processes)
+    assert json.loads((stopped / "summary.json").read_text())["status"] == "interrupted"
+    finish(*start_two_processes(shards_folder, stopped, steps=steps))
+    assert_same_result(stopped, whole, step=steps)
