@@ -100,6 +100,12 @@ class Encoder:
 
         Raises:
             ValueError: The shape of `x` or a stage's name is wrong.
+
+        Example:
+            >>> from clef_jax import load_encoder
+            >>> encoder = load_encoder("weights/clef_small")
+            >>> encoder.apply(jnp.zeros((3, 5000))).shape
+            (3, 256)
         """
         x = jnp.asarray(x)
         if x.ndim == 2:
@@ -145,6 +151,14 @@ class Encoder:
 
         Raises:
             RecordingError: The signal is too short or lacks the lead.
+
+        Example:
+            >>> from clef_jax import load_encoder
+            >>> from clef_jax.data.recordings import read_recording
+            >>> encoder = load_encoder("weights/clef_small")
+            >>> recording = read_recording("ecg.hea", leads=["I", "II"])  # 25 s at 250 Hz.
+            >>> encoder.embed(recording.signal_mv, recording.fs, "II", leads=["I", "II"]).shape
+            (2, 256)
         """
         settings = self._settings(lead, window_s, stride_s, pad)
         recording = array_recording(np.asarray(signal_mv), fs, lead, leads)

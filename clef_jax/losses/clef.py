@@ -83,6 +83,13 @@ def clef_loss(
     Raises:
         ValueError: Shapes disagree, or completeness is needed and absent.
 
+    Example:
+        >>> z = jax.random.normal(jax.random.key(0), (8, 16))  # Two views of four subjects.
+        >>> risk = jnp.array([2.0, 5.5, 11.0, jnp.nan])
+        >>> loss, parts = clef_loss(z, risk, **PRESETS["released"])
+        >>> loss.shape, sorted(parts)
+        ((), ['alignment', 'contrastive', 'dissimilarity', 'uniformity'])
+
     References:
         CLEF, arXiv 2512.02180.
     """

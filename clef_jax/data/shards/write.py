@@ -71,9 +71,7 @@ def write_shards(
         OSError: The disk failed; as after `IngestError`, finished shards are kept.
     """
     if not 0 <= validation_fraction < 1:
-        raise IngestError(
-            f"validation_fraction is {validation_fraction}; expected 0 or more, below 1"
-        )
+        raise IngestError(f"validation_fraction is {validation_fraction}; expected 0 to below 1")
     folder, out = os.fspath(records), os.fspath(out)
     options = options or IngestOptions()
     listing = list_recordings(folder, record_list, options.hints)

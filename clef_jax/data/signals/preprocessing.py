@@ -31,6 +31,10 @@ def fill_gaps(x: ArrayLike) -> np.ndarray:
 
     Raises:
         SignalError: A channel has no finite sample at all.
+
+    Example:
+        >>> fill_gaps([0.0, np.nan, 2.0, np.nan])
+        array([0., 1., 2., 2.])
     """
     x = np.asarray(x, np.float64)
     finite = np.isfinite(x)
@@ -79,6 +83,13 @@ def bandpass(
 
     Returns:
         float64 [..., time].
+
+    Example:
+        An offset goes, a wave of 10 Hz stays.
+
+        >>> wave = np.sin(2 * np.pi * 10 * np.arange(5000) / 500)
+        >>> bool(np.abs(bandpass(2 + wave, 500) - wave)[1000:4000].max() < 0.05)
+        True
     """
     b, a = _butterworth(float(fs), tuple(band_hz), order)
     return dsp.filtfilt(b, a, np.asarray(x, np.float64), axis=-1)
@@ -122,6 +133,10 @@ def resample(x: ArrayLike, fs_in: float, fs_out: float) -> np.ndarray:
 
     Raises:
         SignalError: A rate is not positive.
+
+    Example:
+        >>> resample(np.zeros((12, 2500)), fs_in=250, fs_out=500).shape
+        (12, 5000)
     """
     x = np.asarray(x, np.float64)
     up, down = up_down(fs_in, fs_out)
@@ -133,7 +148,13 @@ def resample(x: ArrayLike, fs_in: float, fs_out: float) -> np.ndarray:
 
 
 def zscore(x: ArrayLike) -> np.ndarray:
-    """Scales each channel to mean 0 and standard deviation 1; a constant channel becomes 0."""
+    """Scales each channel to mean 0 and standard deviation 1; a constant channel becomes 0.
+
+    Example:
+        >>> zscore([[1.0, 2.0, 3.0], [7.0, 7.0, 7.0]]).round(2)
+        array([[-1.22,  0.  ,  1.22],
+               [ 0.  ,  0.  ,  0.  ]])
+    """
     return _standardised(np.asarray(x, np.float64), -1)
 
 
