@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint check format-check types clean
 
 $(VENV)/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12")'
@@ -45,9 +45,16 @@ test: $(VENV)/dev
 test-all: $(VENV)/dev
 	$(PYTEST) -m "slow or not slow"
 
-lint: $(VENV)/dev
+lint: check format-check types
+
+check: $(VENV)/dev
 	$(BIN)/ruff check .
+
+format-check: $(VENV)/dev
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -1,6 +1,11 @@
 """CLEF, a foundation model for single-lead ECG, in JAX."""
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clef_jax.inference import load_encoder
+    from clef_jax.models import create_model, list_models
 
 __version__ = "0.1.0"
 
@@ -14,7 +19,7 @@ _PUBLIC = {
 __all__ = ["__version__", "create_model", "list_models", "load_encoder"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'clef_jax' has no attribute {name!r}")

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
@@ -16,21 +17,59 @@ import filelock
 from clef_jax.errors import ClefError
 
 
+def move_into_place(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Renames a file to `path`, replacing what is there, once its content is on the disk.
+
+    After a power failure `path` holds the old content or the new, whole. Which of them is left to
+    the file system: to wait for the folder as well is no part of what readers rely on, and Windows
+    cannot.
+    """
+    with open(temporary, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
 @contextlib.contextmanager
-def replacing(path: str) -> Iterator[str]:
-    """Gives a temporary name; renames it to `path` once its content is safely on the disk."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+def replacing(path: str | os.PathLike) -> Iterator[str]:
+    """Gives a temporary name for a file, which is moved to `path` after the block.
+
+    If the block raises, the file is removed and `path` stays as it was.
+    """
+    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
     try:
         yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        move_into_place(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
 
 
-def write_json(path: str, content: Any) -> None:
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives a temporary name for a folder, which is moved to `path` after the block.
+
+    `path` must not exist, or be an empty folder. If the block raises, the folder is removed; what a
+    killed process left of it, by the next that writes the same. Its files are not waited for, which
+    takes minutes where there are thousands: a folder that must stand a power failure has checksums.
+    """
+    temporary = pathlib.Path(f"{os.fspath(path)}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def set_aside(path: pathlib.Path) -> pathlib.Path:
+    """Renames a damaged folder, in the place of one set aside before, and returns its new name."""
+    aside = path.with_name(f"{path.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    return aside
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
     """Writes JSON with sorted keys, so that equal content is equal bytes."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         json.dump(content, stream, indent=1, sort_keys=True)
@@ -39,7 +78,7 @@ def write_json(path: str, content: Any) -> None:
 
 SUMS = "SHA256SUMS"
 
-_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_SUM_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 def file_sha256(path: str | os.PathLike) -> str:
@@ -76,7 +115,7 @@ def sum_faults(folder: pathlib.Path, *, skip: Collection[str] = ()) -> list[str]
     faults = []
     # Exactly as written: a damaged line must not pass as another spelling of a whole one.
     for line in (folder / SUMS).read_bytes().decode(errors="replace").split("\n")[:-1]:
-        found = _LINE.fullmatch(line)
+        found = _SUM_LINE.fullmatch(line)
         if found is None:
             return [f"{folder / SUMS}: damaged"]
         expected, name = found.groups()
@@ -117,7 +156,7 @@ def locked(
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise refusal(_read(holder)) from None
+        raise refusal(_holder_in(holder)) from None
     try:
         now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {now}\n")
@@ -128,7 +167,7 @@ def locked(
         lock.release()
 
 
-def _read(holder: pathlib.Path) -> str:
+def _holder_in(holder: pathlib.Path) -> str:
     try:
         return holder.read_text().strip() or "another process"
     except FileNotFoundError:  # Between taking the lock and saying so, or the other way round.

@@ -6,7 +6,7 @@ from typing import Any
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns the entries by their keys joined with dots: {"method.name": "clef", …}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in nested.items():
         inner = isinstance(value, Mapping)
         flat |= flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}

@@ -33,10 +33,10 @@ class WorkerDied(ClefError):
     """A worker process ended in the middle of a task, without a Python error.
 
     Attributes:
-        exit_code: Of the process; a signal's number is negative.
+        exit_code: Of the process; a signal's number is negative, and None stands for unknown.
     """
 
-    def __init__(self, exit_code: int):
+    def __init__(self, exit_code: int | None):
         super().__init__(
             f"a worker process died (exit code {exit_code}), most likely killed for want of memory"
         )
@@ -162,7 +162,8 @@ class _Worker:
                 return content
             if kind == _ERROR:
                 raise content
-            advance()
+            if advance is not None:
+                advance()
 
     def kill(self) -> None:
         self._process.kill()
@@ -211,9 +212,11 @@ def leave_with_parent() -> None:
 
     A killed parent cannot stop its workers, and one that waits for tasks would wait for ever.
     """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is no worker process"
 
     def wait_and_leave() -> None:
-        wait_for_process([multiprocessing.parent_process().sentinel])
+        wait_for_process([parent.sentinel])
         os._exit(1)
 
     threading.Thread(target=wait_and_leave, daemon=True).start()

@@ -135,6 +135,24 @@ def test_nothing_needs_what_only_posix_has():
         assert posix_only.isdisjoint(imports_of(path)), path
 
 
-def test_tools_are_short():
-    for path in (ROOT / "tools").glob("*.py"):
-        assert len(path.read_text().splitlines()) <= 80, path
+def test_only_files_moves_into_place():
+    """What is written elsewhere by a bare rename may be half-written after a crash."""
+    for path in (*PACKAGE.rglob("*.py"), *(ROOT / "tools").glob("*.py")):
+        if path == PACKAGE / "files.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            renames = isinstance(node, ast.Attribute) and (
+                node.attr in ("rename", "renames", "move")
+                or (node.attr == "replace" and ast.unparse(node.value) == "os")
+            )
+            assert not renames, f"{path}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_files_and_functions_are_short():
+    for top, most in {"clef_jax": 350, "tools": 80, "tests": 500}.items():
+        for path in (ROOT / top).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= most, path
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 80, f"{path}: {node.name}"

@@ -1,13 +1,19 @@
-"""A lock between processes: who holds it, and that nobody does once its holder is dead."""
+"""Files and folders that appear whole or not at all; a lock between processes.
 
+Who holds the lock, and that nobody does once its holder is dead.
+"""
+
+import contextlib
+import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from clef_jax.files import LockedError, locked
+from clef_jax.files import LockedError, locked, replacing, replacing_folder, set_aside, write_json
 
 HOLD = """
 import subprocess, sys, time
@@ -58,3 +64,43 @@ def test_the_lock_is_free_after_the_block_however_it_ends(tmp_path):
     with locked(tmp_path / "lock"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        pathlib.Path(temporary).write_text("half of the n")
+        raise ZeroDivisionError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+    with replacing(path) as temporary:
+        pathlib.Path(temporary).write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "folder"
+    for fails in (True, False):
+        with contextlib.suppress(ZeroDivisionError), replacing_folder(path) as temporary:
+            (temporary / "deep").mkdir(parents=True)
+            (temporary / "deep" / "file").write_text("content")
+            assert not path.exists()
+            assert not fails or 1 / 0
+        assert os.listdir(tmp_path) == ([] if fails else ["folder"])
+    assert (path / "deep" / "file").read_text() == "content"
+
+
+def test_what_is_damaged_takes_the_place_of_what_was_before(tmp_path):
+    for content in ("first", "second"):
+        (tmp_path / "5").mkdir()
+        (tmp_path / "5" / content).touch()
+        aside = set_aside(tmp_path / "5")
+        assert os.listdir(tmp_path) == [aside.name] and os.listdir(aside) == [content]
+
+
+def test_equal_content_is_equal_json(tmp_path):
+    write_json(tmp_path / "a", {"x": 1, "y": [2.5, None]})
+    write_json(tmp_path / "b", {"y": [2.5, None], "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert json.loads((tmp_path / "a").read_text()) == {"x": 1, "y": [2.5, None]}

@@ -1,8 +1,6 @@
 """Folders that hold one encoder, and the encoder of any checkpoint."""
 
-import os
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,19 +45,16 @@ def save_encoder(
     path = pathlib.Path(folder).resolve()
     if path.exists():
         raise CheckpointError(f"{path}: exists already; choose another folder or remove it")
-    unfinished = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     items = ocp.args.Composite(
         encoder=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(dict(meta))
     )
-    try:
+    with files.replacing_folder(path) as unfinished:
         with _checkpointer() as checkpointer:
             checkpointer.save(unfinished, items)
         if classifier is not None:
-            np.savez(unfinished / CLASSIFIER, **classifier)
+            kernel, bias = classifier["kernel"], classifier["bias"]
+            np.savez(unfinished / CLASSIFIER, kernel=kernel, bias=bias)
         files.write_sums(unfinished, unfinished.rglob("*"))
-        os.rename(unfinished, path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def load_params(folder: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -32,7 +32,7 @@ def params_sha256(params: Any) -> str:
         array = np.ascontiguousarray(leaf)
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         found.update(f"{name} {array.dtype.str} {np.shape(leaf)}\n".encode())
-        found.update(array)
+        found.update(array.data)
     return found.hexdigest()
 
 

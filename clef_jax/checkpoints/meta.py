@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import pathlib
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -111,12 +109,10 @@ def set_damaged_aside(folder: pathlib.Path) -> None:
         )
     # Every process comes to the same; none may still be reading when one of them renames.
     multihost_utils.sync_global_devices("checkpoints compared")
-    for path, error in damaged.items():
-        aside = path.with_name(f"{path.name}.damaged")
-        logging.warning("%s\nIt is set aside as %s, and the run goes on without it", error, aside)
+    for path, fault in damaged.items():
         if jax.process_index() == 0:
-            shutil.rmtree(aside, ignore_errors=True)
-            os.rename(path, aside)
+            aside = files.set_aside(path)
+            logging.warning("%s\nIt is now %s, and the run goes on without it", fault, aside)
     multihost_utils.sync_global_devices("damaged checkpoints set aside")
 
 

@@ -56,17 +56,18 @@ def _leave(tool: str, error: Exception, code: int) -> NoReturn:
 
 def _parse(argv: list[str], example_config: str | None) -> list[str]:
     asks_for_help = not _HELP.isdisjoint(argv[1:])
+    path = None
     if example_config is not None:
         path = _config_path(argv) or (example_config if asks_for_help else None)
-        config = path and _load(path)
-        if config and not asks_for_help:
-            _require_known(argv, config)
+    config = _load(path) if path else {}
     if asks_for_help:
         print(sys.modules["__main__"].__doc__ or "")
         print(flags.FLAGS.main_module_help())
-        if example_config is not None:
+        if path:
             print(f"\nsettings, as in {path}:\n" + "\n".join(_settings(path, config)))
         sys.exit(0)
+    if path:
+        _require_known(argv, config)
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
@@ -114,9 +115,11 @@ def _require_known(argv: list[str], config: dict[str, Any]) -> None:
 def _settings(path: str, config: dict[str, Any]) -> list[str]:
     """Returns a line for each setting: its default, and its comment in the file it is set in."""
     parents = [
-        module.__file__ for name, module in sys.modules.items() if name.startswith("configs.")
+        module.__file__
+        for name, module in sys.modules.items()
+        if name.startswith("configs.") and module.__file__
     ]
-    comments = {}
+    comments: dict[str, str] = {}
     for file in (*parents, path):
         comments |= dict(_COMMENTED.findall(pathlib.Path(file).read_text(encoding="utf-8")))
     return [

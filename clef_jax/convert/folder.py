@@ -27,6 +27,11 @@ def convert_to_folder(
 
     Raises:
         ConversionError: The folder exists, or `read_torch_checkpoint` refuses the file.
+
+    Example:
+        >>> config, report, meta = convert_to_folder("clef_small.ckpt", "weights/mine")
+        >>> report_lines(config, report, meta)[0].split(",")[0]
+        'clef_small.ckpt: clef_small'
     """
     folder = os.path.abspath(folder)
     if os.path.exists(folder):
@@ -54,6 +59,10 @@ def export_to_torch(folder: str | os.PathLike, target: str | os.PathLike) -> Res
 
     Raises:
         ConversionError: The encoder is of an architecture that the original does not have.
+
+    Example:
+        >>> export_to_torch("weights/clef_small", "mine.ckpt").name
+        'clef_small'
     """
     encoder = load_encoder(folder)
     if not isinstance(encoder.config, ResNeXt1DConfig):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,8 @@ def _type_name(value) -> str:
 
 def _encoder_keys(state_dict: Mapping) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Splits keys into the encoder's (name without prefix -> key) and those that a rule ignores."""
-    names, ignored = {}, {}
+    names: dict[str, str] = {}
+    ignored: dict[str, list[str]] = {}
     prefixed = any(key.startswith(PREFIX) for key in state_dict)
     for key in state_dict:
         rule = next((r for r, pattern in IGNORED_RULES.items() if pattern.match(key)), None)
@@ -106,11 +108,10 @@ def _nearest_config(shapes: Mapping[str, tuple[int, ...]]) -> ResNeXt1DConfig:
 
 def _check_names(shapes: Mapping[str, tuple[int, ...]], config: ResNeXt1DConfig) -> None:
     used = {name: shape for name, (_, shape) in used_parameters(config).items()}
-    known = used | batch_norm_entries(config)
     if HEAD_WEIGHT in shapes or HEAD_BIAS in shapes:
         classes = shapes.get(HEAD_WEIGHT, shapes.get(HEAD_BIAS, (0,)))[:1]
-        known |= {HEAD_WEIGHT: (*classes, config.embedding_dim), HEAD_BIAS: classes}
-        used |= {HEAD_WEIGHT: None, HEAD_BIAS: None}
+        used |= {HEAD_WEIGHT: (*classes, config.embedding_dim), HEAD_BIAS: classes}
+    known = used | batch_norm_entries(config)
     missing = [f"  missing     {name} {known[name]}" for name in used if name not in shapes]
     unexpected = [
         f"  unexpected  {name} {shape}" for name, shape in shapes.items() if name not in known
@@ -165,6 +166,13 @@ def from_state_dict(state_dict: Mapping) -> tuple[ResNeXt1DConfig, dict, Report]
     Raises:
         ConversionError: A key is missing, unexpected or misshapen, or values are unusable. The
             message lists all of them and the nearest size.
+
+    Example:
+        >>> import torch
+        >>> state_dict = torch.load("clef_small.ckpt", weights_only=True)["state_dict"]
+        >>> config, params, report = from_state_dict(state_dict)
+        >>> config.name, report.parameters
+        ('clef_small', 443184)
     """
     names, ignored = _encoder_keys(state_dict)
     shapes = {name: tuple(np.shape(state_dict[key])) for name, key in names.items()}
@@ -211,10 +219,16 @@ def to_state_dict(config: ResNeXt1DConfig, params: Mapping) -> dict[str, np.ndar
 
     Raises:
         ConversionError: The params are not those of `config`.
+
+    Example:
+        >>> from clef_jax import load_encoder
+        >>> encoder = load_encoder("weights/clef_small")
+        >>> to_state_dict(encoder.config, encoder.params)["first_conv.conv.weight"].shape
+        (32, 1, 16)
     """
     state_dict = {}
     for name, (path, shape) in used_parameters(config).items():
-        value = params
+        value: Any = params
         for step in path:
             if step not in value:
                 raise ConversionError(

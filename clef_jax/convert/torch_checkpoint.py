@@ -15,6 +15,7 @@ from clef_jax.convert.state_dict import (
     from_state_dict,
     to_state_dict,
 )
+from clef_jax.files import replacing
 from clef_jax.models import ResNeXt1DConfig
 
 # MD5 of the released files (Zenodo record 17572734) as a third party recorded them. They could not
@@ -167,6 +168,11 @@ def read_torch_checkpoint(path: str | os.PathLike) -> tuple[ResNeXt1DConfig, dic
         ConversionError: The file is damaged, holds objects other than tensors, or its weights are
             not exactly those of a known encoder.
         FileNotFoundError: There is no such file.
+
+    Example:
+        >>> config, params, report = read_torch_checkpoint("clef_small.ckpt")
+        >>> params["stem"]["kernel"].shape
+        (16, 1, 32)
     """
     path = os.fspath(path)
     content = _load(path)
@@ -190,17 +196,16 @@ def write_torch_checkpoint(
         path: The file to write; replaced as a whole if it exists.
         config: Shape of the encoder.
         params: Its parameters.
+
+    Example:
+        >>> from clef_jax import load_encoder
+        >>> encoder = load_encoder("weights/clef_small")
+        >>> write_torch_checkpoint("mine.ckpt", encoder.config, encoder.params)
     """
     torch = _import_torch()
-    path = os.fspath(path)
     state_dict = {
         PREFIX + name: torch.from_numpy(array)
         for name, array in to_state_dict(config, params).items()
     }
-    temporary = f"{path}.tmp-{os.getpid()}"
-    try:
+    with replacing(path) as temporary:
         torch.save({"state_dict": state_dict, "epoch": 0, "global_step": 0}, temporary)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)

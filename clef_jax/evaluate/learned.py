@@ -14,6 +14,7 @@ from clef_jax.evaluate import intervals, probe
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.plain import plain_features
 from clef_jax.evaluate.recordings import Recordings, ReportError, encoder_input
+from clef_jax.evaluate.tasks import TASKS, Task
 from clef_jax.inference.encoder import Encoder
 from clef_jax.methods import row_keys
 from clef_jax.methods.augment import augment_view
@@ -39,7 +40,7 @@ class Figure:
     """One question to all representations.
 
     Attributes:
-        name: What is asked for: age, risk, sex, view, visit.
+        name: What is asked for: a task's name, view or visit.
         metric: "R²", "AUC" or "recall at 1".
         labels: Share of the training patients' labels that the probe learnt from; None where
             nothing is fitted.
@@ -111,7 +112,9 @@ def what_was_learned(
     held_out = recordings.held_out
     revisited = held_out & (recordings.other >= 0)
     z = {name: represent_records(f, recordings, recordings.first) for name, f in represent.items()}
-    figures = _probes(recordings, z, seed)
+    figures = [
+        _probe(task, labels, recordings, z, seed) for task in TASKS for labels in LABEL_SHARES
+    ]
 
     view = _view_maker(recordings, noise, seed)
 
@@ -200,40 +203,29 @@ def _view_maker(recordings: Recordings, noise: np.ndarray, seed: int):
     return view
 
 
-def _probes(recordings: Recordings, z: Mapping[str, np.ndarray], seed: int) -> list[Figure]:
-    known = {
-        name: values[recordings.first].astype(float)
-        for name, values in recordings.annotations.columns.items()
-        if name in ("age", "male", "risk")
-    }
-    with np.errstate(divide="ignore", invalid="ignore"):
-        questions = (
-            ("age", "R²", known["age"]),
-            ("sex", "AUC", known["male"]),
-            ("risk", "R²", np.log(known["risk"])),
-        )
-    return [
-        _probe(name, metric, labels, y, recordings.held_out, z, seed)
-        for name, metric, y in questions
-        for labels in LABEL_SHARES
-    ]
-
-
-def _probe(name, metric, labels, y, held_out, z, seed) -> Figure:
-    known = np.isfinite(y)
+def _probe(
+    task: Task, labels: float, recordings: Recordings, z: Mapping[str, np.ndarray], seed: int
+) -> Figure:
+    """Answers a task from a share of the training patients' labels."""
+    columns = recordings.annotations.columns
+    figure = Figure(task.name, task.metric, labels, learnt_from=0, tested=0)
+    if absent := [column for column in task.columns if column not in columns]:
+        return dataclasses.replace(figure, too_few=f"no annotation of {', '.join(absent)}")
+    y = task.target({column: columns[column][recordings.first] for column in task.columns})
+    known, held_out = np.isfinite(y), recordings.held_out
     train, test = np.flatnonzero(~held_out & known), np.flatnonzero(held_out & known)
     count = round(labels * len(train))
-    figure = Figure(name, metric, labels, learnt_from=count, tested=len(test))
+    figure = dataclasses.replace(figure, learnt_from=count, tested=len(test))
     rng = np.random.default_rng([seed, round(1000 * labels)])
     choices = [
         np.sort(rng.permutation(train)[:count]) for _ in range(_CHOICES if labels < 1 else 1)
     ]
-    if too_few := _too_few(metric, y[test], [y[chosen] for chosen in choices]):
+    if too_few := _too_few(task.metric, y[test], [y[chosen] for chosen in choices]):
         return dataclasses.replace(figure, too_few=too_few)
     fit, measure = {
         "R²": (probe.ridge_predictions, intervals.r2),
         "AUC": (probe.logistic_scores, intervals.auc),
-    }[metric]
+    }[task.metric]
     predictions = {
         key: [fit(a[chosen], y[chosen], a[test]) for chosen in choices] for key, a in z.items()
     }

@@ -7,12 +7,10 @@ from matplotlib.figure import Figure as Picture
 
 from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.learned import LABEL_SHARES, REPRESENTATIONS, Figure, Learned
+from clef_jax.evaluate.tasks import TASKS
 from clef_jax.train.plots import save_figure
 
-QUESTIONS = {
-    "age": "Age",
-    "sex": "Sex",
-    "risk": "Log of the 10-year risk",
+QUESTIONS = {task.name: task.title for task in TASKS} | {
     "view": "Second noisy view of the same recording",
     "visit": "Same patient's recording of another visit",
 }
@@ -95,8 +93,9 @@ def _rank_sentence(learned: Learned) -> str:
 
 def plot_learned(learned: Learned, path: str | pathlib.Path) -> None:
     """Draws the figures with their intervals, the three representations side by side."""
-    picture = Picture(figsize=(12, 6.5), layout="constrained")
-    panels = picture.subplots(2, 3)
+    columns = (len(QUESTIONS) + 2) // 2  # The last panel is the rank's.
+    picture = Picture(figsize=(4 * columns, 6.5), layout="constrained")
+    panels = picture.subplots(2, columns)
     for axes, name in zip(panels.flat, QUESTIONS, strict=False):
         figures = [figure for figure in learned.figures if figure.name == name]
         if figures[0].labels is None:
@@ -104,6 +103,8 @@ def plot_learned(learned: Learned, path: str | pathlib.Path) -> None:
         else:
             _draw_probes(axes, figures)
         axes.set_title(QUESTIONS[name], fontsize=10)
+    for unused in panels.flat[len(QUESTIONS) : -1]:
+        unused.set_axis_off()
     axes = panels.flat[-1]
     bars = axes.bar(
         list(learned.effective_rank),

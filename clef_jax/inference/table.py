@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from clef_jax.data.signals.spec import upgraded
 from clef_jax.data.windows.sources import Source
-from clef_jax.files import locked, write_json
+from clef_jax.files import locked, move_into_place, write_json
 from clef_jax.inference.fingerprint import fingerprints_agree
 from clef_jax.inference.stored import (
     DROPPED_SUFFIX,
@@ -124,7 +124,7 @@ class EmbeddingTable:
             with self._open(merged) as writer:
                 for table in self._merged():
                     writer.write_table(table)
-            _move_into_place(merged, self.path)
+            move_into_place(merged, self.path)
         for part in self._parts:
             _remove_part(part.path)
         self._parts = []
@@ -220,8 +220,8 @@ class EmbeddingTable:
         self._writer = None
         part = self._unfinished.with_suffix(".parquet")
         if self._dropped:
-            write_json(os.fspath(part.with_suffix(DROPPED_SUFFIX)), self._dropped)
-        _move_into_place(self._unfinished, part)
+            write_json(part.with_suffix(DROPPED_SUFFIX), self._dropped)
+        move_into_place(self._unfinished, part)
         self._parts.append(StoredEmbeddings(part, "remove it, and run the same command again"))
 
     def _merged(self) -> Iterator[pa.Table]:
@@ -271,12 +271,6 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
         elif there != now:
             lines.append(f"{key}: {json.dumps(there)} there, {json.dumps(now)} now")
     return lines
-
-
-def _move_into_place(temporary: pathlib.Path, path: pathlib.Path) -> None:
-    with open(temporary, "rb") as stream:
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
 
 
 def _remove_part(path: pathlib.Path) -> None:

@@ -140,7 +140,7 @@ def _make_dissimilarity(
     mean = 0.0
     # The greatest squared difference is that of the extremes, and the least is 0, on the diagonal.
     if unknown_risk == "mean":
-        count = jnp.sum(known)
+        count = jnp.sum(known, dtype=risk.dtype)
         mean = jnp.sum(jnp.where(known, risk, 0)) / jnp.maximum(count, 1)
     own, risk = (jnp.where(jnp.isfinite(r), r - mean, 0) for r in (own, risk))
     spread = jnp.max(risk) - jnp.min(risk)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 # Pairs of subjects in one tile; each of its view combinations is this many float32 (16 MB).
@@ -212,5 +213,5 @@ def alignment_and_uniformity(sums: dict[str, jax.Array], pairs: Pairs) -> dict[s
 
 def _unit(z: jax.Array) -> jax.Array:
     """Returns embeddings `[..., D]` divided by their length, in float32 or wider."""
-    z = z.astype(jnp.promote_types(z.dtype, jnp.float32))
+    z = z.astype(np.promote_types(z.dtype, jnp.float32))
     return z * lax.rsqrt(jnp.maximum(jnp.sum(z * z, axis=-1, keepdims=True), _TINY_SQUARED_NORM))

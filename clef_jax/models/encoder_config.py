@@ -25,6 +25,7 @@ class LayerCost:
     parameters: int
 
 
+@dataclasses.dataclass(frozen=True)
 class EncoderConfig(abc.ABC):
     """Shape of one encoder; an architecture's own config is a frozen dataclass derived from it.
 
@@ -37,7 +38,7 @@ class EncoderConfig(abc.ABC):
     """
 
     name: str
-    in_channels: int
+    in_channels: int = dataclasses.field(default=1, kw_only=True)
 
     @property
     @abc.abstractmethod

@@ -21,7 +21,12 @@ _FIRST_ARCHITECTURE = "resnext1d"
 
 
 def list_models() -> list[str]:
-    """Returns the names that `create_model` and `get_config` accept, smallest first."""
+    """Returns the names that `create_model` and `get_config` accept, smallest first.
+
+    Example:
+        >>> list_models()
+        ['clef_small', 'clef_medium', 'clef_large']
+    """
     return list(_CONFIGS)
 
 
@@ -48,7 +53,7 @@ def config_from_dict(fields: Mapping[str, Any]) -> EncoderConfig:
     Raises:
         ValueError: The architecture or a field is unknown, or one without default is missing.
     """
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     architecture = values.pop("architecture", _FIRST_ARCHITECTURE)
     if architecture not in _ARCHITECTURES:
         raise ValueError(
@@ -94,5 +99,13 @@ def create_model(
 
     Raises:
         ValueError: The name is unknown.
+
+    Example:
+        >>> import jax
+        >>> model = create_model("clef_small")
+        >>> x = jax.random.normal(jax.random.key(0), (2, 500, 1))
+        >>> params = jax.jit(model.init)(jax.random.key(1), x)["params"]
+        >>> jax.jit(model.apply)({"params": params}, x).shape
+        (2, 256)
     """
     return build_model(get_config(name, in_channels=in_channels), dtype=dtype, remat=remat)

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from clef_jax.ops.activation import swish
@@ -172,4 +173,4 @@ class ResNeXt1D(nn.Module):
                     name=f"stage{stage}_block{block}",
                 )(x)
             self.sow("intermediates", f"stage{stage}", x)
-        return x.mean(axis=1, dtype=jnp.promote_types(x.dtype, jnp.float32))
+        return x.mean(axis=1, dtype=np.promote_types(x.dtype, jnp.float32))

@@ -14,23 +14,19 @@ class ResNeXt1DConfig(EncoderConfig):
     """Shape of one encoder (arXiv 2512.02180; the sizes follow its released configurations).
 
     Attributes:
-        name: Public name of the size.
         stem_width: Channels after the stem convolution.
         ratio: Bottleneck width over stage width.
         stage_widths: Output channels of each stage; its last is the embedding's length.
         stage_blocks: Residual blocks in each stage.
         group_width: Stage width over the number of groups of the grouped convolution.
-        in_channels: Leads the encoder sees at once.
         kernel_size: Taps of the stem and of the grouped convolutions.
     """
 
-    name: str
     stem_width: int
     ratio: float
     stage_widths: tuple[int, ...]
     stage_blocks: tuple[int, ...]
     group_width: int
-    in_channels: int = 1
     kernel_size: int = 16
 
     @property

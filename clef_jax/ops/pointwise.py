@@ -1,7 +1,7 @@
 """Convolution with one tap, or an affine map: a matrix product of every row's channels."""
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from clef_jax.ops.varying import varying_alike
@@ -30,9 +30,11 @@ def _backward(saved, dy):
     # All contracted as they lie. Spelling a transpose out would copy the matrix, and summing over
     # two axes instead of one the activations, at every layer.
     dx = lax.dot_general(dy, matrix.astype(x.dtype), (((dy.ndim - 1,), (1,)), ((), ())))
-    rows = [a.reshape(-1, a.shape[-1]) for a in (x, dy)]
-    wide = jnp.promote_types(matrix.dtype, x.dtype)
-    dmatrix = lax.dot_general(*rows, (((0,), (0,)), ((), ())), preferred_element_type=wide)
+    x_rows, dy_rows = (a.reshape(-1, a.shape[-1]) for a in (x, dy))
+    wide = np.promote_types(matrix.dtype, x.dtype)
+    dmatrix = lax.dot_general(
+        x_rows, dy_rows, (((0,), (0,)), ((), ())), preferred_element_type=wide
+    )
     return dx, dmatrix
 
 

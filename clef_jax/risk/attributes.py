@@ -48,16 +48,16 @@ def locate(
     """Finds the column of each risk attribute.
 
     Args:
-        columns: the table's column names.
-        mapping: attribute -> column, where the names in `SYNONYMS` do not fit.
-        optional: attributes whose column may be absent.
-        source: what error messages call the table.
+        columns: The table's column names.
+        mapping: Attribute -> column, where the names in `SYNONYMS` do not fit.
+        optional: Attributes whose column may be absent.
+        source: What error messages call the table.
 
     Returns:
         attribute -> column name as the table spells it, without the absent optional ones.
 
     Raises:
-        TableError: a required attribute has no column, or a mapped column does not exist.
+        TableError: A required attribute has no column, or a mapped column does not exist.
     """
     columns = list(columns)
     mapping = mapping or {}
@@ -92,15 +92,15 @@ def locate(
 def locate_keys(
     columns: Iterable[str], keys: Iterable[str] | None = None, *, source: str = "the table"
 ) -> list[str]:
-    """Columns that say which patient or record a row is about.
+    """Returns the columns that say which patient or record a row is about.
 
     Args:
-        columns: the table's column names.
-        keys: their names; found by the names in `KEYS` when not given.
-        source: what error messages call the table.
+        columns: The table's column names.
+        keys: Their names; found by the names in `KEYS` when not given.
+        source: What error messages call the table.
 
     Raises:
-        TableError: none is there.
+        TableError: None is there.
     """
     columns = list(columns)
     wanted = list(keys or ())

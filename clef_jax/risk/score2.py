@@ -29,11 +29,11 @@ class RiskModel:
     """A published Cox model of one score; every pair is (men, women).
 
     Attributes:
-        coefficients: of the linear predictor, by term. `a` is the scaled age, and so on as in
+        coefficients: Of the linear predictor, by term. `a` is the scaled age, and so on as in
             the functions below; "a*k" is the interaction of two terms.
-        survival: baseline survival over 10 years, S0.
-        mean: the linear predictor's mean, subtracted before S0 is applied.
-        scales: region -> (scale1, scale2) of the recalibration, for men and for women.
+        survival: Baseline survival over 10 years, S0.
+        mean: The linear predictor's mean, subtracted before S0 is applied.
+        scales: Region -> (scale1, scale2) of the recalibration, for men and for women.
     """
 
     coefficients: Mapping[str, tuple[float, float]]
@@ -129,26 +129,32 @@ def score2(
     diabetes: ArrayLike = False,
     region: str,
 ) -> np.ndarray:
-    """Ten-year risk by SCORE2, meant for ages 40 to 69 without diabetes.
+    """Returns the ten-year risk by SCORE2, meant for ages 40 to 69 without diabetes.
 
     Arguments broadcast against each other; a NaN in any of them gives NaN in that place.
 
     Args:
-        age: years.
+        age: Years.
         male: 1 for men, 0 for women.
         smoker: 1 for current smokers, 0 for never and former smokers.
-        sbp_mmhg: systolic blood pressure, mmHg.
-        total_chol_mmol_l: total cholesterol, mmol/L.
+        sbp_mmhg: Systolic blood pressure, mmHg.
+        total_chol_mmol_l: Total cholesterol, mmol/L.
         hdl_mmol_l: HDL cholesterol, mmol/L.
         diabetes: 1 with diabetes. Part of the fitted model, but patients with diabetes have
             `score2_diabetes`.
-        region: risk region of the patient's country: low, moderate, high or very_high.
+        region: Risk region of the patient's country: low, moderate, high or very_high.
 
     Returns:
         Risk of a first fatal or non-fatal cardiovascular event within 10 years, percent, float64.
 
     Raises:
-        ValueError: an unknown region, or a male, smoker or diabetes other than 0 and 1.
+        ValueError: An unknown region, or a male, smoker or diabetes other than 0 and 1.
+
+    Example:
+        A man and a woman of 50 who smoke.
+
+        >>> score2(50, [1, 0], 1, 140, 5.5, 1.3, region="low").round(1)
+        array([5.9, 4.2])
     """
     terms = _conventional_terms(
         age, smoker, sbp_mmhg, total_chol_mmol_l, hdl_mmol_l, diabetes=diabetes
@@ -167,9 +173,13 @@ def score2_op(
     diabetes: ArrayLike = False,
     region: str,
 ) -> np.ndarray:
-    """Ten-year risk by SCORE2-OP, meant for ages 70 to 89, with or without diabetes.
+    """Returns the ten-year risk by SCORE2-OP, meant for ages 70 to 89, with or without diabetes.
 
     Arguments, result and errors are those of `score2`.
+
+    Example:
+        >>> score2_op([75, 85], 0, 0, 150, 6, 1.4, region="high").round(1)
+        array([22.2, 44.7])
     """
     terms = {
         "a": _floats(age) - 73,
@@ -195,27 +205,31 @@ def score2_diabetes(
     *,
     region: str,
 ) -> np.ndarray:
-    """Ten-year risk by SCORE2-Diabetes, meant for ages 40 to 69 with type 2 diabetes.
+    """Returns the ten-year risk by SCORE2-Diabetes, meant for ages 40 to 69 with type 2 diabetes.
 
     The first six arguments and the region are those of `score2`.
 
     Args:
-        age: years.
+        age: Years.
         male: 1 for men, 0 for women.
         smoker: 1 for current smokers.
-        sbp_mmhg: systolic blood pressure, mmHg.
-        total_chol_mmol_l: total cholesterol, mmol/L.
+        sbp_mmhg: Systolic blood pressure, mmHg.
+        total_chol_mmol_l: Total cholesterol, mmol/L.
         hdl_mmol_l: HDL cholesterol, mmol/L.
-        age_at_diagnosis: age when diabetes was diagnosed, years.
-        hba1c_mmol_mol: glycated haemoglobin, mmol/mol (IFCC).
-        egfr: estimated glomerular filtration rate, mL/min/1.73 m2, above 0.
-        region: low, moderate, high or very_high.
+        age_at_diagnosis: Age when diabetes was diagnosed, years.
+        hba1c_mmol_mol: Glycated haemoglobin, mmol/mol (IFCC).
+        egfr: Estimated glomerular filtration rate, mL/min/1.73 m2, above 0.
+        region: One of `REGIONS`, as in `score2`.
 
     Returns:
         Risk in percent, float64; NaN where an input is NaN.
 
     Raises:
-        ValueError: as `score2`, and for an eGFR of 0 or below.
+        ValueError: As `score2`, and for an eGFR of 0 or below.
+
+    Example:
+        >>> score2_diabetes(60, 1, 0, 140, 5.5, 1.3, 50, 50, [90, 45], region="moderate").round(1)
+        array([12.7, 17.1])
     """
     filtration = _floats(egfr)
     if np.any(filtration <= 0):
@@ -233,11 +247,11 @@ def score2_diabetes(
 def cumulative_hazard(
     model: RiskModel, terms: Mapping[str, np.ndarray], male: ArrayLike
 ) -> np.ndarray:
-    """Ten-year cumulative hazard H before the regional recalibration; 1 - exp(-H) is the risk.
+    """Returns the ten-year cumulative hazard H before recalibration; 1 - exp(-H) is the risk.
 
     Args:
-        model: the published model.
-        terms: scaled value of each single-letter term of `model.coefficients`.
+        model: The published model.
+        terms: Scaled value of each single-letter term of `model.coefficients`.
         male: 1 for men, 0 for women.
     """
     men = _zeros_and_ones("male", male)
@@ -249,12 +263,12 @@ def cumulative_hazard(
 
 
 def cholesterol_mmol_l_from_mg_dl(mg_dl: ArrayLike) -> np.ndarray:
-    """Cholesterol (total or HDL) in mmol/L from mg/dL."""
+    """Returns cholesterol (total or HDL) in mmol/L from mg/dL."""
     return _floats(mg_dl) / MG_DL_PER_MMOL_L
 
 
 def hba1c_mmol_mol_from_percent(percent: ArrayLike) -> np.ndarray:
-    """Glycated haemoglobin in mmol/mol (IFCC) from percent (NGSP)."""
+    """Returns glycated haemoglobin in mmol/mol (IFCC) from percent (NGSP)."""
     return 10.929 * (_floats(percent) - 2.15)
 
 

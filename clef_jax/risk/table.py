@@ -38,16 +38,16 @@ def compute_risk_table(
     ages 70 to 89 with or without. A score begins on the birthday: 69.9 years are still 69.
 
     Args:
-        table: one row a patient or a record.
-        region: risk region: low, moderate, high or very_high.
-        columns: attribute (as in `ATTRIBUTES`) -> column, where no usual name fits.
-        keys: columns that identify a row; those of a usual name when not given.
-        chol_units: of both cholesterols, one of `units.CHOL_UNITS`; None takes each column's
+        table: One row a patient or a record.
+        region: Risk region: low, moderate, high or very_high.
+        columns: Attribute (as in `ATTRIBUTES`) -> column, where no usual name fits.
+        keys: Columns that identify a row; those of a usual name when not given.
+        chol_units: Of both cholesterols, one of `units.CHOL_UNITS`; None takes each column's
             from its header ("HDL-C (mg/dL)"), or mmol/L where that names none.
-        hba1c_units: one of `units.HBA1C_UNITS`; None takes the header's, or mmol/mol.
-        sex_coding: key of `tables.columns.SEX_CODINGS` if sex is given as 0 and 1.
-        assume_no_diabetes: nobody in the table has diabetes; its columns are not read.
-        source: what error messages call the table.
+        hba1c_units: One of `units.HBA1C_UNITS`; None takes the header's, or mmol/mol.
+        sex_coding: Key of `tables.columns.SEX_CODINGS` if sex is given as 0 and 1.
+        assume_no_diabetes: Nobody in the table has diabetes; its columns are not read.
+        source: What error messages call the table.
 
     Returns:
         The key columns as given, then risk (percent, NaN where unknown), score (name, "" where
@@ -56,8 +56,8 @@ def compute_risk_table(
         reason ("" or why the risk is NaN, naming attribute and value).
 
     Raises:
-        TableError: missing columns, an ambiguous coding of sex, values in another unit.
-        ValueError: an unknown region.
+        TableError: Missing columns, an ambiguous coding of sex, values in another unit.
+        ValueError: An unknown region.
 
     Logs a warning where the columns of diabetes are absent, and where rows name nobody or several
     rows of other values name the same.
@@ -73,14 +73,10 @@ def compute_risk_table(
     }
     _warn_of_absent_columns(found, assume_no_diabetes, source)
     _warn_of_keys(table, key_columns, list(found.values()), source)
-    values = _read(raw, sex_coding, source)
+    units = risk_units.units_of(found, chol_units, hba1c_units, source)
+    values = _read(raw, units, sex_coding, source)
     if assume_no_diabetes:
         values["diabetes"] = np.zeros(len(table))
-    units = risk_units.units_of(found, chol_units, hba1c_units, source)
-    risk_units.check_medians(values, units, source)
-    for attribute, (_, other, convert) in CONVERTED.items():
-        if units[attribute] == other:
-            values[attribute] = convert(values[attribute])
 
     old = values["age"] >= 70
     applies = {
@@ -131,11 +127,16 @@ def report(risks: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _read(raw, sex_coding, source):
+def _read(raw, units, sex_coding, source):
+    """Returns the attributes as numbers, in the units of the scores."""
     values = {attribute: quantities(raw[attribute]) for attribute in LIMITS}
     values["sex"] = sexes(raw["sex"], sex_coding, source=source)
     for attribute in ("smoker", "diabetes"):
         values[attribute] = yes_or_no(raw[attribute], attribute)
+    risk_units.check_medians(values, units, source)
+    for attribute, (_, other, convert) in CONVERTED.items():
+        if units[attribute] == other:
+            values[attribute] = convert(values[attribute])
     return values
 
 

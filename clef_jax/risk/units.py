@@ -16,7 +16,7 @@ CONVERTED = {
     "hba1c": ("mmol/mol", "%", hba1c_mmol_mol_from_percent),
 }
 # Ages the scores were made for; elsewhere what a living patient can have.
-LIMITS = {
+LIMITS: dict[str, tuple[float, float, str]] = {
     "age": (40, 89, "years"),
     "sbp": (50, 300, "mmHg"),
     "total_chol": (1, 20, "mmol/L"),
@@ -33,13 +33,13 @@ def units_of(
     """Returns each attribute's unit: the one declared, else its header's, else the score's.
 
     Args:
-        found: attribute -> column.
-        chol_units: declared unit of total and HDL cholesterol, if any.
-        hba1c_units: declared unit of HbA1c, if any.
-        source: what error messages call the table.
+        found: Attribute -> column.
+        chol_units: Declared unit of total and HDL cholesterol, if any.
+        hba1c_units: Declared unit of HbA1c, if any.
+        source: What error messages call the table.
 
     Raises:
-        TableError: a header names a unit that is not understood, or another than is declared.
+        TableError: A header names a unit that is not understood, or another than is declared.
     """
     declared = {"total_chol": chol_units, "hdl": chol_units, "hba1c": hba1c_units}
     units = {}
@@ -76,7 +76,7 @@ def check_medians(values: Mapping[str, np.ndarray], units: Mapping[str, str], so
     """Compares medians, which a few slips of the pen do not move, with what units allow.
 
     Raises:
-        TableError: the values look like another unit's.
+        TableError: The values look like another unit's.
     """
 
     def median(attribute):

@@ -47,7 +47,7 @@ class TableError(ClefError):
 
 
 def normalised(name: str) -> str:
-    """Column name in lower case, every run of other characters than a-z and 0-9 as one '_'."""
+    """Returns a column's name in lower case, all runs of other than a-z and 0-9 as one '_'."""
     return re.sub(r"[^a-z0-9]+", "_", str(name).lower()).strip("_")
 
 
@@ -77,11 +77,11 @@ def sexes(values: pd.Series, coding: str | None = None, *, source: str = "the ta
 
     Args:
         values: M, F, male, female and the like in any case, or 0 and 1.
-        coding: key of `SEX_CODINGS`.
-        source: what error messages call the table.
+        coding: Key of `SEX_CODINGS`.
+        source: What error messages call the table.
 
     Raises:
-        TableError: numbers without a coding.
+        TableError: Numbers without a coding.
     """
     words = _words(values)
     if coding is None and words.isin(["0", "1"]).any():
@@ -128,7 +128,7 @@ def _has_decimal_commas(words: pd.Series) -> bool:
 
 
 def is_blank(values: pd.Series) -> np.ndarray:
-    """Where a cell holds nothing, or a word that says so, as against something unreadable."""
+    """Tells where a cell holds nothing, or a word that says so, as against what is unreadable."""
     return (values.isna() | _words(values).isin(_BLANK).fillna(True)).to_numpy(dtype=bool)
 
 

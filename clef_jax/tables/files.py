@@ -6,6 +6,7 @@ import zipfile
 
 import pandas as pd
 
+from clef_jax.files import replacing
 from clef_jax.tables.columns import TableError
 
 READABLE = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
@@ -20,7 +21,7 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
         path: A .csv, .tsv, .txt, .xlsx (its first sheet) or .parquet file.
 
     Raises:
-        TableError: not there, of another kind, or unreadable.
+        TableError: It is not there, of another kind, or unreadable.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -53,19 +54,15 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike) -> None:
     """Writes a CSV or Parquet table, by the extension; the file appears whole or not at all.
 
     Raises:
-        TableError: another extension.
+        TableError: The extension is another.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise TableError(f"{path}: tables are written as .csv or .parquet files.")
     parquet = path.suffix.lower() == ".parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as temporary:
         if parquet:
-            table.to_parquet(unfinished, index=False)
+            table.to_parquet(temporary, index=False)
         else:
-            table.to_csv(unfinished, index=False)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+            table.to_csv(temporary, index=False)

@@ -56,7 +56,13 @@ def make_optimizer(
     schedule: optax.Schedule, *, weight_decay: float = 5e-4, clip_norm: float | None = None
 ) -> optax.GradientTransformation:
     """Returns AdamW over all parameters, after clipping by the global norm if one is given."""
-    adamw = optax.adamw(schedule, weight_decay=weight_decay)
-    if clip_norm is None:
-        return adamw
-    return optax.chain(optax.clip_by_global_norm(clip_norm), adamw)
+    optimizer = optax.adamw(schedule, weight_decay=weight_decay)
+    if clip_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+
+    def update(gradients, state, params=None):
+        # Optax raises a float to the power of its integer count, which strict promotion refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(gradients, state, params)
+
+    return optax.GradientTransformation(optimizer.init, update)

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.errors import ClefError
-from clef_jax.files import LockedError, locked
+from clef_jax.files import LockedError, locked, set_aside
 from clef_jax.train.state import TrainState
 
 
@@ -88,15 +88,13 @@ class Unvalidated:
             checkpoints.save(int(state.step), state.items(), {**meta, "row": dict(row)})
 
     def _set_aside(self, error: CheckpointError, step: int) -> None:
-        aside = self._folder.with_name(f"{self._folder.name}.damaged")
-        logging.warning(
-            "%s\nIt is set aside as %s, and the run goes on from step %d", error, aside, step
-        )
         # Every process comes to the same; none may still be reading when one of them renames.
         multihost_utils.sync_global_devices("unvalidated state compared")
         if jax.process_index() == 0:
-            shutil.rmtree(aside, ignore_errors=True)
-            self._folder.rename(aside)
+            aside = set_aside(self._folder)
+            logging.warning(
+                "%s\nIt is now %s, and the run goes on from step %d", error, aside, step
+            )
 
     def remove(self) -> None:
         """Removes the state; it must be among the checkpoints by then."""

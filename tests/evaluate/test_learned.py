@@ -132,6 +132,16 @@ def test_an_untrained_encoder_beside_itself_gains_nothing(learned):
     assert 1 <= ranks["pretrained"] <= 16
 
 
+def test_a_task_whose_labels_nobody_gave_says_so(shards, noise):
+    columns = {k: v for k, v in shards.annotations.columns.items() if k != "age"}
+    unaged = dataclasses.replace(shards.annotations, columns=columns)
+    recordings = choose_recordings(shards, unaged, lead="II", max_patients=80)
+    found = what_was_learned(_encoder(0), recordings, noise, seed=0)
+    for figure in found.figures:
+        assert (figure.too_few == "no annotation of age") == (figure.name == "age")
+    assert "Age from 100% of the labels (0 patients): no annotation of age." in sentences(found)
+
+
 def test_figures_say_how_many_they_are_about(shards, learned):
     held_out = len(set(shards.patient_code[shards.annotations.is_validation]))
     codes, counts = np.unique(

@@ -33,9 +33,7 @@ class Mean(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class MeanConfig(EncoderConfig):
-    name: str
     width: int
-    in_channels: int = 1
 
     @property
     def embedding_dim(self):

@@ -7,7 +7,6 @@ metadata.csv says which is which.
 
 import os
 import pathlib
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,6 +21,8 @@ from clef_jax.data.recordings.demographics import parse_age, parse_sex
 from clef_jax.data.recordings.folders import search_folder
 from clef_jax.data.recordings.formats import expected_files
 from clef_jax.errors import ClefError
+from clef_jax.files import replacing_folder
+from clef_jax.tables.files import write_table
 
 # MIMIC-IV-ECG's order, which is not the usual one.
 _MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -54,10 +55,10 @@ class Person(NamedTuple):
     """What is known of the patient of a recording.
 
     Attributes:
-        patient: identifier, the same for all recordings of a patient.
-        age: years, None where unknown.
+        patient: Identifier, the same for all recordings of a patient.
+        age: Years, None where unknown.
         sex: "male", "female" or None.
-        source: which file said so.
+        source: Which file said so.
     """
 
     patient: str
@@ -72,9 +73,9 @@ def draw_risk_factors(
     """Draws risk factors that go with age and sex as in a European clinic.
 
     Args:
-        age: years, [patients].
+        age: Years, [patients].
         male: 1 or 0, [patients].
-        rng: random numbers.
+        rng: Random numbers.
 
     Returns:
         Arrays [patients] under the names of the metadata table; those of diabetes are NaN in
@@ -112,9 +113,9 @@ def write_simulated_cohort(
     of patients and seed. The folder appears when it is complete.
 
     Args:
-        out: folder to make; must not exist, or be empty.
-        patients: how many, at least 1.
-        seed: of all random numbers.
+        out: Folder to make; must not exist, or be empty.
+        patients: How many, at least 1.
+        seed: Of all random numbers.
 
     Returns:
         The record list and the metadata.
@@ -127,26 +128,27 @@ def write_simulated_cohort(
         raise CohortError(f"{patients} patients asked for; at least 1 is needed.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CohortError(f"{out} is not empty. Remove it or choose another folder.")
-    unfinished = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-
     rng = np.random.default_rng([seed, 0])
-    metadata = _draw_patients(patients, rng)
-    records = _draw_studies(metadata["subject_id"], rng)
-    studies_of = dict(list(records.groupby("subject_id")))
-    for number, patient in enumerate(tqdm(metadata.to_dict("records"), "Simulating", unit="pat")):
+    people = _draw_patients(patients, rng)
+    records = _draw_studies(people["subject_id"], rng)
+    metadata = _with_gaps(people, rng)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_folder(out) as unfinished:
+        _write_recordings(unfinished, people, records, seed)
+        write_table(records, unfinished / "record_list.csv")
+        write_table(metadata, unfinished / "metadata.csv")
+    return records, metadata
+
+
+def _write_recordings(folder, people, records, seed):
+    paths_of = dict(list(records.groupby("subject_id")["path"]))
+    for number, person in enumerate(tqdm(people.to_dict("records"), "Simulating", unit="pat")):
         # A stream of random numbers for each patient: the first patients of a larger cohort do
         # not depend on the later ones' recordings.
         own = np.random.default_rng([seed, 1, number])
-        heart = draw_heart(patient | {"male": float(patient["sex"] == "male")}, own)
-        for path in studies_of[patient["subject_id"]]["path"]:
-            _write_record(unfinished / path, simulate_ecg(heart, own))
-    metadata = _with_gaps(metadata, rng)
-    records.to_csv(unfinished / "record_list.csv", index=False)
-    metadata.to_csv(unfinished / "metadata.csv", index=False)
-    os.replace(unfinished, out)
-    return records, metadata
+        heart = draw_heart(person | {"male": float(person["sex"] == "male")}, own)
+        for path in paths_of[person["subject_id"]]:
+            _write_record(folder / path, simulate_ecg(heart, own))
 
 
 def write_cohort_of_recordings(
@@ -160,15 +162,15 @@ def write_cohort_of_recordings(
     random given age and sex: they let the pipeline run and mean nothing about the patients.
 
     Args:
-        recordings: folder with recordings at any depth; not changed.
-        out: folder for the two tables.
-        seed: of the made-up risk factors.
+        recordings: Folder with recordings at any depth; not changed.
+        out: Folder for the two tables.
+        seed: Of the made-up risk factors.
 
     Returns:
         The record list (path relative to `recordings`, subject_id, study_id) and the metadata.
 
     Raises:
-        CohortError: no recording is found.
+        CohortError: No recording is found.
     """
     # Absolute, because a database's table may lie above the folder.
     recordings, out = pathlib.Path(os.path.abspath(recordings)), pathlib.Path(out)
@@ -191,11 +193,8 @@ def write_cohort_of_recordings(
         "pressure, cholesterol and diabetes are made up at random.",
         len(metadata),
     )
-    out.mkdir(parents=True, exist_ok=True)
-    for name, table in (("record_list.csv", records), ("metadata.csv", metadata)):
-        unfinished = out / f".{name}.partial"
-        table.to_csv(unfinished, index=False)
-        os.replace(unfinished, out / name)
+    write_table(records, out / "record_list.csv")
+    write_table(metadata, out / "metadata.csv")
     return records, metadata
 
 

@@ -36,20 +36,20 @@ class Heart:
     """What stays the same between a patient's recordings. Times in s, rates in 1/min.
 
     Attributes:
-        rate: heart rate at rest.
-        breathing_rate: breaths per minute.
-        breathing_arrhythmia: relative change of the RR interval with the breath.
-        fibrillates: whether the atria do: no P waves, no regular rhythm.
-        atrial_ectopy: premature atrial beats per minute.
-        ventricular_ectopy: premature ventricular beats per minute.
-        pr: from the onset of P to the onset of QRS.
-        qrs: duration of QRS.
+        rate: Heart rate at rest.
+        breathing_rate: Breaths per minute.
+        breathing_arrhythmia: Relative change of the RR interval with the breath.
+        fibrillates: Whether the atria do: no P waves, no regular rhythm.
+        atrial_ectopy: Premature atrial beats per minute.
+        ventricular_ectopy: Premature ventricular beats per minute.
+        pr: From the onset of P to the onset of QRS.
+        qrs: Duration of QRS.
         qtc: QT interval at 60 beats a minute.
-        p: duration of P.
+        p: Duration of P.
         electrode_waves: mV [8, 9], in V1-V6, I and II, of each wave: right and left atrial P, Q, R,
             S, end of QRS, notch, ST, T.
         premature_waves: mV [8, 2], QRS and T of a ventricular premature beat.
-        notch: place of the notch in QRS, from the R peak, in durations of QRS.
+        notch: Place of the notch in QRS, from the R peak, in durations of QRS.
     """
 
     rate: float
@@ -71,9 +71,9 @@ def draw_heart(patient: Mapping[str, float], rng: np.random.Generator) -> Heart:
     """Draws the heart of a patient.
 
     Args:
-        patient: age (years), male, smoker, diabetes (0 or 1), sbp_mmhg, total_chol_mmol_l,
+        patient: Age (years), male, smoker, diabetes (0 or 1), sbp_mmhg, total_chol_mmol_l,
             hdl_mmol_l, all known.
-        rng: source of what the risk factors leave open.
+        rng: Source of what the risk factors leave open.
     """
     decades = (patient["age"] - 55) / 10
     pressure = (patient["sbp_mmhg"] - 130) / 20
@@ -126,8 +126,8 @@ def simulate_ecg(heart: Heart, rng: np.random.Generator) -> np.ndarray:
     """Records 10 s of a heart at 500 Hz.
 
     Args:
-        heart: of the patient, the same for all recordings.
-        rng: for what differs between recordings: rate, phase, posture, electrode positions, noise.
+        heart: Of the patient, the same for all recordings.
+        rng: For what differs between recordings: rate, phase, posture, electrode positions, noise.
 
     Returns:
         float64 [12, 5000], mV, in the order of `STANDARD_LEADS`; III and the augmented leads obey
@@ -243,7 +243,7 @@ def _beats(heart, rng):
     return times, rr, breath_phase, ventricular
 
 
-def _timing(heart, beats, rr):
+def _timing(heart, beats, rr) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centres and widths [waves, beats] of the bumps, s, in the order of `Heart`'s waves."""
     onset = beats - 0.45 * heart.qrs
     p_onset = onset - heart.pr
@@ -275,7 +275,7 @@ def _timing(heart, beats, rr):
     )
 
 
-def _premature_timing(beats):
+def _premature_timing(beats) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centres and widths [2, beats] of the broad QRS and the T of ventricular beats, s."""
     centres = np.stack([beats, beats + 0.32])
     widths = np.broadcast_to(np.array([[0.035], [0.06]]), centres.shape)

@@ -44,7 +44,7 @@ class NoiseBank:
         """SHA-256 of samples, names and source: equal banks have equal fingerprints."""
         digest = hashlib.sha256(repr((self.source, self.kinds, self.leads)).encode())
         digest.update(repr((self.signal.shape, self.fs)).encode())
-        digest.update(np.ascontiguousarray(self.signal, dtype="<f4"))
+        digest.update(np.ascontiguousarray(self.signal, dtype="<f4").data)
         return digest.hexdigest()
 
     def on_leads(self, montage: Montage) -> np.ndarray:

@@ -108,15 +108,12 @@ def noise_bank_from_mat(
     samples = _samples_in_mat(path)
     fs = fs or _inferred_fs(path, samples)
     kept = samples if max_seconds is None else min(samples, round(max_seconds * fs))
-    signal = None
+    size = resample(np.zeros(kept), fs, bank_fs).size
+    signal = np.empty((len(KINDS), len(NOISE_LEADS), size), np.float32)
     for row, key in enumerate(_MAT_KEYS.values()):
         noise = _read_mat(scipy.io.loadmat, path, variable_names=[key])[key][:, :kept]
         for lead in range(len(NOISE_LEADS)):
-            resampled = resample(noise[lead], fs, bank_fs)
-            if signal is None:
-                shape = (len(KINDS), len(NOISE_LEADS), resampled.size)
-                signal = np.empty(shape, np.float32)
-            signal[row, lead] = resampled
+            signal[row, lead] = resample(noise[lead], fs, bank_fs)
     source = f"{', '.join(_MAT_KEYS.values())} at {fs:g} Hz"
     return _checked(NoiseBank(signal, bank_fs, source), path)
 

@@ -124,6 +124,12 @@ def _units_of_leads(path: str, array: Samples, units: str | None) -> list[str | 
     return [unit or units for unit in titled]
 
 
+def _rate(hints: Hints) -> float:
+    """Returns the rate, which is asked for before a format that needs one is opened."""
+    assert hints.fs is not None
+    return hints.fs
+
+
 def open_array(path: str, hints: Hints) -> OpenRecording:
     """Opens a CSV, TSV or NPY file; arguments and errors as of `open_samples`."""
     try:
@@ -131,7 +137,7 @@ def open_array(path: str, hints: Hints) -> OpenRecording:
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read ({error.strerror})") from error
     if array.times is not None:
-        check_times(path, *array.times, hints.fs)
+        check_times(path, *array.times, _rate(hints))
     return open_samples(path, array, hints)
 
 
@@ -149,7 +155,7 @@ def open_samples(path: str, array: Samples, hints: Hints, **about) -> OpenRecord
         RecordingError: The names do not fit, no lead is an ECG, or, when samples are read, they
             cannot be in mV and no unit was given.
     """
-    samples = array.samples
+    samples, fs = array.samples, _rate(hints)
     if hints.lead_names is not None:
         names = list(hints.lead_names)
     elif array.columns is not None:
@@ -165,8 +171,8 @@ def open_samples(path: str, array: Samples, hints: Hints, **about) -> OpenRecord
     reasons = why_no_ecg(names, [unit or "mV" for unit in unit_of])
     ecg, left_out = ecg_positions(path, names, reasons)
     leads = name_leads(names)
-    header = make_header(path, hints.fs, [leads[i] for i in ecg], samples.shape[1], **about)
-    doubt_of = functools.cache(lambda row: unit_doubt(samples[row], hints.fs))
+    header = make_header(path, fs, [leads[i] for i in ecg], samples.shape[1], **about)
+    doubt_of = functools.cache(lambda row: unit_doubt(samples[row], fs))
 
     def fetch(positions, start, stop):
         rows = [ecg[i] for i in positions]

@@ -44,10 +44,12 @@ def _why_left_out(file: EdfFile) -> list[str | None]:
 def _parse_date(text: str) -> datetime.date | None:
     """Returns the date of "02-MAR-2010"; by hand, because strptime asks the locale for months."""
     match = re.fullmatch(r"(\d{1,2})-([A-Z]{3})-(\d{4})", text.upper())
+    if match is None:
+        return None
     try:
         day, month, year = match.groups()
         return datetime.date(int(year), _MONTHS.index(month) + 1, int(day))
-    except (AttributeError, ValueError):
+    except ValueError:
         return None
 
 

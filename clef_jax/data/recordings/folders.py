@@ -76,12 +76,15 @@ def search_folder(
         OSError: A folder cannot be listed now, though it may be later.
     """
     folder, hints = os.fspath(folder), hints or Hints()
-    found, passed_over = [], []
-    for parent, folders, files in os.walk(folder, onerror=_warn_or_raise):
-        folders.sort()
+    found: list[Found] = []
+    passed_over: list[PassedOver] = []
+    for parent, _, files in os.walk(folder, onerror=_warn_or_raise):
         for one in _look_through(parent, files, folder, hints):
-            (found if isinstance(one, Found) else passed_over).append(one)
-    return (sorted(found, key=lambda f: f.path), sorted(passed_over, key=lambda f: f.path))
+            if isinstance(one, Found):
+                found.append(one)
+            else:
+                passed_over.append(one)
+    return sorted(found, key=lambda f: f.path), sorted(passed_over, key=lambda f: f.path)
 
 
 def _warn_or_raise(error: OSError) -> None:

@@ -50,13 +50,13 @@ class OpenRecording:
         header = self.header
         positions = list(range(len(header.leads)))
         if leads is not None:
-            found = {name: find_lead(name, header.leads) for name in leads}
-            if absent := [name for name, position in found.items() if position is None]:
+            found = [find_lead(name, header.leads) for name in leads]
+            if absent := [name for name, at in zip(leads, found, strict=True) if at is None]:
                 raise RecordingError(
                     f"{header.path}: lead {', '.join(absent)} not found; the recording has "
                     f"{', '.join(header.leads)}; ask for one of these{self.left_out_remark}"
                 )
-            positions = [found[name] for name in leads]
+            positions = [at for at in found if at is not None]
         return Recording(
             path=header.path,
             signal_mv=self.read_positions(positions, start, stop),

@@ -291,6 +291,7 @@ def read_segment_header(whole: WfdbHeader, segment: Segment) -> WfdbHeader:
     Raises:
         RecordingError: It is missing or damaged, or does not fit the record; as `read_header`.
     """
+    assert segment.path is not None, "a gap has no header"
     text = _read_text(segment.path)
     channels = _parse_channels(text)
     frames = _frames(text, channels, os.path.dirname(segment.path))

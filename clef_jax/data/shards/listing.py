@@ -73,12 +73,12 @@ def _search(folder: str, hints: Hints | None) -> Listing:
         raise TableError(f"{folder}: holds no recording; {expected_files()}; check --records")
     records = pd.DataFrame(rows, columns=["record", "file", "patient", "study"])
     records, duplicates = _without_duplicates(records, folder)
-    for one in passed_over:
-        if not one.is_table:
-            rejected.append(
-                Rejected(one.name, one.path, None, RejectionKind.UNSUPPORTED, one.reason)
-            )
-    notes = [Note(one.name, NoteKind.TABLE, one.reason) for one in passed_over if one.is_table]
+    rejected += [
+        Rejected(file.name, file.path, None, RejectionKind.UNSUPPORTED, file.reason)
+        for file in passed_over
+        if not file.is_table
+    ]
+    notes = [Note(file.name, NoteKind.TABLE, file.reason) for file in passed_over if file.is_table]
     return Listing(records, rejected + duplicates, notes)
 
 

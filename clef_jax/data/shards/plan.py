@@ -58,12 +58,9 @@ class IngestOptions:
     spec: PreprocessingSpec = CLEF_V2
 
     def __post_init__(self):
-        if self.min_leads is None:
-            default = len(STANDARD_LEADS) if self.montage == ECG else 1
-            object.__setattr__(self, "min_leads", default)
-        if not 1 <= self.min_leads <= len(self.counted_leads):
+        if not 1 <= self.leads_needed <= len(self.leads_counted):
             raise IngestError(
-                f"min_leads is {self.min_leads}; expected 1 to {len(self.counted_leads)}"
+                f"min_leads is {self.min_leads}; expected 1 to {len(self.leads_counted)}"
             )
         if self.records_per_shard is not None and self.records_per_shard < 1:
             raise IngestError(f"records_per_shard is {self.records_per_shard}; expected 1 or more")
@@ -73,9 +70,16 @@ class IngestOptions:
                 raise IngestError(f"{name} is {value}; expected more than 0")
 
     @property
-    def counted_leads(self) -> tuple[str, ...]:
-        """The leads of which a window needs `min_leads`."""
+    def leads_counted(self) -> tuple[str, ...]:
+        """The leads of which a window needs some."""
         return STANDARD_LEADS if self.montage == ECG else self.montage.leads
+
+    @property
+    def leads_needed(self) -> int:
+        """How many of these it needs."""
+        if self.min_leads is not None:
+            return self.min_leads
+        return len(STANDARD_LEADS) if self.montage == ECG else 1
 
 
 def plan_of(records: pd.DataFrame, options: IngestOptions, confine: bool) -> dict[str, Any]:
@@ -97,7 +101,11 @@ def plan_of(records: pd.DataFrame, options: IngestOptions, confine: bool) -> dic
         "record_names": _digest(records["record"], records["file"], records["study"]),
         "patients": _digest(records["patient"]),
         "from_record_list": confine,
-        "options": values | {"records_per_shard": _records_per_shard(len(records), options)},
+        "options": values
+        | {
+            "min_leads": options.leads_needed,
+            "records_per_shard": _records_per_shard(len(records), options),
+        },
         "preprocessing": options.spec.to_dict(),
         "montage": options.montage.to_dict(),
     }

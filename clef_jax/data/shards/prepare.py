@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -167,7 +167,7 @@ def _notes(
 def _windows(
     recording: OpenRecording,
     positions: Mapping[str, int],
-    starts: Sequence[int],
+    starts: np.ndarray,
     options: IngestOptions,
 ) -> Iterator[PreparedWindow | BadWindow]:
     fs = recording.header.fs
@@ -206,10 +206,10 @@ def _prepare(
 
 def _usable_leads(faults: Mapping[str, str | None], options: IngestOptions) -> list[str]:
     good = [lead for lead, fault in faults.items() if fault is None]
-    if sum(lead in options.counted_leads for lead in good) >= options.min_leads:
+    if sum(lead in options.leads_counted for lead in good) >= options.leads_needed:
         return good
     bad = "; ".join(f"{lead} {fault}" for lead, fault in faults.items() if fault)
-    missing = ", ".join(lead for lead in options.counted_leads if lead not in faults)
+    missing = ", ".join(lead for lead in options.leads_counted if lead not in faults)
     if not bad:
         raise Rejection(RejectionKind.MISSING_LEADS, f"missing leads: {missing}")
     raise Rejection(

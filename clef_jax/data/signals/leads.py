@@ -14,7 +14,9 @@ _CANONICAL |= {"d1": "I", "d2": "II", "d3": "III", "di": "I", "dii": "II", "diii
 _NUMBERED = {"1": "I", "2": "II", "3": "III"}
 
 _BETWEEN = r"[\s_\-.,:]*"
-_LABEL = re.compile(rf"(?P<words>(?:(?:ecg|ekg|lead|frank){_BETWEEN})*)(?P<lead>.*?){_BETWEEN}")
+_LABEL = re.compile(
+    rf"(?P<words>(?:(?:ecg|ekg|lead|frank){_BETWEEN})*)(?P<lead>.*?){_BETWEEN}", re.DOTALL
+)
 _STEM = re.compile(rf"(?P<stem>av|v|c|d){_BETWEEN}")
 # "-aVR" and "Lead -aVR" are turned upside down; "lead-aVR" is not.
 _INVERTED = re.compile(r"(?:^|\s)-(?=\w)")
@@ -41,7 +43,9 @@ def _split(label: str) -> tuple[str, str]:
     text = label.strip().lower()
     if _INVERTED.search(text):
         return "", text
-    words, lead = _LABEL.fullmatch(text).group("words", "lead")
+    parts = _LABEL.fullmatch(text)
+    assert parts is not None, "every text is a label"
+    words, lead = parts.group("words", "lead")
     return words, _STEM.sub(r"\g<stem>", lead, count=1) if _STEM.match(lead) else lead
 
 

@@ -39,7 +39,7 @@ def remove_spikes(
     x = np.array(signal_mv, np.float64)
     no_voltage = np.abs(x) > _NO_VOLTAGE_MV
     x[no_voltage] = np.nan
-    spiky = no_voltage.any(axis=-1)
+    spiky = np.asarray(no_voltage.any(axis=-1))
     for lead, samples in enumerate(x):
         outliers = _outliers(samples, spec)
         samples[outliers] = np.nan

@@ -101,9 +101,7 @@ def _parts(source: Source) -> Iterator[Task]:
 
 
 def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
-    rows = task.starts
-    if rows is None:
-        rows = [source.position for source in task.sources]
+    rows = np.array([s.position for s in task.sources]) if task.starts is None else task.starts
     sources = task.sources * (len(rows) // len(task.sources))
     return [
         Failure(source, str(found))

@@ -102,9 +102,9 @@ def _sources_below(
         found, passed_over = search_folder(path, hints)
         for one in found:
             yield Source(os.path.abspath(_named_file(one.path)), one.name)
-        for one in passed_over:
-            source = Source(os.path.abspath(one.path), one.name)
-            yield Failure(source, one.reason, one.is_table)
+        for file in passed_over:
+            source = Source(os.path.abspath(file.path), file.name)
+            yield Failure(source, file.reason, file.is_table)
 
 
 def find_sources(
@@ -144,8 +144,7 @@ def find_sources(
             elif _is_text(one.file) and _is_text(one.record):
                 found[one.file, one.record] = one
             else:
-                fault = f"{one.file}: its name is no UTF-8; rename it"
-                failures[one.file] = Failure(one, fault)
+                failures[one.file] = Failure(one, f"{one.file}: its name is no UTF-8; rename it")
     return list(found.values()), list(failures.values())
 
 

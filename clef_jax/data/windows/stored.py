@@ -13,7 +13,7 @@ from clef_jax.data.windows.sources import Source, open_shards
 
 
 def read_stored(
-    sources: Sequence[Source], rows: Sequence[int], settings: WindowSettings
+    sources: Sequence[Source], rows: np.ndarray, settings: WindowSettings
 ) -> Iterator[tuple[Source, Windows | RecordingError]]:
     """Reads windows of one set of shards, in one go, and yields those of each source.
 
@@ -35,41 +35,43 @@ def read_stored(
             f"{shards.folder}: shards hold one lead each of {shards.spec.seconds:g} s; for other "
             "windows, or an encoder of several leads, embed the recordings themselves"
         )
-    names = shards.montage.leads
-    wanted: dict[Source, np.ndarray | RecordingError] = {}
+    wanted: dict[Source, list[int]] = {}
+    faults: dict[Source, RecordingError] = {}
     for source in dict.fromkeys(sources):
-        of_source = shards.lead_ids[source.position : source.position + source.windows]
-        ids = np.unique(of_source[of_source >= 0])
-        path = f"{source.file}: {source.record}"
         try:
-            wanted[source] = ids[choose_leads([names[i] for i in ids], settings, path)]
+            wanted[source] = _wanted_leads(shards, source, settings)
         except RecordingError as error:
-            wanted[source] = error
+            wanted[source], faults[source] = [], error
     entries = [
-        (source, row, lead)
-        for source, row in zip(sources, rows, strict=True)
-        if isinstance(wanted[source], np.ndarray)
+        (row, lead)
+        for source, row in zip(sources, rows.tolist(), strict=True)
         for lead in wanted[source]
     ]
-    x, flags = _read(shards, [row for _, row, _ in entries], [lead for *_, lead in entries])
+    x, flags = _read(shards, [row for row, _ in entries], [lead for _, lead in entries])
     at = 0
     for source, of_source in itertools.groupby(sources):
-        found = wanted[source]
-        if isinstance(found, RecordingError):
-            yield source, found
+        if source in faults:
+            yield source, faults[source]
             continue
-        part = slice(at, at := at + len(found) * len(list(of_source)))
-        of_part = entries[part]
+        part = slice(at, at := at + len(wanted[source]) * len(list(of_source)))
         yield (
             source,
             Windows(
                 x=x[part, :, None],
-                lead=[names[lead] for *_, lead in of_part],
-                start_s=shards.start_s[[row for _, row, _ in of_part]].astype(np.float64),
+                lead=[shards.montage.leads[lead] for _, lead in entries[part]],
+                start_s=shards.start_s[[row for row, _ in entries[part]]].astype(np.float64),
                 quality=flags[part],
                 fs=shards.spec.fs,
             ),
         )
+
+
+def _wanted_leads(shards, source: Source, settings: WindowSettings) -> list[int]:
+    """Returns the ids of a recording's leads that are wanted, among those of all its windows."""
+    ids = shards.lead_ids[source.position : source.position + source.windows]
+    ids = np.unique(ids[ids >= 0])
+    names = [shards.montage.leads[i] for i in ids]
+    return ids[choose_leads(names, settings, f"{source.file}: {source.record}")].tolist()
 
 
 def _read(shards, rows: list[int], leads: list[int]) -> tuple[np.ndarray, list[str]]:

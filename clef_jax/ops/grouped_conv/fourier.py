@@ -99,7 +99,7 @@ def correlate(x: jax.Array, dy: jax.Array, reach: int, dtype: DTypeLike, block: 
 
 def _transform(matrix: np.ndarray, x: jax.Array) -> jax.Array:
     """Returns `matrix [J, L]` times `x [L, ...]`."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = x.astype(np.promote_types(x.dtype, jnp.float32))
     y = jnp.asarray(matrix, x.dtype) @ x.reshape(len(x), -1)
     return y.reshape(-1, *x.shape[1:])
 

@@ -19,7 +19,7 @@ from clef_jax.train.state import TrainState
 
 _LEAD = "II"
 _RECORDS_ON_MAP, _PATIENTS_PROBED = 4096, 1000
-_ROWS_AT_ONCE = 64
+_ROWS_AT_ONCE = 256
 
 
 def make_probe(model: nn.Module, data: RunData) -> Evaluate | None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from absl import logging
 from array_record.python.array_record_module import ArrayRecordReader
 
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
@@ -201,7 +202,8 @@ def test_preprocessing_and_montage_are_those_of_the_manifest(copied):
         ShardSet(copied)
 
 
-def test_version_1_of_the_preprocessing_opens_with_a_warning(copied, caplog):
+def test_version_1_of_the_preprocessing_opens_with_a_warning(copied, caplog, monkeypatch):
+    monkeypatch.setattr(logging, "_log_counter_per_token", {})  # It is said once in a process.
     edit_manifest(copied, preprocessing=SPEC_VERSION_1)
     with caplog.at_level("WARNING", logger="absl"):
         shards = ShardSet(copied)

@@ -167,3 +167,8 @@ def test_channels_that_are_no_ecg():
     assert reasons[0] == "unit 'mmHg', expected mV, uV, µV, nV or V"
     assert reasons[1] == "no unit, expected mV, uV, µV, nV or V"
     assert reasons[2] == "by its label no ECG"
+
+
+def test_a_label_with_a_line_break_is_a_name_like_another():
+    assert canonical_lead("Lead\nII") == "II"
+    assert canonical_lead("I\nmodified") == "I\nmodified"
