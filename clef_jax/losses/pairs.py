@@ -44,7 +44,7 @@ class Pairs(NamedTuple):
     axis_name: str | None
 
     @property
-    def total(self) -> int:
+    def size(self) -> int:
         """Number of rows' embeddings on all devices, A N."""
         devices = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
         return self.rows.shape[0] * self.rows.shape[1] * devices
@@ -123,10 +123,10 @@ def view_pairs(z: jax.Array, axis_name: str | None = None) -> Pairs:
     count = columns.shape[1]
     if count < 2:
         raise ValueError("a contrastive loss needs at least two subjects in the global batch")
-    ids = jnp.arange(rows.shape[1])
+    ids = jnp.arange(rows.shape[1], dtype=jnp.int32)
     if axis_name is not None:
         ids = ids + lax.axis_index(axis_name) * ids.size
-    return Pairs(rows, rows[::-1], columns, ids, jnp.arange(count), axis_name)
+    return Pairs(rows, rows[::-1], columns, ids, jnp.arange(count, dtype=jnp.int32), axis_name)
 
 
 def map_tiles(function: Callable[[Tile], Any], pairs: Pairs) -> Any:
@@ -206,7 +206,7 @@ def alignment_and_uniformity(sums: dict[str, jax.Array], pairs: Pairs) -> dict[s
     """
     sums = jax.tree.map(lax.stop_gradient, sums)
     return {
-        "alignment": sums["distance"] / pairs.total,
+        "alignment": sums["distance"] / pairs.size,
         "uniformity": jnp.log(sums["nearness"] / sums["strangers"]),
     }
 
