@@ -115,14 +115,11 @@ def clef_loss(
         }
 
     sum_of = total(map_tiles(sums, pairs), pairs)
-    contrastive = sum_of["contrastive"] / pairs.total
-    mismatch = sum_of["dissimilarity"] / pairs.total**2
+    contrastive = sum_of["contrastive"] / pairs.size
+    mismatch = sum_of["dissimilarity"] / pairs.size**2
     loss = (contrastive + mismatch) / (2 if combine == "mean" else 1)
-    parts = {
-        "contrastive": contrastive,
-        "dissimilarity": mismatch,
-        **alignment_and_uniformity(sum_of, pairs),
-    }
+    parts = {"contrastive": contrastive, "dissimilarity": mismatch}
+    parts |= alignment_and_uniformity(sum_of, pairs)
     return loss, jax.tree.map(lax.stop_gradient, parts)
 
 

@@ -44,7 +44,7 @@ class Pairs(NamedTuple):
     axis_name: str | None
 
     @property
-    def total(self) -> int:
+    def size(self) -> int:
         """Number of rows' embeddings on all devices, A N."""
         devices = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
         return self.rows.shape[0] * self.rows.shape[1] * devices
@@ -206,7 +206,7 @@ def alignment_and_uniformity(sums: dict[str, jax.Array], pairs: Pairs) -> dict[s
     """
     sums = jax.tree.map(lax.stop_gradient, sums)
     return {
-        "alignment": sums["distance"] / pairs.total,
+        "alignment": sums["distance"] / pairs.size,
         "uniformity": jnp.log(sums["nearness"] / sums["strangers"]),
     }
 
