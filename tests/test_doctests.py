@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import operator
 import pkgutil
 
 import jax
@@ -13,9 +14,10 @@ import pytest
 import clef_jax
 from clef_jax.convert import convert_to_folder, write_torch_checkpoint
 from clef_jax.models import get_config
+from tests.embed_runs import write_wfdb
 
 PUBLIC = {
-    "clef_jax": ["list_models", "create_model"],
+    "clef_jax": ["list_models", "create_model", "load_encoder"],
     "clef_jax.convert": [
         "convert_to_folder",
         "export_to_torch",
@@ -24,6 +26,10 @@ PUBLIC = {
         "to_state_dict",
         "write_torch_checkpoint",
     ],
+    "clef_jax.data.recordings": ["open_recording", "read_recording"],
+    "clef_jax.data.signals": ["bandpass", "fill_gaps", "resample", "zscore"],
+    "clef_jax.inference": ["Encoder.apply", "Encoder.embed"],
+    "clef_jax.losses": ["clef_loss", "simclr_loss"],
     "clef_jax.risk": ["score2", "score2_diabetes", "score2_op"],
 }
 
@@ -42,8 +48,9 @@ MODULES = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder of what the examples read: weights as the original stores them, and converted."""
+    """A folder of what examples read: weights as the original has them and converted, an ECG."""
     folder = tmp_path_factory.mktemp("examples")
+    write_wfdb(folder, "ecg", seconds=25)
     config = get_config("clef_small")
     model = clef_jax.create_model(config.name)
     rng = np.random.default_rng(0)
@@ -70,5 +77,5 @@ def test_examples_are_true(module, folder, monkeypatch, capsys):
     ("module", "name"), [(module, name) for module, names in PUBLIC.items() for name in names]
 )
 def test_every_public_name_has_an_example(module, name):
-    found = getattr(importlib.import_module(module), name)
+    found = operator.attrgetter(name)(importlib.import_module(module))
     assert ">>> " in inspect.getdoc(found)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.signals import quality
+from clef_jax.data.signals.quality import UNUSABLE, QualityFlag
 
 
 class QualityWarning(UserWarning):
@@ -20,8 +20,8 @@ class Embeddings:
         embedding: float32 [rows, D]; NaN where the window held no usable signal.
         lead: Lead of each row.
         start_s: float64 [rows], where each window begins, seconds.
-        quality: "ok", "noise", "clipped", "saturated", "spikes", "padded" or, with NaN embeddings,
-            "flat" or "non-finite".
+        quality: What the signal of each row was; the embeddings of what was flat or non-finite are
+            NaN.
         fs: The recording's own rate, Hz.
         layers: Stage name -> float32 [rows, T_s, width] of the layers asked for.
     """
@@ -29,7 +29,7 @@ class Embeddings:
     embedding: np.ndarray
     lead: list[str]
     start_s: np.ndarray
-    quality: list[str]
+    quality: list[QualityFlag]
     fs: float
     layers: dict[str, np.ndarray]
 
@@ -41,14 +41,14 @@ class Embeddings:
             rows = [
                 row
                 for row, (name, flag) in enumerate(zip(self.lead, self.quality, strict=True))
-                if name == lead and flag not in quality.UNUSABLE
+                if name == lead and flag not in UNUSABLE
             ]
             if rows:
                 out[i] = self.embedding[rows].mean(axis=0)
         return out
 
 
-def without_unusable(embedding: np.ndarray, flags: Sequence[str]) -> np.ndarray:
+def without_unusable(embedding: np.ndarray, flags: Sequence[QualityFlag]) -> np.ndarray:
     """Returns embeddings [rows, D] with NaN where a window held no usable signal."""
-    unusable = np.isin(flags, quality.UNUSABLE)
+    unusable = np.isin(flags, UNUSABLE)
     return np.where(unusable[:, None], np.float32(np.nan), embedding)

@@ -16,7 +16,7 @@ from clef_jax.data.recordings import open_recording
 from clef_jax.data.recordings.arrays import array_recording
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.units import unit_doubt
-from clef_jax.data.signals import quality
+from clef_jax.data.signals.quality import QualityFlag
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.data.windows.cut import (
     WindowSettings,
@@ -100,6 +100,12 @@ class Encoder:
 
         Raises:
             ValueError: The shape of `x` or a stage's name is wrong.
+
+        Example:
+            >>> from clef_jax import load_encoder
+            >>> encoder = load_encoder("weights/clef_small")
+            >>> encoder.apply(jnp.zeros((3, 5000))).shape
+            (3, 256)
         """
         x = jnp.asarray(x)
         if x.ndim == 2:
@@ -145,12 +151,20 @@ class Encoder:
 
         Raises:
             RecordingError: The signal is too short or lacks the lead.
+
+        Example:
+            >>> from clef_jax import load_encoder
+            >>> from clef_jax.data.recordings import read_recording
+            >>> encoder = load_encoder("weights/clef_small")
+            >>> recording = read_recording("ecg.hea", leads=["I", "II"])  # 25 s at 250 Hz.
+            >>> encoder.embed(recording.signal_mv, recording.fs, "II", leads=["I", "II"]).shape
+            (2, 256)
         """
         settings = self._settings(lead, window_s, stride_s, pad)
         recording = array_recording(np.asarray(signal_mv), fs, lead, leads)
         found = self._embed(recording, settings, layers)
-        faults = collections.Counter(flag for flag in found.quality if flag != quality.OK)
-        faults.pop(quality.PADDED, None)
+        faults = collections.Counter(flag for flag in found.quality if flag != QualityFlag.OK)
+        faults.pop(QualityFlag.PADDED, None)
         if faults:
             counts = ", ".join(f"{flag} {count}" for flag, count in faults.items())
             doubts = (unit_doubt(row, fs) for row in np.atleast_2d(signal_mv))
@@ -244,7 +258,7 @@ class Encoder:
     ) -> WindowSettings:
         return WindowSettings(
             preprocessing=self.preprocessing,
-            leads=(leads,) if isinstance(leads, str) else leads and tuple(leads),
+            leads=(leads,) if isinstance(leads, str) else tuple(leads or ()) or None,
             window_s=window_s,
             stride_s=stride_s,
             pad=pad,
@@ -261,7 +275,7 @@ class Encoder:
         step = max(1, _WINDOWS_PER_BLOCK // len(chosen))
         lead: list[str] = []
         start_s: list[np.ndarray] = []
-        flags: list[str] = []
+        flags: list[QualityFlag] = []
 
         def inputs() -> Iterator[np.ndarray]:
             for first in range(0, len(starts), step):

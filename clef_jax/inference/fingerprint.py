@@ -46,8 +46,9 @@ def fingerprint(config: EncoderConfig, params: Any) -> list[float]:
 
 def fingerprints_agree(a: Sequence[float], b: Sequence[float]) -> bool:
     """Tells whether two fingerprints are the same up to the rounding of float32."""
-    a, b = np.asarray(a), np.asarray(b)
-    return a.shape == b.shape and bool(np.abs(a - b).max() <= _TOLERANCE * np.abs(b).max())
+    if len(a) != len(b):
+        return False
+    return bool(np.abs(np.subtract(a, b)).max() <= _TOLERANCE * np.abs(b).max())
 
 
 def encoder_meta(

@@ -3,7 +3,7 @@
 import collections
 import functools
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import flax.linen as nn
 import jax
@@ -79,6 +79,24 @@ class Forward:
     def __call__(self, x: np.ndarray, layers: tuple[str, ...] = ()) -> Outputs:
         """Returns the outputs, numpy, of any number of z-scored rows `[N, T, C]`."""
         return next(self.stream([x], layers=layers))
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[np.ndarray],
+        *,
+        layers: tuple[str, ...] = (),
+        rows_per_device: int | None = None,
+    ) -> Iterator[Outputs]: ...
+
+    @overload
+    def stream(
+        self,
+        inputs: Iterable[np.ndarray | None],
+        *,
+        layers: tuple[str, ...] = (),
+        rows_per_device: int | None = None,
+    ) -> Iterator[Outputs | None]: ...
 
     def stream(
         self,

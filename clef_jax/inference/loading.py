@@ -71,6 +71,10 @@ def load_encoder(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> 
 
     Raises:
         CheckpointError: There is no such checkpoint, or it does not fit this release.
+
+    Example:
+        >>> load_encoder("weights/clef_small")
+        <Encoder clef_small: 443,184 parameters, 256-d embedding>
     """
     path = os.fspath(path)
     params, meta = load_params(path)

@@ -65,7 +65,7 @@ def embed_blocks(
     computed = _Clocked(forward.stream(inputs(), rows_per_device=rows_per_device))
     for outputs in computed:
         result = read.popleft()
-        if outputs is None:
+        if isinstance(result, Failure):
             yield result
             continue
         windows = result.windows

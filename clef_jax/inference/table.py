@@ -201,14 +201,14 @@ class EmbeddingTable:
         return pq.ParquetWriter(path, self._schema, use_dictionary=_TEXT_COLUMNS)
 
     def _start_part(self) -> None:
-        last = int(_PART.fullmatch(self._parts[-1].path.name)[1]) if self._parts else 0
+        last = _number(self._parts[-1].path) if self._parts else 0
         self._unfinished = self._folder / f"part-{last + 1:05d}.tmp"
         self._writer = self._open(self._unfinished)
         self._rows_in_part, self._part_began = 0, time.monotonic()
         self._dropped: list[list[str]] = []
 
     def _flush(self) -> None:
-        if self._buffer:
+        if self._writer is not None and self._buffer:
             self._writer.write_table(pa.concat_tables(self._buffer))
             self._buffer.clear()
 
@@ -271,6 +271,12 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
         elif there != now:
             lines.append(f"{key}: {json.dumps(there)} there, {json.dumps(now)} now")
     return lines
+
+
+def _number(part: pathlib.Path) -> int:
+    match = _PART.fullmatch(part.name)
+    assert match is not None, part
+    return int(match[1])
 
 
 def _remove_part(path: pathlib.Path) -> None:

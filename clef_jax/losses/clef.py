@@ -83,6 +83,13 @@ def clef_loss(
     Raises:
         ValueError: Shapes disagree, or completeness is needed and absent.
 
+    Example:
+        >>> z = jax.random.normal(jax.random.key(0), (8, 16))  # Two views of four subjects.
+        >>> risk = jnp.array([2.0, 5.5, 11.0, jnp.nan])
+        >>> loss, parts = clef_loss(z, risk, **PRESETS["released"])
+        >>> loss.shape, sorted(parts)
+        ((), ['alignment', 'contrastive', 'dissimilarity', 'uniformity'])
+
     References:
         CLEF, arXiv 2512.02180.
     """
@@ -108,14 +115,11 @@ def clef_loss(
         }
 
     sum_of = total(map_tiles(sums, pairs), pairs)
-    contrastive = sum_of["contrastive"] / pairs.count
-    mismatch = sum_of["dissimilarity"] / pairs.count**2
+    contrastive = sum_of["contrastive"] / pairs.size
+    mismatch = sum_of["dissimilarity"] / pairs.size**2
     loss = (contrastive + mismatch) / (2 if combine == "mean" else 1)
-    parts = {
-        "contrastive": contrastive,
-        "dissimilarity": mismatch,
-        **alignment_and_uniformity(sum_of, pairs),
-    }
+    parts = {"contrastive": contrastive, "dissimilarity": mismatch}
+    parts |= alignment_and_uniformity(sum_of, pairs)
     return loss, jax.tree.map(lax.stop_gradient, parts)
 
 
@@ -137,7 +141,7 @@ def _make_dissimilarity(
     """Returns the function (tile) -> D `[rows, N]`, from this device's risks `[n]`."""
     risk = gather(own, axis_name)
     known, own_known = jnp.isfinite(risk), jnp.isfinite(own)
-    mean = 0.0
+    mean: jax.Array | float = 0.0
     # The greatest squared difference is that of the extremes, and the least is 0, on the diagonal.
     if unknown_risk == "mean":
         count = jnp.sum(known, dtype=risk.dtype)

@@ -39,4 +39,4 @@ def info_nce(pairs: Pairs, *, temperature: float) -> tuple[jax.Array, dict[str, 
 
     sum_of = total(map_tiles(sums, pairs), pairs)
     parts = alignment_and_uniformity(sum_of, pairs)
-    return sum_of["loss"] / pairs.count, jax.tree.map(lax.stop_gradient, parts)
+    return sum_of["loss"] / pairs.size, jax.tree.map(lax.stop_gradient, parts)

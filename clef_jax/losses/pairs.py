@@ -44,7 +44,7 @@ class Pairs(NamedTuple):
     axis_name: str | None
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """Number of rows' embeddings on all devices, A N."""
         devices = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
         return self.rows.shape[0] * self.rows.shape[1] * devices
@@ -102,7 +102,7 @@ def make_pairs(
     for name, (found, expected) in shapes.items():
         if found != expected:
             raise ValueError(f"{name} must be {list(expected)} beside these, found {list(found)}")
-    return Pairs(*map(_unit, (rows, partners, columns)), row_ids, column_ids, axis_name)
+    return Pairs(_unit(rows), _unit(partners), _unit(columns), row_ids, column_ids, axis_name)
 
 
 def view_pairs(z: jax.Array, axis_name: str | None = None) -> Pairs:
@@ -123,10 +123,10 @@ def view_pairs(z: jax.Array, axis_name: str | None = None) -> Pairs:
     count = columns.shape[1]
     if count < 2:
         raise ValueError("a contrastive loss needs at least two subjects in the global batch")
-    ids = jnp.arange(rows.shape[1])
+    ids = jnp.arange(rows.shape[1], dtype=jnp.int32)  # As the index of the device is.
     if axis_name is not None:
         ids = ids + lax.axis_index(axis_name) * ids.size
-    return Pairs(rows, rows[::-1], columns, ids, jnp.arange(count), axis_name)
+    return Pairs(rows, rows[::-1], columns, ids, jnp.arange(count, dtype=jnp.int32), axis_name)
 
 
 def map_tiles(function: Callable[[Tile], Any], pairs: Pairs) -> Any:
@@ -158,8 +158,8 @@ def map_tiles(function: Callable[[Tile], Any], pairs: Pairs) -> Any:
             return x[:, part].reshape(x.shape[0], tiles, -1, *x.shape[2:]).swapaxes(0, 1)
 
         ids, positions = pairs.row_ids[part], jnp.arange(own)[part]
-        parts = split(pairs.rows), split(pairs.partners)
-        parts += ids.reshape(tiles, -1), positions.reshape(tiles, -1)
+        whose, where = ids.reshape(tiles, -1), positions.reshape(tiles, -1)
+        parts = split(pairs.rows), split(pairs.partners), whose, where
         return lax.map(jax.checkpoint(of_tile), parts)
 
     found = mapped(slice(equal), equal // size)
@@ -206,7 +206,7 @@ def alignment_and_uniformity(sums: dict[str, jax.Array], pairs: Pairs) -> dict[s
     """
     sums = jax.tree.map(lax.stop_gradient, sums)
     return {
-        "alignment": sums["distance"] / pairs.count,
+        "alignment": sums["distance"] / pairs.size,
         "uniformity": jnp.log(sums["nearness"] / sums["strangers"]),
     }
 

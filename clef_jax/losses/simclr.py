@@ -22,6 +22,12 @@ def simclr_loss(
     Raises:
         ValueError: There is an odd number of rows, or fewer than two subjects in all.
 
+    Example:
+        >>> z = jax.random.normal(jax.random.key(0), (8, 16))  # Two views of four subjects.
+        >>> loss, parts = simclr_loss(z)
+        >>> loss.shape, sorted(parts)
+        ((), ['alignment', 'uniformity'])
+
     References:
         Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, 2020.
     """

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -98,7 +98,7 @@ def _method_of_views(
     def encode(params: Params, carried: Any, batch: Batch, constants: Any, keys: jax.Array):
         del carried
         x = augment_batch(keys, batch, constants["noise"])
-        z = encoder.apply({"params": params["encoder"]}, x)
+        z = cast(jax.Array, encoder.apply({"params": params["encoder"]}, x))
         return {"z": z.reshape(-1, 2, z.shape[-1]), **{name: batch[name] for name in needs}}
 
     def loss(params: Params, carried: Any, outputs: Any, axis_name: str | None):

@@ -1,6 +1,7 @@
 """Batches on the devices, ahead of the step that needs them."""
 
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import grain
 import jax
@@ -8,23 +9,30 @@ import numpy as np
 from jax.sharding import Mesh
 
 from clef_jax import hosts
-from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.batches.plans import Plans
 from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.shards.store import ShardSet
 
 _BATCHES_AHEAD = 2
 
 
+class DeviceBatches(Iterator[dict[str, jax.Array]], Protocol):
+    """Global batches on the devices, by name of their fields."""
+
+    def close(self) -> None:
+        """Ends the threads and processes that read ahead."""
+
+
 def device_batches(
     shards: ShardSet,
-    plans: BatchPlans,
+    plans: Plans,
     mesh: Mesh,
     *,
     columns: Mapping[str, np.ndarray],
     first_step: int = 0,
     num_threads: int = 4,
     num_workers: int = 0,
-) -> Iterator[dict[str, jax.Array]]:
+) -> DeviceBatches:
     """Returns the global batches from `first_step` on, copied to the devices in the background.
 
     Arguments and fields are those of `data.batches.stream`, without `record`. Close the

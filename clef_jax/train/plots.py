@@ -70,8 +70,9 @@ def plot_embedding_map(
     known = np.isfinite(risk)
     figure = Figure(figsize=(6.5, 5), layout="constrained")
     axes = figure.subplots()
-    axes.scatter(*coordinates[~known].T, s=8, color="lightgrey", label="risk unknown")
-    dots = axes.scatter(*coordinates[known].T, s=10, c=risk[known], cmap="viridis")
+    (x, y), (known_x, known_y) = coordinates[~known].T, coordinates[known].T
+    axes.scatter(x, y, s=8, color="lightgrey", label="risk unknown")
+    dots = axes.scatter(known_x, known_y, s=10, c=risk[known], cmap="viridis")
     if known.any():
         figure.colorbar(dots, ax=axes, label="10-year risk, %")
     if not known.all():

@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ from clef_jax.models import costs
 from clef_jax.train.clock import Clock
 from clef_jax.train.data import RunData, plan_data
 from clef_jax.train.evaluators.make import make_evaluators, make_validation
-from clef_jax.train.feed import device_batches
+from clef_jax.train.feed import DeviceBatches, device_batches
 from clef_jax.train.learner import make_learner, make_method
 from clef_jax.train.loop import Loop
 from clef_jax.train.recorder import Recorder, open_recorder
@@ -115,9 +114,7 @@ def _open_recorder(
     )
 
 
-def _open_batches(
-    settings: RunSettings, data: RunData, start: Start, mesh: Mesh
-) -> Iterator[dict[str, jax.Array]]:
+def _open_batches(settings: RunSettings, data: RunData, start: Start, mesh: Mesh) -> DeviceBatches:
     return device_batches(
         data.shards,
         data.plans,

@@ -9,20 +9,21 @@ import difflib
 import importlib.util
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from absl import logging
 from ml_collections import ConfigDict
 
 import clef_jax
 from clef_jax import models
+from clef_jax.data.batches.plans import RecordsPerPatient
 from clef_jax.errors import ClefError
 from clef_jax.methods import MethodError, read_options
 from clef_jax.methods.options import Options
 from clef_jax.nested import flatten, nest
 
 # As `configs/` make it; other files only hand it on.
-Configuration = ConfigDict
+Configuration: TypeAlias = ConfigDict
 
 # Period of an evaluator that is left out, and of one that waits for the end of the run.
 NEVER, AT_THE_END = -1, 0
@@ -96,7 +97,7 @@ class DataSettings:
     """What a batch is made of, and how it is read."""
 
     batch_size: int = _setting(_COUNT)
-    records_per_patient: str = _setting(_one_of("first", "random", "all"))
+    records_per_patient: RecordsPerPatient = _setting(_one_of("first", "random", "all"))
     annotations: str = _setting(_PATHS, free=True, before="")
     validation_fraction: float | None = _setting(_FRACTION, free=True, before=None)
     noise: str = _setting(_PATHS, free=True)
@@ -138,7 +139,7 @@ class EvaluatorSettings:
     map: int = _setting(_PERIOD, free=True, before=AT_THE_END)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """The settings of a run, each of them possible.
 

@@ -80,7 +80,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
-        if ema is not None:
+        if ema is not None and ema_decay is not None:
             ema = optax.incremental_update(params, ema, 1 - ema_decay)
         state = TrainState(
             step=state.step + 1,

@@ -33,7 +33,9 @@ def items_of(encoder, ema=None, step=0):
 
 
 def items_at(step, with_ema=False, width=3):
-    encoder = {"stem": {"kernel": jnp.full((2, width), step / 10), "bias": jnp.arange(width) * 1.0}}
+    encoder = {
+        "stem": {"kernel": jnp.full((2, width), step / 10), "bias": jnp.arange(float(width))}
+    }
     ema = jax.tree.map(lambda a: a + 0.5, encoder) if with_ema else None
     return items_of(encoder, ema, step=step)
 

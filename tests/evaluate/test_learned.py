@@ -196,7 +196,9 @@ def test_an_encoder_of_another_preprocessing_is_refused(shards, noise):
     other = Encoder(TINY, _encoder(0).params, preprocessing=ECGFOUNDER)
     message = "is not the encoder's: spike_mv 15.0 instead of None, gaps linear instead of zeros"
     with pytest.raises(ReportError, match=message):
-        what_was_learned(other, choose_recordings(shards, lead="I", max_patients=9), noise)
+        what_was_learned(
+            other, choose_recordings(shards, shards.annotations, lead="I", max_patients=9), noise
+        )
 
 
 def test_each_figure_has_its_sentence_and_picture(learned, tmp_path):

@@ -100,7 +100,7 @@ def join_metadata(
         values["age"] = ages(frame[wanted["age"]], table.path)
     if wanted["sex"]:
         male = males(frame, wanted["sex"], table.sex_coding, table.path)
-        values["sex"] = np.select([male == 1, male == 0], ["male", "female"], None)
+        values["sex"] = [{1: "male", 0: "female"}.get(one) for one in male]
     rows = _match_rows(records, frame, values, table.key_column, folder, table.path)
     found = rows >= 0
     for field in values:

@@ -42,14 +42,14 @@ def split_by_words(
     Raises:
         TableError: A row has neither word, or a patient has both.
     """
-    words = pd.Series(words, dtype="string").str.strip().str.lower().fillna("nothing")
-    wrong = np.flatnonzero(~words.isin(_WORDS))
+    said = pd.Series(words, dtype="string").str.strip().str.lower().fillna("nothing")
+    wrong = np.flatnonzero(~said.isin(_WORDS))
     if wrong.size:
         raise TableError(
-            f"{source}: column split says {words[wrong[0]]!r} of record {record[wrong[0]]} and of "
+            f"{source}: column split says {said[wrong[0]]!r} of record {record[wrong[0]]} and of "
             f"{wrong.size - 1} others; expected train or validation for each record of the set"
         )
-    held_out = (words == "validation").to_numpy(bool)
+    held_out = (said == "validation").to_numpy(bool)
     # Who is wholly held out, or not at all, is in as many of his rows as in any of them.
     code = pd.factorize(patient)[0]
     rows, held_out_rows = np.bincount(code), np.bincount(code[held_out], minlength=code.max() + 1)

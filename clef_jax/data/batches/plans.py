@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -29,8 +29,16 @@ class Plan:
     slot: np.ndarray
 
 
+class Plans(Protocol):
+    """Plans by step. Picklable and thread-safe."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, step: int) -> Plan: ...
+
+
 class BatchPlans:
-    """The endless sequence of plans of a training run, by step. Picklable and thread-safe.
+    """The endless sequence of plans of a training run.
 
     Every epoch deals the patients (or, with "all", the records) anew. An epoch has whole batches
     only; which patients are left over changes from epoch to epoch. In validation none is, except

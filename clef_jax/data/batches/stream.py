@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import grain
 import numpy as np
 
-from clef_jax.data.batches.plans import BatchPlans, Plan, PlanError
+from clef_jax.data.batches.plans import Plan, PlanError, Plans
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.processes import leave_with_parent
 
@@ -43,7 +43,7 @@ def _start_worker(worker: int, workers: int) -> None:
 
 def make_batches(
     shards: ShardSet,
-    plans: BatchPlans,
+    plans: Plans,
     *,
     columns: Mapping[str, np.ndarray],
     process_index: int = 0,

@@ -28,10 +28,10 @@ class NoiseBank:
 
     Attributes:
         signal: float32 [4, 15, samples], uncalibrated mV: kinds by leads by time.
-        fs: its sampling rate, Hz.
-        source: where it came from, in words.
-        kinds: names of the first axis.
-        leads: names of the second axis.
+        fs: Its sampling rate, Hz.
+        source: Where it came from, in words.
+        kinds: Names of the first axis.
+        leads: Names of the second axis.
     """
 
     signal: np.ndarray

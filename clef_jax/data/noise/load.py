@@ -22,13 +22,13 @@ def load_noise_bank(
     """Builds the bank from whatever `path` is, at the rate of the ECGs that it is added to.
 
     Args:
-        path: a folder with the records bw, em and ma, a `DATA_noises_real.mat`, or None to
+        path: A folder with the records bw, em and ma, a `DATA_noises_real.mat`, or None to
             simulate, which is logged as a warning.
-        spec: the ECGs' preprocessing. The bank must last as long as one of its windows.
-        mat_fs: sampling rate of the .mat file, Hz, where its length does not tell.
-        max_seconds: keep no more than this. A bank takes 120 kB a second at 500 Hz, 144 MB for 20
+        spec: The ECGs' preprocessing. The bank must last as long as one of its windows.
+        mat_fs: Sampling rate of the .mat file, Hz, where its length does not tell.
+        max_seconds: Keep no more than this. A bank takes 120 kB a second at 500 Hz, 144 MB for 20
             minutes. A simulated bank has this length, or 10 minutes.
-        seed: of the simulated bank.
+        seed: Of the simulated bank.
 
     Raises:
         NoiseBankError: `path` is neither, or its content is not as expected.

@@ -44,13 +44,13 @@ def noise_bank_from_nstdb(
     """Builds the bank from the MIT-BIH noise records bw, em and ma, two channels each.
 
     Args:
-        folder: where bw.hea, em.hea, ma.hea and their .dat files lie.
-        bank_fs: the bank's sampling rate, Hz.
-        max_seconds: read no more than this.
+        folder: Where bw.hea, em.hea, ma.hea and their .dat files lie.
+        bank_fs: The bank's sampling rate, Hz.
+        max_seconds: Read no more than this.
 
     Raises:
-        NoiseBankError: a record is absent, has other than two channels, or has gaps.
-        RecordingError: a record is truncated or damaged.
+        NoiseBankError: A record is absent, has other than two channels, or has gaps.
+        RecordingError: A record is truncated or damaged.
     """
     folder = pathlib.Path(folder)
     absent = [
@@ -96,13 +96,13 @@ def noise_bank_from_mat(
     Args:
         path: MATLAB file of version 5 to 7 with motion_artefacts, electrode_movement,
             baseline_wander and mixture_of_noises, each [15, samples].
-        bank_fs: the bank's sampling rate, Hz.
-        fs: its sampling rate, Hz; inferred from the length when not given, and 1000 Hz, the
+        bank_fs: The bank's sampling rate, Hz.
+        fs: Its sampling rate, Hz; inferred from the length when not given, and 1000 Hz, the
             simulators' rate, with a warning, where the length does not tell.
-        max_seconds: keep no more than this.
+        max_seconds: Keep no more than this.
 
     Raises:
-        NoiseBankError: not such a file, or an array is missing or of another shape.
+        NoiseBankError: Not such a file, or an array is missing or of another shape.
     """
     path = pathlib.Path(path)
     samples = _samples_in_mat(path)

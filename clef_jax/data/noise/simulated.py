@@ -19,9 +19,9 @@ def simulate_noise_bank(seed: int, seconds: float, bank_fs: float) -> NoiseBank:
     independent; standard deviations are those of the recorded noise.
 
     Args:
-        seed: of the random numbers; the bank is a function of seed, seconds and rate.
-        seconds: its length, at least 10.
-        bank_fs: its sampling rate, Hz.
+        seed: Of the random numbers; the bank is a function of seed, seconds and rate.
+        seconds: Its length, at least 10.
+        bank_fs: Its sampling rate, Hz.
     """
     rng = np.random.default_rng(seed)
     samples = round(seconds * _FS)

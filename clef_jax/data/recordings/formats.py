@@ -146,6 +146,13 @@ def open_recording(
     Raises:
         RecordingError: The file is missing, damaged, or of no supported format, or no channel is an
             ECG; `RecordingUnavailable` where reading it again may go well.
+
+    Example:
+        >>> recording = open_recording("ecg.hea")
+        >>> recording.header.leads, recording.header.fs, recording.header.samples
+        (('I', 'II'), 250.0, 6250)
+        >>> recording.read(leads=["II"], start=250, stop=500).signal_mv.shape
+        (1, 250)
     """
     names = None if lead_names is None else tuple(lead_names)
     return open_hinted(path, Hints(fs, names, units, adu_per_mv))
@@ -162,7 +169,13 @@ def read_recording(
     units: str | None = None,
     adu_per_mv: float | None = None,
 ) -> Recording:
-    """Reads a recording of any format; arguments and errors of `open_recording` and its `read`."""
+    """Reads a recording of any format; arguments and errors of `open_recording` and its `read`.
+
+    Example:
+        >>> recording = read_recording("ecg.hea")
+        >>> recording.leads, recording.signal_mv.shape
+        (('I', 'II'), (2, 6250))
+    """
     recording = open_recording(
         path, fs=fs, lead_names=lead_names, units=units, adu_per_mv=adu_per_mv
     )

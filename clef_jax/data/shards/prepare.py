@@ -184,7 +184,8 @@ def _prepare(
     signal_mv: np.ndarray, fs: float, present: list[str], start_s: float, options: IngestOptions
 ) -> PreparedWindow:
     signal_mv, spiky = remove_spikes(signal_mv, fs, options.spec)
-    faults = dict(zip(present, lead_faults(signal_mv, fs, options.quality), strict=True))
+    found = zip(present, lead_faults(signal_mv, fs, options.quality), strict=True)
+    faults = {lead: None if fault is None else fault.reason for lead, fault in found}
     sound = _usable_leads(faults, options)
     x = preprocess(signal_mv[[present.index(lead) for lead in sound]], fs, options.spec)
     for lead, filtered in zip(sound, x, strict=True):

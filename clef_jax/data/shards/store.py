@@ -2,12 +2,12 @@
 
 import os
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from array_record.python.array_record_module import ArrayRecordReader
+from numpy.typing import ArrayLike
 
 from clef_jax.data.annotations.stored import read_annotations
 from clef_jax.data.shards.format import (
@@ -108,7 +108,7 @@ class ShardSet:
                     self._readers[shard] = reader
         return reader
 
-    def read(self, records: Sequence[int], slots: Sequence[int]) -> np.ndarray:
+    def read(self, records: ArrayLike, slots: ArrayLike) -> np.ndarray:
         """Reads one lead of each record, one request per shard.
 
         Args:

@@ -167,7 +167,7 @@ def _part_row(
         "first_entry": first_entry,
         "start_s": window.start_s,
         "file": row.file,
-        "content": hashlib.blake2b(window.steps, digest_size=16).digest(),
+        "content": hashlib.blake2b(window.steps.data, digest_size=16).digest(),
         "age": header.age,
         "sex": header.sex,
     }

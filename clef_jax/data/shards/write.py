@@ -71,9 +71,7 @@ def write_shards(
         OSError: The disk failed; as after `IngestError`, finished shards are kept.
     """
     if not 0 <= validation_fraction < 1:
-        raise IngestError(
-            f"validation_fraction is {validation_fraction}; expected 0 or more, below 1"
-        )
+        raise IngestError(f"validation_fraction is {validation_fraction}; expected 0 to below 1")
     folder, out = os.fspath(records), os.fspath(out)
     options = options or IngestOptions()
     listing = list_recordings(folder, record_list, options.hints)
@@ -88,15 +86,7 @@ def write_shards(
         started = time.monotonic()
         _write_missing(tasks, out, workers or os.cpu_count() or 1, progress)
         seconds = time.monotonic() - started
-        manifest, annotations = merge_parts(
-            out,
-            -(-len(rows) // plan["options"]["records_per_shard"]),
-            listing,
-            folder,
-            plan,
-            rows,
-            validation_fraction,
-        )
+        manifest, annotations = merge_parts(out, listing, folder, plan, rows, validation_fraction)
     validation = pc.sum(pc.equal(annotations.column("split"), "validation")).as_py()
     return WriteReport(
         records_in=len(rows) + len(listing.rejected),

@@ -5,9 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clef_jax.data.signals.leads import NOISE_LEADS, canonical_lead
+from clef_jax.errors import ClefError
 
 # Ids are stored as int8.
 _MOST_LEADS = 127
+
+
+class MontageError(ClefError):
+    """Leads that make no montage, or a lead that it lacks; the message says which there are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +36,15 @@ class Montage:
 
     def __post_init__(self):
         if not 1 <= len(self.leads) <= _MOST_LEADS:
-            raise ValueError(
+            raise MontageError(
                 f"montage {self.name} has {len(self.leads)} leads; expected 1 to {_MOST_LEADS}"
             )
         folded = [lead.lower() for lead in self.leads]
         if twice := sorted({lead for lead in self.leads if folded.count(lead.lower()) > 1}):
-            raise ValueError(f"montage {self.name} names {', '.join(twice)} more than once")
+            raise MontageError(f"montage {self.name} names {', '.join(twice)} more than once")
         for alias, lead in self.aliases.items():
             if lead not in self.leads:
-                raise ValueError(
+                raise MontageError(
                     f"montage {self.name}: {alias} stands for {lead}, which is none of its leads, "
                     f"{', '.join(self.leads)}"
                 )
@@ -61,11 +66,11 @@ class Montage:
         3
 
         Raises:
-            ValueError: It is none of the montage's leads.
+            MontageError: It is none of the montage's leads.
         """
         lead = self.find(label)
         if lead is None:
-            raise ValueError(
+            raise MontageError(
                 f"no lead {label!r} in montage {self.name}; it has {', '.join(self.leads)}"
             )
         return self.leads.index(lead)
@@ -79,17 +84,18 @@ class Montage:
         """Returns the montage that `to_dict` described.
 
         Raises:
-            ValueError: A field is missing, unknown or of another type, or the leads are impossible.
+            MontageError: A field is missing, unknown or of another type, or the leads are
+                impossible.
         """
         names = {field.name for field in dataclasses.fields(cls)}
         if stored.keys() != names:
             wrong = ", ".join(sorted(stored.keys() ^ names))
-            raise ValueError(
+            raise MontageError(
                 f"a montage has {', '.join(sorted(names))}; missing or unknown: {wrong}"
             )
         leads, aliases = stored["leads"], stored["aliases"]
         if not all(isinstance(lead, str) for lead in (stored["name"], *leads, *aliases.values())):
-            raise ValueError(f"a montage's names are texts; found {dict(stored)}")
+            raise MontageError(f"a montage's names are texts; found {dict(stored)}")
         return cls(stored["name"], tuple(leads), dict(aliases))
 
 

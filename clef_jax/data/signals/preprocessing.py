@@ -12,7 +12,12 @@ from numpy.typing import ArrayLike
 from scipy import signal as dsp
 
 from clef_jax.data.signals.rates import rate_fault, rate_remedy
-from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
+from clef_jax.data.signals.spec import CLEF_V2, ECG_BAND_HZ, PreprocessingSpec
+from clef_jax.errors import ClefError
+
+
+class SignalError(ClefError):
+    """A signal that cannot be preprocessed; the message says what it lacks."""
 
 
 def fill_gaps(x: ArrayLike) -> np.ndarray:
@@ -25,7 +30,11 @@ def fill_gaps(x: ArrayLike) -> np.ndarray:
         float64 [..., time]; a copy only where there are gaps.
 
     Raises:
-        ValueError: A channel has no finite sample at all.
+        SignalError: A channel has no finite sample at all.
+
+    Example:
+        >>> fill_gaps([0.0, np.nan, 2.0, np.nan])
+        array([0., 1., 2., 2.])
     """
     x = np.asarray(x, np.float64)
     finite = np.isfinite(x)
@@ -37,7 +46,7 @@ def fill_gaps(x: ArrayLike) -> np.ndarray:
         at = tuple(channel.tolist())
         good = finite[at]
         if not good.any():
-            raise ValueError(
+            raise SignalError(
                 f"channel {at} has no finite sample to fill its gaps from; leave the channel out"
             )
         filled[at][~good] = np.interp(times[~good], times[good], x[at][good])
@@ -47,7 +56,7 @@ def fill_gaps(x: ArrayLike) -> np.ndarray:
 @functools.lru_cache(maxsize=32)
 def _butterworth(fs: float, band_hz: tuple[float, float], order: int):
     if fs <= 2 * band_hz[1]:
-        raise ValueError(
+        raise SignalError(
             f"a band-pass of {band_hz[0]}-{band_hz[1]} Hz needs more than {2 * band_hz[1]} Hz "
             f"sampling, got {fs} Hz; resample first"
         )
@@ -58,7 +67,7 @@ def bandpass(
     x: ArrayLike,
     fs: float,
     *,
-    band_hz: tuple[float, float] = CLEF_V2.band_hz,
+    band_hz: tuple[float, float] = ECG_BAND_HZ,
     order: int = CLEF_V2.order,
 ) -> np.ndarray:
     """Zero-phase Butterworth band-pass.
@@ -74,6 +83,13 @@ def bandpass(
 
     Returns:
         float64 [..., time].
+
+    Example:
+        An offset goes, a wave of 10 Hz stays.
+
+        >>> wave = np.sin(2 * np.pi * 10 * np.arange(5000) / 500)
+        >>> bool(np.abs(bandpass(2 + wave, 500) - wave)[1000:4000].max() < 0.05)
+        True
     """
     b, a = _butterworth(float(fs), tuple(band_hz), order)
     return dsp.filtfilt(b, a, np.asarray(x, np.float64), axis=-1)
@@ -83,10 +99,10 @@ def up_down(fs_in: float, fs_out: float) -> tuple[int, int]:
     """Returns the fraction up / down by which `resample` changes a rate, in lowest terms.
 
     Raises:
-        ValueError: A rate is not positive.
+        SignalError: A rate is not positive.
     """
     if not (0 < fs_in < math.inf and 0 < fs_out < math.inf):
-        raise ValueError(f"sampling rates must be positive, got {fs_in} Hz and {fs_out} Hz")
+        raise SignalError(f"sampling rates must be positive, got {fs_in} Hz and {fs_out} Hz")
     # A rate such as 499.97 Hz has no small fraction; at this bound ten seconds end half a
     # millisecond early or late at worst.
     ratio = Fraction(fs_out) / Fraction(fs_in)
@@ -116,7 +132,11 @@ def resample(x: ArrayLike, fs_in: float, fs_out: float) -> np.ndarray:
         float64 [..., ceil(time · fs_out / fs_in)].
 
     Raises:
-        ValueError: A rate is not positive.
+        SignalError: A rate is not positive.
+
+    Example:
+        >>> resample(np.zeros((12, 2500)), fs_in=250, fs_out=500).shape
+        (12, 5000)
     """
     x = np.asarray(x, np.float64)
     up, down = up_down(fs_in, fs_out)
@@ -128,7 +148,13 @@ def resample(x: ArrayLike, fs_in: float, fs_out: float) -> np.ndarray:
 
 
 def zscore(x: ArrayLike) -> np.ndarray:
-    """Scales each channel to mean 0 and standard deviation 1; a constant channel becomes 0."""
+    """Scales each channel to mean 0 and standard deviation 1; a constant channel becomes 0.
+
+    Example:
+        >>> zscore([[1.0, 2.0, 3.0], [7.0, 7.0, 7.0]]).round(2)
+        array([[-1.22,  0.  ,  1.22],
+               [ 0.  ,  0.  ,  0.  ]])
+    """
     return _standardised(np.asarray(x, np.float64), -1)
 
 
@@ -198,15 +224,15 @@ def preprocess(
         float64 [leads, spec.samples], mV.
 
     Raises:
-        ValueError: No ECG is sampled at that rate, the recording is too short, or a lead whose gaps
-            are to be filled by lines holds no finite sample.
+        SignalError: No ECG is sampled at that rate, the recording is too short, or a lead whose
+            gaps are to be filled by lines holds no finite sample.
     """
     if fault := rate_fault(fs, spec):
-        raise ValueError(f"{fault}; {rate_remedy(fs, spec)}")
+        raise SignalError(f"{fault}; {rate_remedy(fs, spec)}")
     needed = native_samples(fs, spec)
     x = np.asarray(signal_mv, np.float64)[..., :needed]
     if x.shape[-1] < needed and not allow_short:
-        raise ValueError(
+        raise SignalError(
             f"recording of {x.shape[-1] / fs:.2f} s is shorter than the {spec.seconds:g} s the "
             "encoder needs"
         )
@@ -224,6 +250,6 @@ def in_ecg_band(x: np.ndarray, spec: PreprocessingSpec) -> np.ndarray:
         x: [..., time], preprocessed by `spec`, in any unit.
         spec: May leave more than 0.67 to 40 Hz, or not band-pass at all.
     """
-    if spec.band_hz is not None and spec.band_hz[1] <= CLEF_V2.band_hz[1]:
+    if spec.band_hz is not None and spec.band_hz[1] <= ECG_BAND_HZ[1]:
         return x
     return bandpass(x, spec.fs)

@@ -1,16 +1,29 @@
 """What is wrong with a lead or a window, if anything (numpy float64)."""
 
 import dataclasses
+import enum
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from clef_jax.data.signals.complexes import find_complexes
 
-OK, NOISE, SPIKES, PADDED = "ok", "noise", "spikes", "padded"
-FLAT, NON_FINITE = "flat", "non-finite"
+
+class QualityFlag(enum.StrEnum):
+    """What a window's signal is."""
+
+    OK = "ok"
+    PADDED = "padded"
+    SPIKES = "spikes"
+    NOISE = "noise"
+    CLIPPED = "clipped"
+    SATURATED = "saturated"
+    FLAT = "flat"
+    NON_FINITE = "non-finite"
+
+
 # Flags of windows that hold too little signal to embed.
-UNUSABLE = (NON_FINITE, FLAT)
+UNUSABLE = (QualityFlag.NON_FINITE, QualityFlag.FLAT)
 
 # Noise: complexes that explain less of each other than this, where nothing lies between them, ...
 _MIN_REPEATABILITY = 0.5
@@ -55,6 +68,19 @@ class QualityLimits:
 QUALITY = QualityLimits()
 
 
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """Why a lead is unusable.
+
+    Attributes:
+        flag: In a word.
+        reason: In full, beginning with that word.
+    """
+
+    flag: QualityFlag
+    reason: str
+
+
 def _samples_in_runs(hit: np.ndarray, shortest: int) -> int:
     """Counts the True samples of `hit` that lie in runs of at least `shortest`."""
     if np.count_nonzero(hit) < shortest:
@@ -64,34 +90,39 @@ def _samples_in_runs(hit: np.ndarray, shortest: int) -> int:
     return int(lengths[lengths >= shortest].sum())
 
 
-def _lead_fault(x: np.ndarray, fs: float, limits: QualityLimits) -> str | None:
+def _lead_fault(x: np.ndarray, fs: float, limits: QualityLimits) -> Fault | None:
     finite = np.isfinite(x)
     missing = 1.0 - finite.mean()
     if missing > limits.nonfinite_share:
-        return f"non-finite in {missing:.0%} of samples"
+        return _fault(QualityFlag.NON_FINITE, f" in {missing:.0%} of samples")
     if missing:
         x = x[finite]
     low, high = x.min(), x.max()
     if high - low < limits.flat_range_mv:
-        return f"flat: {1000 * (high - low):.0f} µV peak to peak"
+        return _fault(QualityFlag.FLAT, f": {1000 * (high - low):.0f} µV peak to peak")
     # A run of k equal samples shows as k - 1 zero differences.
     still = _samples_in_runs(np.diff(x) == 0, max(1, round(limits.flat_run_s * fs) - 1)) / x.size
     if still > limits.flat_share:
-        return f"flat in {still:.0%} of samples"
+        return _fault(QualityFlag.FLAT, f" in {still:.0%} of samples")
     if high - low > limits.saturation_mv:
         beyond = np.mean(np.abs(x - np.median(x)) > limits.saturation_mv)
         if beyond > limits.saturation_share:
-            return f"saturated: beyond {limits.saturation_mv:g} mV in {beyond:.0%} of samples"
+            text = f": beyond {limits.saturation_mv:g} mV in {beyond:.0%} of samples"
+            return _fault(QualityFlag.SATURATED, text)
     plateau = max(3, round(limits.clip_run_s * fs))
     clipped = (_samples_in_runs(x == low, plateau) + _samples_in_runs(x == high, plateau)) / x.size
     if clipped > limits.clip_share:
-        return f"clipped in {clipped:.0%} of samples"
+        return _fault(QualityFlag.CLIPPED, f" in {clipped:.0%} of samples")
     return None
+
+
+def _fault(flag: QualityFlag, more: str) -> Fault:
+    return Fault(flag, flag + more)
 
 
 def lead_faults(
     signal_mv: ArrayLike, fs: float, limits: QualityLimits = QUALITY
-) -> list[str | None]:
+) -> list[Fault | None]:
     """Judges each lead of a recording before filtering.
 
     Args:
@@ -100,21 +131,20 @@ def lead_faults(
         limits: The thresholds.
 
     Returns:
-        For each lead None or why it is unusable, beginning with "non-finite", "flat", "saturated"
-        or "clipped".
+        For each lead None or why it is unusable: non-finite, flat, saturated or clipped.
     """
     return [_lead_fault(x, fs, limits) for x in np.asarray(signal_mv, np.float64)]
 
 
-def quality_flag(native_mv: np.ndarray, fs: float) -> str:
-    """Returns "ok", "non-finite", "flat", "saturated" or "clipped" of one lead before filtering.
+def quality_flag(native_mv: np.ndarray, fs: float) -> QualityFlag:
+    """Returns whether one lead is ok, non-finite, flat, saturated or clipped before filtering.
 
     Args:
         native_mv: [time], mV at the recording's own rate; NaN marks missing samples.
         fs: That rate, Hz.
     """
     fault = lead_faults(native_mv[None], fs)[0]
-    return OK if fault is None else fault.replace(":", " ").split()[0]
+    return QualityFlag.OK if fault is None else fault.flag
 
 
 def is_noise(x: np.ndarray, fs: float) -> bool:
@@ -138,11 +168,11 @@ def is_noise(x: np.ndarray, fs: float) -> bool:
     return bool(not repeats or found.background > _MAX_BACKGROUND)
 
 
-def filtered_fault(x: np.ndarray, limits: QualityLimits = QUALITY) -> str | None:
-    """Returns "non-finite" or "flat" where a band-passed lead [time], mV, holds no ECG, or None.
+def filtered_fault(x: np.ndarray, limits: QualityLimits = QUALITY) -> QualityFlag | None:
+    """Returns non-finite or flat where a band-passed lead [time], mV, holds no ECG, else None.
 
     What a lead held may lie outside the band: a drift, an offset.
     """
     if not np.isfinite(x).all():
-        return NON_FINITE
-    return FLAT if np.ptp(x) < limits.flat_range_mv else None
+        return QualityFlag.NON_FINITE
+    return QualityFlag.FLAT if np.ptp(x) < limits.flat_range_mv else None

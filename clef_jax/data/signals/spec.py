@@ -24,6 +24,10 @@ def _fixed(value):
     return dataclasses.field(default=value, init=False)
 
 
+# What an ECG holds that is worth looking at, as CLEF has it.
+ECG_BAND_HZ = (0.67, 40.0)
+
+
 @dataclasses.dataclass(frozen=True)
 class PreprocessingSpec:
     """The preprocessing that shards and encoders are made with and compared by.
@@ -69,7 +73,7 @@ class PreprocessingSpec:
     resampling: str = _fixed("polyphase")
     kaiser_beta: float = _fixed(5.0)
     padtype: str = _fixed("line")
-    band_hz: tuple[float, float] | None = (0.67, 40.0)
+    band_hz: tuple[float, float] | None = ECG_BAND_HZ
     order: int = 5
     filtering: str = _fixed("filtfilt")
     normalisation: str = "lead"

@@ -14,6 +14,7 @@ from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS, find_lead, is_unnamed
+from clef_jax.data.signals.quality import QualityFlag
 from clef_jax.data.signals.rates import rate_fault, rate_remedy
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.data.signals.spikes import remove_spikes
@@ -53,19 +54,20 @@ class WindowSettings:
     channels: int = 1
 
     def __post_init__(self):
-        if self.window_s is None:
-            object.__setattr__(self, "window_s", self.preprocessing.seconds)
-        if self.stride_s is None:
-            object.__setattr__(self, "stride_s", self.window_s)
-        if not (self.window_s >= _SHORTEST_PADDED_S and self.stride_s > 0):
+        window_s = self.preprocessing.seconds if self.window_s is None else self.window_s
+        stride_s = window_s if self.stride_s is None else self.stride_s
+        object.__setattr__(self, "window_s", window_s)
+        object.__setattr__(self, "stride_s", stride_s)
+        if not (window_s >= _SHORTEST_PADDED_S and stride_s > 0):
             raise WindowError(
-                f"windows of {self.window_s} s every {self.stride_s} s; expected windows of at "
+                f"windows of {window_s} s every {stride_s} s; expected windows of at "
                 f"least {_SHORTEST_PADDED_S:g} s and a positive stride"
             )
 
     @property
     def spec(self) -> PreprocessingSpec:
         """The preprocessing at this window's length."""
+        assert self.window_s is not None, "set when it was made"
         return self.preprocessing.of_window(self.window_s)
 
 
@@ -77,8 +79,7 @@ class Windows:
         x: float32 [rows, samples, channels], normalised: the encoder's input.
         lead: Lead of each row.
         start_s: float64 [rows], where each window begins in the recording.
-        quality: Of each row: "ok", "noise", "clipped", "saturated", "spikes", "flat",
-            "non-finite" or "padded".
+        quality: Of each row.
         fs: The recording's own rate, Hz.
         read_s: Seconds spent reading.
         preprocess_s: Seconds spent preprocessing.
@@ -87,7 +88,7 @@ class Windows:
     x: np.ndarray
     lead: list[str]
     start_s: np.ndarray
-    quality: list[str]
+    quality: list[QualityFlag]
     fs: float
     read_s: float = 0.0
     preprocess_s: float = 0.0
@@ -121,7 +122,7 @@ def choose_leads(
             raise RecordingError(
                 f"{path}: no lead {', '.join(absent)}; the recording has {have}{left_out_remark}"
             )
-        return positions
+        return [at for at in positions if at is not None]
     if settings.leads == (ALL_LEADS,):
         return list(range(len(found)))
     if settings.leads is None and len(found) == 1 and is_unnamed(found[0]):
@@ -186,7 +187,7 @@ def require_windows(samples: int, fs: float, settings: WindowSettings, path: str
 
 def _preprocessed(
     native_mv: np.ndarray, fs: float, spec: PreprocessingSpec
-) -> tuple[np.ndarray, str]:
+) -> tuple[np.ndarray, QualityFlag]:
     """Returns a window's lead, mV at `spec.fs`, and its flag; zeros where there is no signal."""
     (native_mv,), (spiky,) = remove_spikes(native_mv[None], fs, spec)
     flag = quality.quality_flag(native_mv, fs)
@@ -194,18 +195,18 @@ def _preprocessed(
     x = preprocessing.preprocess(known_mv, fs, spec, allow_short=True)
     if fault := quality.filtered_fault(x):
         return np.zeros_like(x), flag if flag in quality.UNUSABLE else fault
-    if flag == quality.OK and quality.is_noise(preprocessing.in_ecg_band(x, spec), spec.fs):
-        flag = quality.NOISE
-    if flag == quality.OK and spiky:
-        flag = quality.SPIKES
-    if flag == quality.OK and x.size < spec.samples:
-        flag = quality.PADDED
+    if flag == QualityFlag.OK and quality.is_noise(preprocessing.in_ecg_band(x, spec), spec.fs):
+        flag = QualityFlag.NOISE
+    if flag == QualityFlag.OK and spiky:
+        flag = QualityFlag.SPIKES
+    if flag == QualityFlag.OK and x.size < spec.samples:
+        flag = QualityFlag.PADDED
     return x, flag
 
 
 def _input(
     native_mv: np.ndarray, fs: float, spec: PreprocessingSpec
-) -> tuple[np.ndarray, list[str]]:
+) -> tuple[np.ndarray, list[QualityFlag]]:
     """Returns the float32 [channels, samples] that the encoder sees at once, and their flags."""
     leads, flags = zip(*(_preprocessed(lead, fs, spec) for lead in native_mv), strict=True)
     z = preprocessing.normalise(np.stack(leads), spec)
@@ -215,7 +216,7 @@ def _input(
 def preprocess_windows(
     signal_mv: np.ndarray,
     fs: float,
-    starts: Sequence[int],
+    starts: Sequence[int] | np.ndarray,
     leads: Sequence[str],
     settings: WindowSettings,
 ) -> Windows:
@@ -237,7 +238,9 @@ def preprocess_windows(
         for group in groups:
             x, of_leads = _input(signal_mv[group, start : start + length], fs, spec)
             inputs.append(x.T)
-            flags.append(next((flag for flag in of_leads if flag != quality.OK), quality.OK))
+            flags.append(
+                next((flag for flag in of_leads if flag != QualityFlag.OK), QualityFlag.OK)
+            )
     return Windows(
         x=np.ascontiguousarray(np.stack(inputs)),
         lead=["+".join(leads[group]) for group in groups] * len(starts),
@@ -251,7 +254,7 @@ def preprocess_windows(
 def read_windows(
     recording: OpenRecording,
     positions: Sequence[int],
-    starts: Sequence[int],
+    starts: Sequence[int] | np.ndarray,
     settings: WindowSettings,
 ) -> Windows:
     """Reads and preprocesses consecutive windows, touching only their part of the signal.

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -150,7 +150,7 @@ def _explain(error: Exception) -> str:
 
 def read_sources(
     sources: Sequence[Source], request: Request, workers: int
-) -> Iterator[Block | Failure]:
+) -> Generator[Block | Failure, None, None]:
     """Yields the sources' blocks in order, those of one source one after another.
 
     A source whose reader dies, twice, fails; others are not disturbed.

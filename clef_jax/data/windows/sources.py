@@ -11,6 +11,7 @@ from clef_jax.data.recordings.folders import search_folder
 from clef_jax.data.recordings.formats import WFDB, expected_files, format_of, without_suffix
 from clef_jax.data.recordings.recording import Hints, RecordingError
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec, spec_differences
+from clef_jax.errors import ClefError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +135,7 @@ def find_sources(
         for match in matches or [path]:
             try:
                 below += _sources_below(match, hints or Hints(), preprocessing)
-            except ValueError as fault:  # a ShardError, whose module would load pandas and Arrow
+            except ClefError as fault:  # a ShardError, whose module would load pandas and Arrow
                 error = str(fault)
         if not any(isinstance(one, Source) for one in below):
             failures[path] = Failure(Source(os.path.abspath(path), ""), error)

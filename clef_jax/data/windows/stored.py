@@ -7,6 +7,7 @@ import numpy as np
 
 from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals import preprocessing, quality
+from clef_jax.data.signals.quality import QualityFlag
 from clef_jax.data.signals.spec import PreprocessingSpec
 from clef_jax.data.windows.cut import Windows, WindowSettings, choose_leads
 from clef_jax.data.windows.sources import Source, open_shards
@@ -74,13 +75,13 @@ def _wanted_leads(shards, source: Source, settings: WindowSettings) -> list[int]
     return ids[choose_leads(names, settings, f"{source.file}: {source.record}")].tolist()
 
 
-def _read(shards, rows: list[int], leads: list[int]) -> tuple[np.ndarray, list[str]]:
+def _read(shards, rows: list[int], leads: list[int]) -> tuple[np.ndarray, list[QualityFlag]]:
     """Returns the float32 [entries, samples] input of leads, by their ids, and their flags."""
     x = np.zeros((len(rows), shards.spec.samples), np.float32)
     is_lead = shards.lead_ids[rows] == np.array(leads, np.int8)[:, None]
     held = np.flatnonzero(is_lead.any(axis=1))
     steps = shards.read(np.array(rows)[held], is_lead[held].argmax(axis=1))
-    flags = [quality.NON_FINITE] * len(rows)
+    flags = [QualityFlag.NON_FINITE] * len(rows)
     z = preprocessing.normalise(steps[:, None], shards.spec)[:, 0]
     for entry, one in zip(held, z, strict=True):
         x[entry] = one
@@ -88,8 +89,8 @@ def _read(shards, rows: list[int], leads: list[int]) -> tuple[np.ndarray, list[s
     return x, flags
 
 
-def _flag(x: np.ndarray, spec: PreprocessingSpec) -> str:
+def _flag(x: np.ndarray, spec: PreprocessingSpec) -> QualityFlag:
     if not x.any():
-        return quality.FLAT
+        return QualityFlag.FLAT
     judged = preprocessing.in_ecg_band(x, spec)
-    return quality.NOISE if quality.is_noise(judged, spec.fs) else quality.OK
+    return QualityFlag.NOISE if quality.is_noise(judged, spec.fs) else QualityFlag.OK

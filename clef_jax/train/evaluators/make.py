@@ -59,7 +59,7 @@ def make_evaluators(
     """
     path = folder / "plots" / "embedding_map.png"
     wanted = {
-        "validation": lambda: validation and validation.evaluate,
+        "validation": lambda: None if validation is None else validation.evaluate,
         "probe": lambda: make_probe(learner.model, data),
         "map": lambda: make_map(learner.model, data, path),
     }

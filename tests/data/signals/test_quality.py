@@ -8,7 +8,7 @@ from clef_jax.data.recordings import read_recording
 from clef_jax.data.shards.prepare import Rejection
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.signals.quality import is_noise, lead_faults
+from clef_jax.data.signals.quality import QualityFlag, is_noise, lead_faults, quality_flag
 from clef_jax.data.signals.spikes import remove_spikes
 from clef_jax.data.windows.cut import WindowSettings, preprocess_windows
 from tests.shard_records import first_window
@@ -290,7 +290,12 @@ def beats(fs, seed=0):
 
 def faults_of(x, fs=500):
     (fault,) = lead_faults(np.atleast_2d(x), fs)
-    return fault
+    if fault is None:
+        assert quality_flag(np.ravel(x), fs) == QualityFlag.OK
+        return None
+    assert quality_flag(np.ravel(x), fs) == fault.flag
+    assert fault.reason.startswith(fault.flag)
+    return fault.reason
 
 
 @pytest.mark.parametrize("fs", [100, 500, 1000])
@@ -329,7 +334,7 @@ def test_faults_in_real_recordings(real_data):
     def bad(path):
         recording = read_recording(real_data / path)
         faults = lead_faults(recording.signal_mv[:, : int(10 * recording.fs)], recording.fs)
-        return {n: f for n, f in zip(recording.leads, faults, strict=True) if f}
+        return {n: f.reason for n, f in zip(recording.leads, faults, strict=True) if f}
 
     flat = dict.fromkeys(("V2", "V4", "V6"), "flat: 0 µV peak to peak")
     assert bad("challenge-2021/ningbo/JS20004") == flat
