@@ -4,7 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clef_jax.hardware import peaks
-from clef_jax.models import ResNeXt1DConfig, costs, get_config, list_models
+from clef_jax.models import ResNeXt1DConfig, costs, get_config
 from tests.oracles.torch_resnext1d import TorchResNeXt1D
 
 TINY = ResNeXt1DConfig(
@@ -30,7 +30,7 @@ def test_a_tiny_encoder_costs_what_a_pencil_says():
     assert costs.train_flops(TINY, 10) == 6 * costs.forward_flops(TINY, 10)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", ["clef_small", "clef_medium", "clef_large"])
 @pytest.mark.parametrize("samples", [5000, 1001])
 def test_pytorch_counts_the_same_operations(name, samples):
     with torch.device("meta"):

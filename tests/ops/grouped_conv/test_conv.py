@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
-from clef_jax.models import get_config, list_models
+from clef_jax.models.resnext1d_config import SIZES
 from clef_jax.ops.grouped_conv import grouped_conv
 from clef_jax.ops.grouped_conv.choice import Layer, choose, rule
 from clef_jax.ops.grouped_conv.passes import Algorithm, forward, input_gradient, kernel_gradient
@@ -23,8 +23,7 @@ ALGORITHMS = [
 def layers():
     """Every distinct (channels of a group, groups, stride) of the three sizes' grouped layers."""
     found = {(1, 1, 2): None}
-    for name in list_models():
-        config = get_config(name)
+    for config in SIZES:
         for width, blocks in zip(config.stage_widths, config.stage_blocks, strict=True):
             groups = width // config.group_width
             for stride in (2, 1)[: 1 + (blocks > 1)]:
