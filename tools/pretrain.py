@@ -14,12 +14,21 @@ from ml_collections import config_flags
 from clef_jax.cli import tool
 from clef_jax.hardware import allocator
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.", lock_config=True)
+# A file need not list the options of every method; `tool.run` refuses what is no setting at all.
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
+)
 _SHARDS = flags.DEFINE_string("shards", None, "Folder written by tools/write_shards.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, if several.")
 _PROCESSES = flags.DEFINE_integer("processes", 1, "Number of processes.")
 _PROCESS = flags.DEFINE_integer("process", 0, "Number of this process.")
+
+
+def _options() -> dict[str, str]:
+    from clef_jax.methods import describe_options
+
+    return {f"method.{name}": about for name, about in describe_options().items()}
 
 
 def main():
@@ -43,4 +52,4 @@ def main():
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "shards", "workdir"])
-    tool.run(main, example_config=str(_ROOT / "configs" / "clef_small.py"))
+    tool.run(main, example_config=str(_ROOT / "configs" / "clef_small.py"), unlisted=_options)

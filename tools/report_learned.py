@@ -15,6 +15,7 @@ from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.evaluate.recordings import choose_recordings
+from clef_jax.evaluate.tasks import TASKS
 from clef_jax.files import write_json
 from clef_jax.inference.loading import load_encoder
 
@@ -24,6 +25,9 @@ _WORKDIR = flags.DEFINE_string(
 _SHARDS = flags.DEFINE_string("shards", None, "Shards with held-out patients: those of the run.")
 _OUT = flags.DEFINE_string(
     "out", None, "Folder for learned.json and plots/learned.png; the workdir if not given."
+)
+_ANNOTATIONS = flags.DEFINE_string(
+    "annotations", "", "Tables of labels, with commas between them, over those of the run."
 )
 _LEAD = flags.DEFINE_enum("lead", "II", STANDARD_LEADS, "Lead that is looked at.")
 _MAX_PATIENTS = flags.DEFINE_integer(
@@ -50,7 +54,8 @@ def main():
     annotations = annotate(
         shards.annotations,
         shards.keys(),
-        table_paths(settings.get("annotations", "")),
+        table_paths(f"{settings.get('annotations', '')},{_ANNOTATIONS.value}"),
+        welcome={column for task in TASKS for column in task.columns},
         validation_fraction=settings.get("validation_fraction"),
     )
     recordings = choose_recordings(

@@ -23,8 +23,8 @@ def add_command(commands) -> None:
         "paths",
         nargs="+",
         metavar="FILE|DIR|GLOB",
-        help="WFDB, EDF or DICOM files, folders of them, shards folders; CSV, TSV, NPY and "
-        "MATLAB files without a WFDB header with --fs",
+        help="recordings (WFDB, EDF, DICOM ...), folders of them, shards folders; with --fs also "
+        "files without a rate of their own (CSV, NPY, MATLAB ...)",
     )
     embed.add_argument("--weights", required=True, metavar="DIR", help="converted or pretrained")
     embed.add_argument("--out", required=True, metavar="E.parquet", help="the table to write")
@@ -40,16 +40,14 @@ def add_command(commands) -> None:
     )
     embed.add_argument("--stride", type=positive, metavar="S", help="seconds (default: --window)")
     embed.add_argument("--pad", action="store_true", help="pad recordings shorter than a window")
-    embed.add_argument(
-        "--fs", type=positive, metavar="HZ", help="sampling rate of CSV, TSV, NPY, MAT files"
-    )
+    embed.add_argument("--fs", type=positive, metavar="HZ", help="sampling rate of files without")
     embed.add_argument(
         "--lead_names", type=names, metavar="I,II,...", help="leads of files that do not name them"
     )
     embed.add_argument(
         "--units",
         choices=("mV", "uV", "V"),
-        help="of CSV, TSV, NPY, MAT files that name none (default: mV)",
+        help="of such files that name none (default: mV)",
     )
     embed.add_argument(
         "--batch_size",

@@ -6,7 +6,7 @@ import pathlib
 import re
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from absl import app, flags
@@ -20,7 +20,12 @@ _COMMENTED = re.compile(r"^ *config\.([\w.]+) = .*?# (.*)$", re.MULTILINE)
 _HELP = {"--help", "-help", "-h", "--helpshort"}
 
 
-def run(main: Callable[[], None], *, example_config: str | None = None) -> NoReturn:
+Unlisted = Callable[[], Mapping[str, str]]
+
+
+def run(
+    main: Callable[[], None], *, example_config: str | None = None, unlisted: Unlisted = dict
+) -> NoReturn:
     """Runs a tool's `main` and exits: 0; 1 after an error; 2 for a wrong command line.
 
     What a user can cause and mend is told in a line; a mistake in the program keeps its traceback.
@@ -29,12 +34,14 @@ def run(main: Callable[[], None], *, example_config: str | None = None) -> NoRet
         main: Reads its flags from the module that defines them.
         example_config: For a tool with the flag --config, the file whose settings its help shows
             where none is given.
+        unlisted: Returns the settings that there are although a file need not list them, and what
+            help says of each. Called only where they matter, as it may import much.
     """
     tool = pathlib.Path(sys.argv[0]).stem
 
     def parse(argv: list[str]) -> list[str]:
         try:
-            return _parse(argv, example_config)
+            return _parse(argv, example_config, unlisted)
         except (UsageError, flags.Error) as error:
             _leave(tool, error, 2)
 
@@ -54,20 +61,24 @@ def _leave(tool: str, error: Exception, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _parse(argv: list[str], example_config: str | None) -> list[str]:
+def _parse(argv: list[str], example_config: str | None, unlisted: Unlisted) -> list[str]:
     asks_for_help = not _HELP.isdisjoint(argv[1:])
     path = None
     if example_config is not None:
         path = _config_path(argv) or (example_config if asks_for_help else None)
     config = _load(path) if path else {}
+    given = {match[1] for match in filter(None, map(_SETTING.match, argv))}
+    about = unlisted() if path and (asks_for_help or given - config.keys()) else {}
+    config |= {key: None for key in about if key not in config}
     if asks_for_help:
         print(sys.modules["__main__"].__doc__ or "")
         print(flags.FLAGS.main_module_help())
         if path:
-            print(f"\nsettings, as in {path}:\n" + "\n".join(_settings(path, config)))
+            print(f"\nsettings, as in {path}:\n" + "\n".join(_settings(path, config, about)))
         sys.exit(0)
     if path:
-        _require_known(argv, config)
+        for key in sorted(given - config.keys()):
+            _refuse(key, config)
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
@@ -97,29 +108,25 @@ def _load(path: str) -> dict[str, Any]:
     return flatten(module["get_config"]().to_dict())
 
 
-def _require_known(argv: list[str], config: dict[str, Any]) -> None:
-    for match in filter(None, map(_SETTING.match, argv)):
-        key = match[1]
-        if key in config:
-            continue
-        if inside := [known for known in config if known.startswith(f"{key}.")]:
-            choices = ", ".join(f"--config.{known}" for known in inside)
-            raise UsageError(f"--config.{key} holds several settings: {choices}")
-        near = difflib.get_close_matches(key, config, n=1, cutoff=0)
-        raise UsageError(
-            f"--config.{key}: there is no such setting; the nearest is --config.{near[0]} "
-            "(--help lists them all)"
-        )
+def _refuse(key: str, config: dict[str, Any]) -> NoReturn:
+    if inside := [known for known in config if known.startswith(f"{key}.")]:
+        choices = ", ".join(f"--config.{known}" for known in inside)
+        raise UsageError(f"--config.{key} holds several settings: {choices}")
+    near = difflib.get_close_matches(key, config, n=1, cutoff=0)
+    raise UsageError(
+        f"--config.{key}: there is no such setting; the nearest is --config.{near[0]} "
+        "(--help lists them all)"
+    )
 
 
-def _settings(path: str, config: dict[str, Any]) -> list[str]:
-    """Returns a line for each setting: its default, and its comment in the file it is set in."""
+def _settings(path: str, config: dict[str, Any], about: Mapping[str, str]) -> list[str]:
+    """Returns lines for each setting: its default, and its comment in the file it is set in."""
     parents = [
         module.__file__
         for name, module in sys.modules.items()
         if name.startswith("configs.") and module.__file__
     ]
-    comments: dict[str, str] = {}
+    comments = dict(about)
     for file in (*parents, path):
         comments |= dict(_COMMENTED.findall(pathlib.Path(file).read_text(encoding="utf-8")))
     return [

@@ -14,11 +14,11 @@ from jax import lax
 from clef_jax import losses
 from clef_jax.methods.augment import augment_batch
 from clef_jax.methods.method import Batch, Method, Metrics, Params
-from clef_jax.methods.options import require, require_choice
+from clef_jax.methods.options import Options, require
 
 
 @dataclasses.dataclass(frozen=True)
-class CLEF:
+class CLEF(Options):
     """Options of the risk-weighted contrast, `losses.clef_loss`, which describes them.
 
     Raises:
@@ -37,9 +37,6 @@ class CLEF:
     def __post_init__(self):
         _require_temperature(self.temperature)
         require("floor", self.floor, 0 <= self.floor <= 1, "from 0 to 1")
-        require_choice("weighting", self.weighting, ("softmax", "direct"))
-        require_choice("unknown_risk", self.unknown_risk, ("zero", "mean"))
-        require_choice("combine", self.combine, ("mean", "sum"))
 
     def create(self, encoder: nn.Module, noise: np.ndarray) -> Method:
         """Returns the method for an encoder of one lead and a noise bank `[4, 15, M]`."""
@@ -63,14 +60,12 @@ class CLEF:
 
 
 @dataclasses.dataclass(frozen=True)
-class SimCLR:
+class SimCLR(Options):
     """Options of the contrast without risk, `losses.simclr_loss`.
 
     Raises:
         MethodError: A value is impossible.
     """
-
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     temperature: float = 0.07
 

@@ -1,8 +1,10 @@
 """The options of methods: filled from settings, checked, and refused by name."""
 
+import abc
 import dataclasses
+import typing
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import numpy as np
@@ -10,16 +12,20 @@ import numpy as np
 from clef_jax.methods.method import Method, MethodError
 
 
-class Options(Protocol):
-    """A method's options: a frozen dataclass whose defaults are the method's own.
+@dataclasses.dataclass(frozen=True)
+class Options(abc.ABC):
+    """A method's options: a frozen dataclass derived from this, with the method's own defaults.
+
+    An option is a bool, int, float, str or Literal by its annotation, to which `fill_options` holds
+    what is set; further limits are for `__post_init__`, see `require`.
 
     Attributes:
         PRESETS: Named sets of options, each by the values that it gives them.
     """
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]]
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
+    @abc.abstractmethod
     def create(self, encoder: nn.Module, noise: np.ndarray) -> Method:
         """Returns the method that learns `encoder` under noise of the bank `[4, 15, M]`."""
 
@@ -43,6 +49,9 @@ def fill_options(kind: type[Options], name: str, settings: Mapping[str, Any]) ->
             f"method.{unknown[0]} is {given[unknown[0]]!r}, but {name} has no such option; it has "
             f"{', '.join(known)}"
         )
+    for option, annotation in typing.get_type_hints(kind).items():
+        if option in given:
+            _require_type(option, given[option], annotation)
     if preset is None:
         return kind(**given)
     if not kind.PRESETS:
@@ -51,10 +60,22 @@ def fill_options(kind: type[Options], name: str, settings: Mapping[str, Any]) ->
     return kind(**{**kind.PRESETS[preset], **given})
 
 
+_TYPES = {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}
+
+
+def _require_type(option: str, value: Any, annotation: Any) -> None:
+    if typing.get_origin(annotation) is Literal:
+        require_choice(option, value, typing.get_args(annotation))
+        return
+    possible = (int, float) if annotation is float else annotation
+    fits = isinstance(value, possible) and isinstance(value, bool) == (annotation is bool)
+    require(option, value, fits, _TYPES[annotation])
+
+
 def require(option: str, value: Any, possible: bool, expected: str) -> None:
     """Raises MethodError unless `possible`, saying what was `expected`."""
     if not possible:
-        raise MethodError(f"method.{option} is {value}; it must be {expected}")
+        raise MethodError(f"method.{option} is {value!r}; it must be {expected}")
 
 
 def require_choice(option: str, value: Any, choices: Collection[str]) -> None:

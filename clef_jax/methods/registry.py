@@ -1,5 +1,6 @@
 """The methods by name. A new one is a module with a class of options, and a line here."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,3 +27,12 @@ def read_options(settings: Mapping[str, Any]) -> Options:
     require_choice("name", name, METHODS)
     others = {key: value for key, value in settings.items() if key != "name"}
     return fill_options(METHODS[name], name, others)
+
+
+def describe_options() -> dict[str, str]:
+    """Returns every option that a method has by its name, and which have it with what default."""
+    found: dict[str, list[str]] = {}
+    for name, kind in METHODS.items():
+        for field in dataclasses.fields(kind):
+            found.setdefault(field.name, []).append(f"{name} ({field.default!r} unless set)")
+    return {option: f"Of {', '.join(methods)}." for option, methods in found.items()}

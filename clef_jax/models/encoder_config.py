@@ -46,14 +46,17 @@ class EncoderConfig(abc.ABC):
         """Length D of the embedding."""
 
     @property
-    @abc.abstractmethod
     def layers(self) -> tuple[str, ...]:
         """Names of the intermediates `[N, T_s, width]` that the module sows."""
+        return ()
 
     @abc.abstractmethod
     def build(self, *, dtype: DTypeLike, remat: bool) -> nn.Module:
-        """Returns the Linen module, `x [N, T, C] -> embeddings [N, D]`; see `create_model`."""
+        """Returns the Linen module, `x [N, T, C] -> embeddings [N, D]`, for any T.
 
-    @abc.abstractmethod
+        Its attribute `dtype` is what it multiplies in; embeddings are float32. See `create_model`.
+        """
+
     def layer_costs(self, samples: int) -> Iterator[LayerCost]:
         """Yields what each layer costs for one view of `samples`; nothing where it is unknown."""
+        return iter(())

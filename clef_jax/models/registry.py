@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from clef_jax.models import resnext1d_config
 from clef_jax.models.encoder_config import EncoderConfig
 
-# Name -> (config class, sizes). Another architecture is a file like these two, and a line here.
+# Name -> (config class, sizes). Another architecture is a file with both, and a line here.
 _ARCHITECTURES: dict[str, tuple[type[EncoderConfig], tuple[EncoderConfig, ...]]] = {
     "resnext1d": (resnext1d_config.ResNeXt1DConfig, resnext1d_config.SIZES),
 }
@@ -21,10 +21,10 @@ _FIRST_ARCHITECTURE = "resnext1d"
 
 
 def list_models() -> list[str]:
-    """Returns the names that `create_model` and `get_config` accept, smallest first.
+    """Returns the names that `create_model` and `get_config` accept, CLEF's sizes first.
 
     Example:
-        >>> list_models()
+        >>> list_models()[:3]
         ['clef_small', 'clef_medium', 'clef_large']
     """
     return list(_CONFIGS)

@@ -91,4 +91,5 @@ def make_train_step(
         )
         return state, {"loss": value, **metrics, "grad_norm": optax.tree.norm(grads)}
 
-    return jax.jit(step, donate_argnums=0)
+    # Left to the compiler, a queue would come out split, and the next step be compiled for that.
+    return jax.jit(step, donate_argnums=0, out_shardings=hosts.replicated(mesh))

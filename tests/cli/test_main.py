@@ -433,7 +433,7 @@ def test_version_and_help(capsys):
     for arguments, said in (
         (["--version"], f"clef-jax {clef_jax.__version__}\n"),
         (["--help"], "embed recordings into a Parquet table"),
-        (["embed", "--help"], "sampling rate of CSV, TSV, NPY, MAT files"),
+        (["embed", "--help"], "sampling rate of files without"),
         (["info", "--help"], "usage: clef-jax info"),
         (["convert", "--help"], "usage: clef-jax convert"),
     ):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from clef_jax.losses import PRESETS, clef_loss
-from clef_jax.methods import METHODS, MethodError, read_options
+from clef_jax.methods import METHODS, MethodError, describe_options, read_options
+from clef_jax.methods.options import Options
 from clef_jax.models import ResNeXt1D
 from clef_jax.ops.zscore import zscore
 
@@ -65,12 +66,38 @@ def test_one_option_bends_one_choice(option):
         ({"name": "clef", "weighting": "linear"}, "choose one of softmax, direct"),
         ({"name": "clef", "unknown_risk": "max"}, "choose one of zero, mean"),
         ({"name": "clef", "combine": "both"}, "choose one of mean, sum"),
+        ({"name": "clef", "floor": "low"}, "method.floor is 'low'; it must be a number"),
+        ({"name": "clef", "floor": True}, "method.floor is True; it must be a number"),
+        (
+            {"name": "clef", "completeness_weighting": 1},
+            "method.completeness_weighting is 1; it must be True or False",
+        ),
     ],
 )
 def test_what_there_is_not_is_refused_with_what_there_is(settings, message):
     with pytest.raises(MethodError) as error:
         read_options(settings)
     assert message in str(error.value)
+
+
+def test_a_number_may_be_whole_and_a_whole_number_has_no_part(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Counted(Options):
+        count: int = 3
+        share: float = 0.5
+
+        def create(self, encoder, noise):
+            raise NotImplementedError
+
+    monkeypatch.setitem(METHODS, "counted", Counted)
+    assert read_options({"name": "counted", "share": 1}) == Counted(share=1)
+    for value in (2.5, True, "2"):
+        with pytest.raises(MethodError, match=f"count is {value!r}; it must be a whole number"):
+            read_options({"name": "counted", "count": value})
+    assert describe_options()["count"] == "Of counted (3 unless set)."
+    assert (
+        describe_options()["temperature"] == "Of clef (0.07 unless set), simclr (0.07 unless set)."
+    )
 
 
 def made(settings, rows=5):

@@ -39,15 +39,8 @@ class MeanConfig(EncoderConfig):
     def embedding_dim(self):
         return self.width
 
-    @property
-    def layers(self):
-        return ()
-
     def build(self, *, dtype, remat):
         return Mean(self.width, dtype)
-
-    def layer_costs(self, samples):
-        yield from ()
 
 
 @pytest.fixture

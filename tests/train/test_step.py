@@ -57,6 +57,7 @@ def run(devices, steps=3, method=PAPER, ema_decay=None, clip_norm=None):
     for _ in range(steps):
         state, values = step(state, hosts.to_devices(batch(), mesh), constants)
         history.append(jax.device_get(values))
+    assert step._cache_size() == 1
     return jax.device_get(state), history
 
 
@@ -167,6 +168,7 @@ def test_a_method_may_train_a_head_and_carry_a_queue_and_a_target_network():
     method = method_with_memory()
     start, carried = method.init(jax.random.key(0), EXAMPLE, None)
     found = {}
+    run(4, steps=2, method=method)
     for devices in (1, 4):
         state, (values,) = found[devices] = run(devices, steps=1, method=method)
         assert values.keys() == {"loss", "alignment", "uniformity", "grad_norm"}

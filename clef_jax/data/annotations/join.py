@@ -154,6 +154,7 @@ def annotate(
     tables: Sequence[str] = (),
     *,
     needed: Collection[str] = (),
+    welcome: Collection[str] = (),
     validation_fraction: float | None = None,
 ) -> Annotations:
     """Returns the annotations of a run: a shard set's own, and over them those of more tables.
@@ -169,6 +170,7 @@ def annotate(
             patient.
         needed: Columns that must be there; those besides risk, completeness, age and sex are taken
             from the tables under their own names.
+        welcome: Columns that are taken likewise, but may be absent.
         validation_fraction: Holds out this share of the patients, by a hash of each, whatever set
             and tables say.
 
@@ -179,9 +181,10 @@ def annotate(
     columns, is_validation = dict(default.columns), default.is_validation
     of_row, names = pd.factorize(rows["record"])  # A long record has several rows.
     records = rows.drop_duplicates("record").reset_index(drop=True)
+    further = sorted({*needed, *welcome} - default.columns.keys())
     for path in tables:
         frame = read_table(path)
-        values = _wanted(frame, sorted(set(needed) - default.columns.keys()), path)
+        values = _wanted(frame, further, path)
         found = _match_rows(records, frame, pd.DataFrame(values), None, None, path)
         logging.info("%s: describes %d of %d records", path, np.sum(found >= 0), len(names))
         for name, known in values.items():

@@ -97,6 +97,15 @@ def test_what_nobody_needs_cannot_contradict(table):
         annotate(default(), ROWS, [path], needed=["seen"])
 
 
+def test_a_welcome_column_is_taken_where_there_is_one(table):
+    labels = table("labels.csv", patient=[10, 11], af=[1, 0], note=["a", "b"])
+    found = annotate(default(), ROWS, [labels], welcome=["af", "age", "sinus"])
+    require_columns(found, af=[1, 1, 1, 0], age=[50, 50, 51, 60])
+    assert found.columns.keys() == default().columns.keys() | {"af"}
+    with pytest.raises(TableError, match="labels.csv: no column to take; found patient, af, note"):
+        annotate(default(), ROWS, [labels])
+
+
 def test_ptb_xl_s_own_table(real_data):
     """It counts its paths from above the folder of records, which is not known any more."""
     path = str(real_data / "ptb-xl/ptbxl_database.csv")
