@@ -46,7 +46,7 @@ _AGAIN = (
     "copy it again from its source, or write the shards again: with the same arguments "
     "tools/write_shards.py makes a new one of what is there"
 )
-_ENTRY_TYPE = np.dtype("<i2")
+ENTRY_TYPE = np.dtype("<i2")
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
@@ -71,7 +71,7 @@ def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     scale = (np.maximum(np.abs(x).max(axis=-1), 1e-6) / 32767).astype(np.float32)
     steps = np.rint(x / scale.astype(np.float64)[:, None])
-    return np.clip(steps, -32767, 32767).astype(_ENTRY_TYPE), scale
+    return np.clip(steps, -32767, 32767).astype(ENTRY_TYPE), scale
 
 
 class ShardWriter:
@@ -85,7 +85,7 @@ class ShardWriter:
         """Appends int16 [leads, samples] and returns the entry number of the first lead."""
         first = self.entries
         for lead in leads:
-            self._writer.write(lead.astype(_ENTRY_TYPE, copy=False).tobytes())
+            self._writer.write(lead.astype(ENTRY_TYPE, copy=False).tobytes())
         self.entries += len(leads)
         return first
 
@@ -102,10 +102,11 @@ def manifest_entry(path: str | os.PathLike, name: str) -> dict[str, Any]:
 def signed(manifest: dict[str, Any]) -> dict[str, Any]:
     """Returns a manifest with the release that writes it and with its own checksum."""
     content = manifest | {"clef_jax": clef_jax.__version__}
-    return content | {"sha256": _sha256(content, without={"sha256"})}
+    return content | {"sha256": manifest_sha256(content, without={"sha256"})}
 
 
-def _sha256(manifest: dict[str, Any], without: Collection[str]) -> str:
+def manifest_sha256(manifest: dict[str, Any], without: Collection[str]) -> str:
+    """Returns the SHA-256 of a manifest's content but for some of its keys, hexadecimal."""
     content = {key: value for key, value in manifest.items() if key not in without}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -133,7 +134,7 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
         raise ShardError(f"{path}: no manifest of shards, though valid JSON; {_AGAIN}")
     # Written together, so that no single flaw can pass for a manifest of release 0.1.0, without.
     has_checksum = "sha256" in manifest or "clef_jax" in manifest
-    if has_checksum and manifest.get("sha256") != _sha256(manifest, without={"sha256"}):
+    if has_checksum and manifest.get("sha256") != manifest_sha256(manifest, without={"sha256"}):
         raise ShardError(f"{path}: damaged, it differs from its own checksum; {_AGAIN}")
     found = manifest.get("format_version")
     if found not in READABLE_VERSIONS:

@@ -25,12 +25,12 @@ _MIN_RECORDS_PER_SHARD = 64
 _SHARDS_OF_A_SMALL_SET = 16
 
 
-class IngestError(ClefError):
+class WriteError(ClefError):
     """Shards that cannot be written; the message names the file, the fault and the remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
-class IngestOptions:
+class WriteOptions:
     """What changes the bytes of the shards.
 
     Attributes:
@@ -46,7 +46,7 @@ class IngestOptions:
         spec: The preprocessing.
 
     Raises:
-        IngestError: A value is impossible.
+        WriteError: A value is impossible.
     """
 
     montage: Montage = ECG
@@ -59,15 +59,15 @@ class IngestOptions:
 
     def __post_init__(self):
         if not 1 <= self.leads_needed <= len(self.leads_counted):
-            raise IngestError(
+            raise WriteError(
                 f"min_leads is {self.min_leads}; expected 1 to {len(self.leads_counted)}"
             )
         if self.records_per_shard is not None and self.records_per_shard < 1:
-            raise IngestError(f"records_per_shard is {self.records_per_shard}; expected 1 or more")
+            raise WriteError(f"records_per_shard is {self.records_per_shard}; expected 1 or more")
         for name in ("fs", "adu_per_mv"):
             value = getattr(self.hints, name)
             if value is not None and not value > 0:
-                raise IngestError(f"{name} is {value}; expected more than 0")
+                raise WriteError(f"{name} is {value}; expected more than 0")
 
     @property
     def leads_counted(self) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class IngestOptions:
         return len(STANDARD_LEADS) if self.montage == ECG else 1
 
 
-def plan_of(records: pd.DataFrame, options: IngestOptions, confine: bool) -> dict[str, Any]:
+def plan_of(records: pd.DataFrame, options: WriteOptions, confine: bool) -> dict[str, Any]:
     """Describes everything that the bytes of a set of shards and its index depend on.
 
     Args:
@@ -121,7 +121,7 @@ def agree_on_plan(out: str, plan: dict[str, Any]) -> None:
     """Leaves the plan in a new folder, or compares it with the one found there.
 
     Raises:
-        IngestError: The folder was begun with another plan; the message says what differs.
+        WriteError: The folder was begun with another plan; the message says what differs.
     """
     path = os.path.join(out, PLAN)
     try:
@@ -133,7 +133,7 @@ def agree_on_plan(out: str, plan: dict[str, Any]) -> None:
     flat, earlier_flat = flatten(plan), flatten(earlier)
     differing = sorted(k for k in flat | earlier_flat if flat.get(k) != earlier_flat.get(k))
     if differing:
-        raise IngestError(
+        raise WriteError(
             f"{path}: {out} was begun with other input; different now: {', '.join(differing)}; "
             "use another --out, or delete this folder to begin anew"
         )
@@ -147,7 +147,7 @@ def _digest(*columns: Any) -> str:
     return digest.hexdigest()
 
 
-def _records_per_shard(n: int, options: IngestOptions) -> int:
+def _records_per_shard(n: int, options: WriteOptions) -> int:
     if options.records_per_shard is not None:
         return options.records_per_shard
     share = -(-n // _SHARDS_OF_A_SMALL_SET)

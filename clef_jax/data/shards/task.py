@@ -14,7 +14,7 @@ from clef_jax.data.shards.format import ShardWriter, manifest_entry, shard_file
 from clef_jax.data.shards.left_out import Note, NoteKind, Rejected, RejectionKind
 from clef_jax.data.shards.listing import file_of
 from clef_jax.data.shards.parts import write_part
-from clef_jax.data.shards.plan import IngestError, IngestOptions
+from clef_jax.data.shards.plan import WriteError, WriteOptions
 from clef_jax.data.shards.prepare import (
     BadWindow,
     PreparedRecord,
@@ -44,7 +44,7 @@ class ShardTask:
     records_folder: str
     confine: bool
     out: str
-    options: IngestOptions
+    options: WriteOptions
     plan: str
 
 
@@ -68,7 +68,7 @@ def write_shard(task: ShardTask, advance: Callable[[], None]) -> None:
         advance: Called after each record.
 
     Raises:
-        IngestError: A record could not be read, but perhaps can be later; nothing is left behind.
+        WriteError: A record could not be read, but perhaps can be later; nothing is left behind.
     """
     contents = _Contents()
     with replacing(os.path.join(task.out, shard_file(task.shard))) as temporary:
@@ -125,12 +125,12 @@ def _read(
     except Rejection as why:
         reject(why.kind, str(why))
     except RecordingUnavailable as error:
-        raise IngestError(
+        raise WriteError(
             f"{error}: run the same command again, finished shards are kept. A file that never "
             "becomes readable can be replaced by an empty one, which is then rejected"
         ) from error
     except MemoryError as error:
-        raise IngestError(
+        raise WriteError(
             f"{file}: not enough memory to read it ({error}); run the same command again with "
             "fewer --workers, finished shards are kept"
         ) from error

@@ -18,7 +18,7 @@ from clef_jax.data.annotations.stored import ANNOTATION_SCHEMA
 from clef_jax.data.recordings import read_recording
 from clef_jax.data.shards.format import ShardError, manifest_entry, quantise, shard_faults, signed
 from clef_jax.data.shards.index import INDEX_SCHEMA
-from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
@@ -44,7 +44,7 @@ def real_shards(real_data, tmp_path_factory):
         base / "out",
         metadata=MetadataTable(str(real_data / "ptb-xl/ptbxl_database.csv")),
         validation_fraction=0.3,
-        options=IngestOptions(records_per_shard=5),
+        options=WriteOptions(records_per_shard=5),
         workers=1,
         progress=False,
     )
@@ -263,7 +263,7 @@ def test_a_truncated_shard_is_refused_and_rewritten(copied, shards_folder):
         metadata=MetadataTable(str(cohort / "metadata.csv")),
         risk=RiskTable(str(cohort.parent / "risk.parquet")),
         validation_fraction=0.3,
-        options=IngestOptions(records_per_shard=16),
+        options=WriteOptions(records_per_shard=16),
         workers=1,
         progress=False,
     )
