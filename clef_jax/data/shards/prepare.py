@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -76,12 +76,14 @@ class PreparedRecord:
     Attributes:
         header: What it says of itself.
         notes: What of it is left out, but for windows and bad leads.
+        starts_s: Where its windows begin, seconds.
         windows: Its windows, in order. Asking for one raises `RecordingError` where it cannot be
             read.
     """
 
     header: Header
     notes: tuple[tuple[NoteKind, str], ...]
+    starts_s: Sequence[float]
     windows: Iterator[PreparedWindow | BadWindow]
 
 
@@ -124,6 +126,7 @@ def prepare_record(
     return PreparedRecord(
         header,
         tuple(_notes(recording, positions, len(starts), options)),
+        (wanted / header.fs).tolist(),
         _windows(recording, positions, wanted, options),
     )
 

@@ -108,7 +108,7 @@ def _read(
 ) -> Iterator[tuple[PreparedRecord, PreparedWindow]]:
     """Yields a record's good windows; the bad ones, and why it ends early, go to the contents."""
     file = file_of(row.file, task.records_folder)
-    begun = ""
+    begun, rest_s = "", None  # Where the rest begins, once there is a window before it.
 
     def reject(kind: RejectionKind, reason: str, start_s: float | None = None) -> None:
         contents.rejected.append(Rejected(row.record, file, start_s, kind, reason))
@@ -116,8 +116,9 @@ def _read(
     try:
         confine_to = task.records_folder if task.confine else None
         prepared = prepare_record(file, task.options, confine_to=confine_to)
+        later = iter(prepared.starts_s[1:])
         for window in prepared.windows:
-            begun = f" after the window at {window.start_s:g} s"
+            begun, rest_s = f" after the window at {window.start_s:g} s", next(later, None)
             if isinstance(window, BadWindow):
                 reject(window.why.kind, str(window.why), window.start_s)
             else:
@@ -135,10 +136,11 @@ def _read(
             "fewer --workers, finished shards are kept"
         ) from error
     except RecordingError as error:
-        reject(RejectionKind.UNREADABLE, f"unreadable{begun}: {error}")
+        reject(RejectionKind.UNREADABLE, f"unreadable{begun}: {error}", rest_s)
     except Exception as error:
         # Among 800,000 files some are broken in ways nobody foresaw: report, go on.
-        reject(RejectionKind.FAILED, f"failed{begun}: {type(error).__name__}: {error}")
+        reason = f"failed{begun}: {type(error).__name__}: {error}"
+        reject(RejectionKind.FAILED, reason, rest_s)
 
 
 def _describe(bad_leads: Iterable[Mapping[str, str]]) -> str:

@@ -243,8 +243,25 @@ def test_a_record_that_breaks_off_keeps_what_was_read(tmp_path):
     options = WriteOptions(all_windows=True)
     report = write(folder, tmp_path / "out", options=options)
     assert report.windows == 2 and report.rejected == {"unreadable": 1}
-    reason = rejections(tmp_path / "out")["r"]["reason"]
+    (row,) = rejections(tmp_path / "out").values()
+    assert row["start_s"] == "20.000"
+    reason = row["reason"]
     assert reason.startswith("unreadable after the window at 10 s: ") and "r_2.dat" in reason
+    said = str(report).splitlines()
+    for line in ("records in                   1", "  written                    1",
+                 "  rejected                   0", "            1  unreadable"):  # fmt: skip
+        assert line in said
+
+
+def test_a_record_whose_first_window_cannot_be_read_is_left_out_whole(tmp_path):
+    write_record(tmp_path / "in/good", ecg(0))
+    write_record(tmp_path / "in/r_1", ecg(1, seconds=20))
+    (tmp_path / "in/r.hea").write_text("r/1 12 500 10000\nr_1 10000\n")
+    os.truncate(tmp_path / "in/r_1.dat", 1000)
+    report = write(tmp_path / "in", tmp_path / "out", options=WriteOptions(all_windows=True))
+    row = rejections(tmp_path / "out")["r"]
+    assert row["start_s"] == "" and row["reason"].startswith("unreadable: ")
+    assert "  rejected                   1" in str(report).splitlines()
 
 
 def test_the_windows_of_a_long_record_take_the_memory_of_few(tmp_path):
