@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from clef_jax.data.recordings.recording import Hints
-from clef_jax.data.shards.format import FORMAT_VERSION
+from clef_jax.data.shards.format import FORMAT_VERSION, PLAN
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.montage import ECG, Montage
 from clef_jax.data.signals.quality import QUALITY, QualityLimits
@@ -17,8 +17,6 @@ from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.errors import ClefError
 from clef_jax.files import write_json
 from clef_jax.nested import flatten
-
-PLAN = "plan.json"
 
 _MAX_RECORDS_PER_SHARD = 4096  # twelve leads of 10 kB each: half a gigabyte
 _MIN_RECORDS_PER_SHARD = 64
@@ -121,7 +119,8 @@ def agree_on_plan(out: str, plan: dict[str, Any]) -> None:
     """Leaves the plan in a new folder, or compares it with the one found there.
 
     Raises:
-        WriteError: The folder was begun with another plan; the message says what differs.
+        WriteError: The folder was begun in another format, or with another plan; the message says
+            what differs.
     """
     path = os.path.join(out, PLAN)
     try:
@@ -130,6 +129,13 @@ def agree_on_plan(out: str, plan: dict[str, Any]) -> None:
     except FileNotFoundError:
         write_json(path, plan)
         return
+    if (begun := earlier["format_version"]) != FORMAT_VERSION:
+        raise WriteError(
+            f"{path}: format_version is {begun}, and this release writes {FORMAT_VERSION}; finish "
+            f"or mend {out} with the release that began it, or use another --out. Finished shards "
+            "open as they are: a run takes another risk or split of them by config.annotations and "
+            "config.validation_fraction"
+        )
     flat, earlier_flat = flatten(plan), flatten(earlier)
     differing = sorted(k for k in flat | earlier_flat if flat.get(k) != earlier_flat.get(k))
     if differing:

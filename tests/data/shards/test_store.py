@@ -272,6 +272,20 @@ def test_a_truncated_shard_is_refused_and_rewritten(copied, shards_folder):
     assert ShardSet(copied).fingerprint == ShardSet(shards_folder).fingerprint
 
 
+@pytest.mark.parametrize("file", ["leads-00000.array_record", "index.parquet", "manifest.json"])
+def test_what_an_earlier_release_wrote_is_left_to_it_to_mend(tmp_path, file):
+    old = tmp_path / "old"
+    shutil.copytree(FIXTURES / "release_0_1_0" / "shards", old)
+    (old / file).unlink()
+    with pytest.raises(ShardError, match=f"{file}: missing") as error:
+        ShardSet(old)
+    assert "tools/write_shards.py of the release that began it (format 1)" in str(error.value)
+    # Alone, without its plan, nothing keeps this release from writing there.
+    (old / "plan.json").unlink()
+    with pytest.raises(ShardError, match=r"tools/write_shards\.py again"):
+        ShardSet(old)
+
+
 def test_checksums_find_a_flipped_bit(copied):
     shard = copied / "leads-00002.array_record"
     content = bytearray(shard.read_bytes())

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.annotations.splits import is_validation_patient
 from clef_jax.data.recordings.recording import Hints
-from clef_jax.data.shards.format import shard_faults
+from clef_jax.data.shards.format import ShardError, shard_faults
 from clef_jax.data.shards.plan import WriteError, WriteOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
@@ -151,6 +152,24 @@ def test_other_input_is_refused_and_nothing_lost(mimic, tmp_path):
     assert contents(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_of_an_earlier_format_is_left_to_its_release(mimic, tmp_path, finished):
+    out = tmp_path / "out"
+    shutil.copytree(ROOT / "tests/fixtures/release_0_1_0/shards", out)
+    if not finished:
+        (out / "manifest.json").unlink()
+    before = contents(out)
+    with pytest.raises(WriteError) as error:
+        write(mimic, out)
+    for part in (
+        "plan.json: ", "format_version is 1", "writes 2", "with the release that began it",
+        "another --out", "config.annotations",
+    ):  # fmt: skip
+        assert part in str(error.value)
+    assert "different now" not in str(error.value)
+    assert contents(out) == before
+
+
 def test_other_tables_and_another_split_annotate_a_finished_set_anew(mimic, tmp_path):
     listed, out = str(mimic / "record_list.csv"), tmp_path / "out"
     patients = sorted(set(pd.read_csv(listed, dtype=str)["subject_id"]))
@@ -181,6 +200,23 @@ def test_other_tables_and_another_split_annotate_a_finished_set_anew(mimic, tmp_
     assert report.validation == sum(held_out) > first.annotations.is_validation.sum()
     write(mimic, out, record_list=listed, risk=low)
     assert contents(out) == before
+
+
+def test_a_kill_before_the_manifest_is_mended_by_the_same_command(mimic, tmp_path):
+    listed, out = str(mimic / "record_list.csv"), tmp_path / "out"
+    write(mimic, out, record_list=listed, validation_fraction=0.5)
+    killed = (out / "annotations.parquet").read_bytes()
+    expected = contents(out)
+    write(mimic, out, record_list=listed)
+    (out / "annotations.parquet").write_bytes(killed)
+    with pytest.raises(ShardError) as error:
+        ShardSet(out)
+    for part in ("annotations.parquet: ", "run tools/write_shards.py again", "writes it anew"):
+        assert part in str(error.value)
+    assert "delete" not in str(error.value)
+    report = write(mimic, out, record_list=listed, validation_fraction=0.5)
+    assert report.records_read == 0 and contents(out) == expected
+    ShardSet(out)
 
 
 def test_the_tool_writes_with_a_preprocessing_of_choice(mimic, tmp_path):
