@@ -18,7 +18,7 @@ from clef_jax.data.annotations.stored import ANNOTATION_SCHEMA
 from clef_jax.data.recordings import read_recording
 from clef_jax.data.shards.format import ShardError, manifest_entry, quantise, shard_faults, signed
 from clef_jax.data.shards.index import INDEX_SCHEMA
-from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import NOISE_LEADS, STANDARD_LEADS
@@ -44,7 +44,7 @@ def real_shards(real_data, tmp_path_factory):
         base / "out",
         metadata=MetadataTable(str(real_data / "ptb-xl/ptbxl_database.csv")),
         validation_fraction=0.3,
-        options=IngestOptions(records_per_shard=5),
+        options=WriteOptions(records_per_shard=5),
         workers=1,
         progress=False,
     )
@@ -263,13 +263,27 @@ def test_a_truncated_shard_is_refused_and_rewritten(copied, shards_folder):
         metadata=MetadataTable(str(cohort / "metadata.csv")),
         risk=RiskTable(str(cohort.parent / "risk.parquet")),
         validation_fraction=0.3,
-        options=IngestOptions(records_per_shard=16),
+        options=WriteOptions(records_per_shard=16),
         workers=1,
         progress=False,
     )
     assert shard.read_bytes() == whole
     assert (copied / "leads-00000.array_record").stat().st_mtime_ns == other
     assert ShardSet(copied).fingerprint == ShardSet(shards_folder).fingerprint
+
+
+@pytest.mark.parametrize("file", ["leads-00000.array_record", "index.parquet", "manifest.json"])
+def test_what_an_earlier_release_wrote_is_left_to_it_to_mend(tmp_path, file):
+    old = tmp_path / "old"
+    shutil.copytree(FIXTURES / "release_0_1_0" / "shards", old)
+    (old / file).unlink()
+    with pytest.raises(ShardError, match=f"{file}: missing") as error:
+        ShardSet(old)
+    assert "tools/write_shards.py of the release that began it (format 1)" in str(error.value)
+    # Alone, without its plan, nothing keeps this release from writing there.
+    (old / "plan.json").unlink()
+    with pytest.raises(ShardError, match=r"tools/write_shards\.py again"):
+        ShardSet(old)
 
 
 def test_checksums_find_a_flipped_bit(copied):
