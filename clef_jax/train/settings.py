@@ -18,7 +18,7 @@ import clef_jax
 from clef_jax import models
 from clef_jax.data.batches.plans import RecordsPerPatient
 from clef_jax.errors import ClefError
-from clef_jax.methods import MethodError, read_options
+from clef_jax.methods import MethodError, describe_options, read_options
 from clef_jax.methods.options import Options
 from clef_jax.nested import flatten, nest
 from clef_jax.train.evaluators.evaluator import NEVER
@@ -172,7 +172,21 @@ _FIELDS = (
     }
 )
 # Keys of earlier releases and what they are called now.
-_RENAMED = {"eval_steps": "evaluators.validation", "objective": "method"}
+RENAMED = {"eval_steps": "evaluators.validation", "objective": "method"}
+
+
+def describe_unlisted() -> dict[str, str]:
+    """Returns what may be set by the names of methods and evaluators, and what each setting is.
+
+    A configuration need not list them, as there may be more than it makes use of.
+    """
+    options = {f"method.{name}": about for name, about in describe_options().items()}
+    periods = {
+        f"evaluators.{name}": f"Steps from one evaluation to the next ({kind.before} unless set)."
+        for name, kind in EVALUATORS.items()
+        if kind.before is not dataclasses.MISSING
+    }
+    return options | periods
 
 
 def read_settings(config: Configuration) -> RunSettings:
@@ -230,8 +244,8 @@ def _missing(key: str) -> ConfigError:
 def _require_known(values: Mapping[str, Any]) -> None:
     for key in sorted(values.keys() - _FIELDS):
         outermost = key.split(".")[0]
-        if outermost in _RENAMED:
-            raise ConfigError(f"config.{outermost} is called config.{_RENAMED[outermost]} now")
+        if outermost in RENAMED:
+            raise ConfigError(f"config.{outermost} is called config.{RENAMED[outermost]} now")
         (near,) = difflib.get_close_matches(key, _FIELDS, n=1, cutoff=0)
         raise ConfigError(f"config.{key}: there is no such setting; the nearest is config.{near}")
 
