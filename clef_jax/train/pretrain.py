@@ -15,7 +15,7 @@ from clef_jax.hardware import peaks
 from clef_jax.models import costs
 from clef_jax.train.clock import Clock
 from clef_jax.train.data import RunData, plan_data
-from clef_jax.train.evaluators.make import make_evaluators, make_validation
+from clef_jax.train.evaluators.make import make_evaluators
 from clef_jax.train.feed import DeviceBatches, device_batches
 from clef_jax.train.learner import make_learner, make_method
 from clef_jax.train.loop import Loop
@@ -64,8 +64,8 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         model, method = make_method(settings, shards, bank)
         data = plan_data(settings, shards, bank, method.needs, mesh)
         learner = make_learner(settings, model, method, data, mesh)
-        validation = make_validation(settings, data, learner, mesh)
-        evaluators = make_evaluators(settings, data, learner, validation, folder)
+        evaluators = make_evaluators(settings, data, learner, mesh, folder)
+        validation = evaluators["validation"].record if "validation" in evaluators else None
         record = run_record(settings, data, validation, mesh)
         opened.enter_context(only_run(folder))
         with SavedStates(folder, keep=settings.cadence.keep_checkpoints) as saved:
@@ -80,7 +80,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
                     train_step=learner.train_step,
                     batches=batches,
                     learning_rate=learner.schedule,
-                    evaluators=evaluators,
+                    evaluators=list(evaluators.values()),
                     recorder=recorder,
                     clock=_make_clock(settings, shards, mesh),
                     saved=saved,

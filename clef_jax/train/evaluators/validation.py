@@ -20,17 +20,32 @@ from clef_jax import hosts
 from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.batches.plans import BatchPlans, Plan
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.errors import ClefError
 from clef_jax.methods import Method
 from clef_jax.methods.method import Batch, Metrics, Params
 from clef_jax.ops.precision import multiply_as
+from clef_jax.train.evaluators.evaluator import Evaluator, Inputs, TooFew
 from clef_jax.train.feed import device_batches
 from clef_jax.train.state import TrainState
 from clef_jax.train.step import make_encode_rows
 
 
-class TooFewPatients(ClefError):
-    """There are fewer than the two patients that a contrastive loss compares."""
+def make_validation(inputs: Inputs, period: int) -> Evaluator:
+    """Returns the loss of the validation patients, see `Validation`.
+
+    Raises:
+        TooFew: There are fewer than the two patients that a contrastive loss compares.
+    """
+    validation = Validation(
+        inputs.method,
+        inputs.shards,
+        inputs.annotations,
+        inputs.constants,
+        inputs.mesh,
+        batch_size=inputs.batch_size,
+        seed=inputs.seed,
+        num_threads=inputs.num_threads,
+    )
+    return Evaluator(validation.evaluate, period, validation.record)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +83,7 @@ class Validation:
             `batches`, and how many patients are `seen_twice` because they fill the last batch.
 
     Raises:
-        TooFewPatients: There are fewer than two validation patients.
+        TooFew: There are fewer than two validation patients.
     """
 
     def __init__(
@@ -86,7 +101,7 @@ class Validation:
         held_out = annotations.is_validation
         patients = np.unique(shards.patient_code[held_out]).size
         if patients < 2:
-            raise TooFewPatients(f"{patients} validation patients are too few to validate on")
+            raise TooFew(f"{patients} validation patients are too few to validate on")
         size = min(batch_size, patients)
         self._plans = BatchPlans(
             shards.patient_code,

@@ -13,7 +13,8 @@ from clef_jax.data.batches.plans import BatchPlans
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.methods import read_options
 from clef_jax.models import ResNeXt1D
-from clef_jax.train.evaluators.validation import FilledPlans, TooFewPatients, Validation
+from clef_jax.train.evaluators.evaluator import TooFew
+from clef_jax.train.evaluators.validation import FilledPlans, Validation
 from clef_jax.train.state import TrainState
 
 MODEL = ResNeXt1D(stem_width=8, ratio=0.5, stage_widths=(8, 16), stage_blocks=(1, 1), group_width=4)
@@ -99,7 +100,7 @@ def test_rows_are_repeated_until_every_device_has_as_many():
 
 @pytest.mark.parametrize("patients", [0, 1])
 def test_one_patient_cannot_be_compared(patients):
-    with pytest.raises(TooFewPatients, match=f"{patients} validation patients are too few"):
+    with pytest.raises(TooFew, match=f"{patients} validation patients are too few"):
         validation_of(cohort(patients, training=5), devices=1)
 
 
