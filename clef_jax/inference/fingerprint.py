@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 import clef_jax
-from clef_jax.checkpoints.meta import FORMAT_VERSION
+from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.inference.forward import apply
 from clef_jax.models import EncoderConfig, build_model, config_to_dict

@@ -12,8 +12,7 @@ import sleepecg
 import torch
 
 import clef_jax
-from clef_jax.data.recordings import read_recording
-from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings import RecordingError, read_recording
 from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.inference import Encoder, QualityWarning

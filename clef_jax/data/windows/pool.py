@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from clef_jax.data.recordings import RecordingError
 from clef_jax.data.recordings.formats import open_hinted
-from clef_jax.data.recordings.recording import Hints, RecordingError
+from clef_jax.data.recordings.recording import Hints
 from clef_jax.data.windows.cut import (
     Windows,
     WindowSettings,
