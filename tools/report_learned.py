@@ -16,7 +16,7 @@ from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.evaluate.held_out import annotate_as_run
 from clef_jax.evaluate.recordings import choose_recordings
 from clef_jax.files import write_json
-from clef_jax.inference.loading import load_encoder
+from clef_jax.inference import load_encoder
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "A run's folder, or an encoder's as `clef-jax convert` writes it."

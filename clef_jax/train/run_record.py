@@ -12,7 +12,7 @@ import clef_jax
 from clef_jax import models
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
-from clef_jax.checkpoints.meta import FORMAT_VERSION
+from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from clef_jax.train.data import RunData
 from clef_jax.train.settings import RunSettings, setting_differences
 

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 import clef_jax
 from clef_jax import models
-from clef_jax.data.batches.plans import RecordsPerPatient
+from clef_jax.data.batches.rows import RecordsPerPatient
 from clef_jax.errors import ClefError
 from clef_jax.methods import MethodError, describe_options, read_options
 from clef_jax.methods.options import Options

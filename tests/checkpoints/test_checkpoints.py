@@ -13,8 +13,9 @@ import clef_jax
 from clef_jax import files, hosts
 from clef_jax.checkpoints.encoder import load_params, save_encoder
 from clef_jax.checkpoints.items import params_sha256
-from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError
+from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.checkpoints.run import Checkpoints
+from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from tests.damage import flip_bit
 
 OPTIMIZER = optax.adamw(1e-3)

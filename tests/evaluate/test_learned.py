@@ -32,7 +32,7 @@ from clef_jax.evaluate.learned import (
 )
 from clef_jax.evaluate.recordings import ReportError, choose_recordings
 from clef_jax.evaluate.report import plot_learned, sentences
-from clef_jax.inference.encoder import Encoder
+from clef_jax.inference import Encoder
 from clef_jax.models import ResNeXt1DConfig, build_model
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table

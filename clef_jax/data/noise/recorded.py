@@ -23,8 +23,8 @@ from clef_jax.data.noise.bank import (
     _checked,
 )
 from clef_jax.data.recordings import read_recording
+from clef_jax.data.signals import resample
 from clef_jax.data.signals.leads import NOISE_LEADS
-from clef_jax.data.signals.preprocessing import resample
 
 # The simulators' "motion artefacts" are the record ma, which its authors call muscle artefact.
 _NSTDB_RECORDS = {"motion": "ma", "electrode": "em", "baseline_wander": "bw"}

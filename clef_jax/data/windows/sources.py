@@ -7,9 +7,10 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 
+from clef_jax.data.recordings import RecordingError
 from clef_jax.data.recordings.folders import is_text, search_folder
 from clef_jax.data.recordings.formats import WFDB, expected_files, format_of, without_suffix
-from clef_jax.data.recordings.recording import Hints, RecordingError
+from clef_jax.data.recordings.recording import Hints
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec, spec_differences
 from clef_jax.errors import ClefError
 

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
 from clef_jax.data.annotations.annotations import Annotations
-from clef_jax.data.batches.plans import BatchPlans, Plan
+from clef_jax.data.batches.rows import BatchRows, DealtRows
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.methods import Method
 from clef_jax.methods.method import Batch, Metrics, Params
@@ -49,20 +49,20 @@ def make_validation(inputs: Inputs, period: int) -> Evaluator:
 
 
 @dataclasses.dataclass(frozen=True)
-class FilledPlans:
-    """Plans whose rows are repeated until they divide by `devices`. Picklable."""
+class FilledRows:
+    """Batches whose rows are repeated until they divide by `devices`. Picklable."""
 
-    plans: BatchPlans
+    dealt: DealtRows
     devices: int
 
     def __len__(self) -> int:
-        return len(self.plans)
+        return len(self.dealt)
 
-    def __getitem__(self, step: int) -> Plan:
-        plan = self.plans[step]
-        size = plan.record.size
-        rows = np.resize(np.arange(size), size + -size % self.devices)
-        return Plan(record=plan.record[rows], slot=plan.slot[rows])
+    def __getitem__(self, step: int) -> BatchRows:
+        rows = self.dealt[step]
+        size = rows.record.size
+        chosen = np.resize(np.arange(size), size + -size % self.devices)
+        return BatchRows(record=rows.record[chosen], slot=rows.slot[chosen])
 
 
 class Validation:
@@ -103,7 +103,7 @@ class Validation:
         if patients < 2:
             raise TooFew(f"{patients} validation patients are too few to validate on")
         size = min(batch_size, patients)
-        self._plans = BatchPlans(
+        self._dealt = DealtRows(
             shards.patient_code,
             shards.n_leads,
             held_out,
@@ -116,7 +116,7 @@ class Validation:
         self._shards, self._constants, self._mesh = shards, constants, mesh
         self._num_threads = num_threads
         self._eval_step = make_eval_step(method, mesh, seed=seed, size=size)
-        batches = self._plans.steps_per_epoch
+        batches = self._dealt.steps_per_epoch
         self.record = {
             "patients": patients,
             "batch_size": size,
@@ -132,10 +132,10 @@ class Validation:
     def loss(self, state: TrainState, stopped: Callable[[], bool]) -> float | None:
         """Returns the mean over the batches, or None if `stopped` says so before the last."""
         params, carried = state.evaluated, state.carried
-        # Always the first epoch of the plans, so that losses differ by the weights alone.
-        plans = FilledPlans(self._plans, self._mesh.size)
+        # Always the first epoch that is dealt, so that losses differ by the weights alone.
+        rows = FilledRows(self._dealt, self._mesh.size)
         batches = device_batches(
-            self._shards, plans, self._mesh, columns=self._columns, num_threads=self._num_threads
+            self._shards, rows, self._mesh, columns=self._columns, num_threads=self._num_threads
         )
         losses = []
         try:

@@ -8,7 +8,7 @@ from matplotlib import image
 
 from clef_jax import hosts
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.signals.preprocessing import zscore
+from clef_jax.data.signals import zscore
 from clef_jax.models import ResNeXt1D
 from clef_jax.train.evaluators.embedded import make_map, make_probe
 from clef_jax.train.evaluators.evaluator import Evaluator, Inputs, TooFew
