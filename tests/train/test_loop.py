@@ -18,13 +18,14 @@ from clef_jax.train.clock import Clock
 from clef_jax.train.evaluators.evaluator import Evaluator
 from clef_jax.train.loop import Loop
 from clef_jax.train.metrics import read_metrics
+from clef_jax.train.optim import make_optimizer
 from clef_jax.train.recorder import NonFiniteLoss, open_recorder
 from clef_jax.train.saved_states import SavedStates
 from clef_jax.train.state import TrainState
 from clef_jax.train.stopping import Progress, StopSignal
 from tests.train.runs import assert_same_result
 
-OPTIMIZER = optax.adam(0.1)
+OPTIMIZER = make_optimizer(optax.constant_schedule(0.1), weight_decay=0.0)
 STEPS = 10
 
 
@@ -40,7 +41,7 @@ def weights(params):
 def step(state, batch):
     """Moves the weights towards the batch's number."""
     loss, grads = jax.value_and_grad(lambda p: jnp.mean((weights(p) - batch) ** 2))(state.params)
-    updates, opt_state = OPTIMIZER.update(grads, state.opt_state)
+    updates, opt_state = OPTIMIZER.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     state = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
     return state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
