@@ -123,7 +123,7 @@ def view_pairs(z: jax.Array, axis_name: str | None = None) -> Pairs:
     count = columns.shape[1]
     if count < 2:
         raise ValueError("a contrastive loss needs at least two subjects in the global batch")
-    ids = jnp.arange(rows.shape[1], dtype=jnp.int32)
+    ids = jnp.arange(rows.shape[1], dtype=jnp.int32)  # As the index of the device is.
     if axis_name is not None:
         ids = ids + lax.axis_index(axis_name) * ids.size
     return Pairs(rows, rows[::-1], columns, ids, jnp.arange(count, dtype=jnp.int32), axis_name)

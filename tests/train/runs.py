@@ -12,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from clef_jax.checkpoints.items import stored_shapes
 from clef_jax.models import get_config
 from clef_jax.train.metrics import read_metrics
 from configs import demo
@@ -91,14 +92,14 @@ def rates_until(workdir, step):
 
 
 def arrays_of_checkpoint(workdir, step):
-    """Every array of a checkpoint, by item and path."""
-    folder = workdir / "checkpoints" / str(step)
-    items = {path.parent.name for path in folder.glob("*/_METADATA")}
+    """Every array of a checkpoint by item and path, wherever its devices were."""
     found = {}
-    for item in items:
-        tree = ocp.StandardCheckpointer().restore(folder / item)
+    for item in (workdir / "checkpoints" / str(step)).glob("*/_METADATA"):
+        shapes = stored_shapes(item.parent)
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        tree = ocp.PyTreeCheckpointer().restore(item.parent, restore_args=as_numpy)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            found[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
+            found[item.parent.name + jax.tree_util.keystr(path)] = leaf
     assert found
     return found
 

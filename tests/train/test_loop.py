@@ -14,18 +14,18 @@ import pytest
 from clef_jax import hosts
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.meta import FORMAT_VERSION
+from clef_jax.train import optim
 from clef_jax.train.clock import Clock
 from clef_jax.train.evaluators.evaluator import Evaluator
 from clef_jax.train.loop import Loop
 from clef_jax.train.metrics import read_metrics
-from clef_jax.train.optim import make_optimizer
 from clef_jax.train.recorder import NonFiniteLoss, open_recorder
 from clef_jax.train.saved_states import SavedStates
 from clef_jax.train.state import TrainState
 from clef_jax.train.stopping import Progress, StopSignal
 from tests.train.runs import assert_same_result
 
-OPTIMIZER = make_optimizer(optax.constant_schedule(0.1), weight_decay=0.0)
+OPTIMIZER = optim.make_optimizer(optax.constant_schedule(0.1))
 STEPS = 10
 
 

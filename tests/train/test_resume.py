@@ -94,7 +94,7 @@ def test_two_processes_of_two_devices_equal_one_of_four(tiny, shards_folder, tmp
 @pytest.mark.slow
 def test_two_processes_stop_together_and_go_on_to_the_same_result(shards_folder, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    steps = 300
+    steps = 100
     finish(*start_two_processes(shards_folder, whole, steps=steps))
     processes = start_two_processes(shards_folder, stopped, steps=steps)
     metrics = stopped / "metrics.jsonl"

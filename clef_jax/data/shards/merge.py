@@ -30,7 +30,6 @@ from clef_jax.files import replacing, write_json
 
 def merge_parts(
     out: str,
-    n_shards: int,
     listing: Listing,
     records_folder: str,
     plan: dict[str, Any],
@@ -43,7 +42,6 @@ def merge_parts(
 
     Args:
         out: Folder of the shards, all finished.
-        n_shards: How many.
         listing: What was planned, and what was not.
         records_folder: Where the records are.
         plan: What the shards were made from.
@@ -56,7 +54,7 @@ def merge_parts(
     Raises:
         IngestError: Every record was rejected.
     """
-    shards = range(n_shards)
+    shards = range(-(-plan["records"] // plan["options"]["records_per_shard"]))
     entries, duplicates = _without_same_samples(
         pa.concat_tables([read_part(out, shard) for shard in shards]), records_folder
     )

@@ -86,15 +86,7 @@ def write_shards(
         started = time.monotonic()
         _write_missing(tasks, out, workers or os.cpu_count() or 1, progress)
         seconds = time.monotonic() - started
-        manifest, annotations = merge_parts(
-            out,
-            -(-len(rows) // plan["options"]["records_per_shard"]),
-            listing,
-            folder,
-            plan,
-            rows,
-            validation_fraction,
-        )
+        manifest, annotations = merge_parts(out, listing, folder, plan, rows, validation_fraction)
     validation = pc.sum(pc.equal(annotations.column("split"), "validation")).as_py()
     return WriteReport(
         records_in=len(rows) + len(listing.rejected),
