@@ -22,17 +22,11 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "A run's folder, or an encoder's as `clef-jax convert` writes it."
 )
 _SHARDS = flags.DEFINE_string("shards", None, "Shards with held-out patients: those of the run.")
-_OUT = flags.DEFINE_string(
-    "out", None, "Folder for learned.json and plots/learned.png; the workdir if not given."
-)
+_OUT = flags.DEFINE_string("out", None, "Folder of learned.json, plots/; the workdir's by default.")
 _ANNOTATIONS = flags.DEFINE_string(
-    "annotations",
-    None,
-    "Where the tables of config.annotations lie now; as in the run if not given.",
+    "annotations", None, "Where the tables of config.annotations lie now; as in the run if unset."
 )
-_LABELS = flags.DEFINE_string(
-    "labels", "", "Tables of labels for tasks, with commas between them, over those of the run."
-)
+_LABELS = flags.DEFINE_string("labels", "", "More tables, with labels; commas between them.")
 _VALIDATION = flags.DEFINE_float(
     "validation_fraction", None, "Share of patients held out; as in the run if not given."
 )
@@ -40,9 +34,7 @@ _LEAD = flags.DEFINE_enum("lead", "II", STANDARD_LEADS, "Lead that is looked at.
 _MAX_PATIENTS = flags.DEFINE_integer(
     "max_patients", 10_000, "Of more patients, so many are chosen at random.", lower_bound=1
 )
-_NOISE = flags.DEFINE_string(
-    "noise", None, "Noise of the views, as config.noise; that of the run if not given."
-)
+_NOISE = flags.DEFINE_string("noise", None, "As config.noise, for the views; the run's if unset.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.")
 
 

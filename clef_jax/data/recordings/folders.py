@@ -96,15 +96,6 @@ def search_folder(
     return sorted(found, key=lambda f: f.path), sorted(passed_over, key=lambda f: f.path)
 
 
-def is_text(name: str) -> bool:
-    """Tells whether a file's name can be written to a table."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _warn_or_raise(error: OSError) -> None:
     if may_pass(error):
         raise error
