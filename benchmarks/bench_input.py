@@ -39,7 +39,7 @@ from benchmarks.programs import default_batch, default_dtype, make_program
 from benchmarks.results import Measurements
 from benchmarks.timing import Times, interleaved
 from clef_jax import hosts
-from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.batches.rows import DealtRows
 from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.demo import cohort
 from clef_jax.data.noise.simulated import simulate_noise_bank
@@ -66,9 +66,9 @@ def evict(folder: pathlib.Path) -> None:
             os.close(descriptor)
 
 
-def plan(shards: ShardSet, batch_size: int) -> BatchPlans:
-    """Returns batches over all records."""
-    return BatchPlans(
+def deal(shards: ShardSet, batch_size: int) -> DealtRows:
+    """Returns the rows of batches over all records."""
+    return DealtRows(
         shards.patient_code,
         shards.n_leads,
         shards.annotations.is_validation,
@@ -88,7 +88,7 @@ def make_streams(
 ) -> dict[tuple[str, int], Callable[[], Generator]]:
     """Returns (kind, readers) -> function that starts the stream of batches."""
     mesh = hosts.data_mesh(jax.devices()[:1])
-    plans = plan(shards, _BATCH)
+    rows = deal(shards, _BATCH)
     paths = [str(records / name) for name in shards.record]
     noise = simulate_noise_bank(0, 60.0, shards.spec.fs).signal
     dataset = ReadEveryTime(paths, np.nan_to_num(shards.annotations.columns["risk"]), noise)
@@ -96,10 +96,10 @@ def make_streams(
     streams = {}
     for threads in sorted({min(2**i, cores) for i in range(cores.bit_length() + 1)}):
         streams["pipeline", threads] = lambda n=threads: iter(
-            make_batches(shards, plans, columns=columns(shards), num_threads=n)
+            make_batches(shards, rows, columns=columns(shards), num_threads=n)
         )
         streams["device", threads] = functools.partial(
-            device_batches, shards, plans, mesh, columns=columns(shards), num_threads=threads
+            device_batches, shards, rows, mesh, columns=columns(shards), num_threads=threads
         )
     for workers in (0, cores):
         loader = make_loader(dataset, _BATCH, workers=workers, batches=_original_batches(workers))
@@ -141,7 +141,7 @@ def measure_streams(
         rounds: Turns of each.
     """
     streams = make_streams(records, shards)
-    epoch = plan(shards, _BATCH).steps_per_epoch
+    epoch = deal(shards, _BATCH).steps_per_epoch
     # Starts the DataLoader's processes, which then stay.
     for kind, workers in streams:
         if kind == "original":
@@ -178,7 +178,7 @@ def measure_fed(
     alone = interleaved({"step": program.step}, rounds=steps)["step"]
     mesh = hosts.data_mesh(jax.devices()[:1])
     clock = Clock(batch, None)
-    batches = device_batches(shards, plan(shards, batch), mesh, columns=columns(shards))
+    batches = device_batches(shards, deal(shards, batch), mesh, columns=columns(shards))
     with contextlib.closing(batches) as stream:
         for _ in range(steps):
             jax.block_until_ready(program.run(clock.next_batch(stream)))

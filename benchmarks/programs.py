@@ -35,7 +35,7 @@ def default_dtype() -> str:
 
 
 def made_up_batch(batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Returns a host batch with the fields and types of `data.batches.plans.make_batches`."""
+    """Returns a host batch with the fields and types of `data.batches.stream.make_batches`."""
     rng = np.random.default_rng(seed)
     return {
         "ecg": rng.integers(-30000, 30000, (batch_size, 2, CLEF_V2.samples), np.int16),

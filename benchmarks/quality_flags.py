@@ -21,8 +21,7 @@ import wfdb
 from absl import app, flags
 from matplotlib.figure import Figure
 
-from clef_jax.data.recordings import read_recording
-from clef_jax.data.recordings.recording import Recording
+from clef_jax.data.recordings import Recording, read_recording
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.spec import CLEF_V2
 

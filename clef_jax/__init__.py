@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from clef_jax.inference import load_encoder
     from clef_jax.models import create_model, list_models
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Resolved on first use: the data workers import `clef_jax.data` and must not load jax with it.
 _PUBLIC = {

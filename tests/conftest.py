@@ -10,7 +10,7 @@ from absl import flags
 
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.demo import cohort
-from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.write import write_shards
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table
@@ -71,7 +71,7 @@ def shards_folder(tmp_path_factory) -> pathlib.Path:
         metadata=MetadataTable(str(metadata)),
         risk=RiskTable(str(folder / "risk.parquet")),
         validation_fraction=0.3,
-        options=IngestOptions(records_per_shard=16),
+        options=WriteOptions(records_per_shard=16),
         workers=1,
         progress=False,
     )

@@ -7,11 +7,14 @@ writes FOLDER/embeddings.npz: what each door makes of lead II of all records of 
 one record after another; the preprocessing of weights and shards must leave them as they are.
 """
 
+import dataclasses
 import pathlib
 import sys
 from typing import Any
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -23,10 +26,13 @@ from clef_jax.data.windows.cut import WindowSettings
 from clef_jax.data.windows.pool import Request
 from clef_jax.evaluate.learned import by_encoder, represent_records
 from clef_jax.evaluate.recordings import Recordings
-from clef_jax.inference.forward import Forward
 from clef_jax.inference.run import embed_to_table
-from clef_jax.inference.shards import embed_records, slots_of_lead
+from clef_jax.inference.shards import slots_of_lead
 from clef_jax.models import build_model, config_from_dict
+from clef_jax.train import plots
+from clef_jax.train.evaluators.embedded import make_map
+from clef_jax.train.evaluators.evaluator import Inputs
+from clef_jax.train.state import TrainState
 
 LEAD = "II"
 
@@ -40,12 +46,18 @@ def _report(encoder, shards: ShardSet) -> np.ndarray:
 
 
 def _map(weights: str, shards: ShardSet) -> np.ndarray:
-    """As a run draws it: the parameters lie on its devices."""
+    """As a run in bfloat16 draws it: the parameters lie on its devices."""
     params, meta = load_params(weights)
-    params = hosts.replicate(params, hosts.data_mesh())
-    forward = Forward(build_model(config_from_dict(meta["model"])), params)
-    records = np.arange(len(shards))
-    return embed_records(forward, shards, records, slots_of_lead(shards, records, LEAD))
+    params, mesh = hosts.replicate(params, hosts.data_mesh()), hosts.data_mesh()
+    model = build_model(config_from_dict(meta["model"]), dtype=jnp.bfloat16)
+    held_out = np.ones(len(shards), bool)  # All records are shown.
+    annotations = dataclasses.replace(shards.annotations, is_validation=held_out)
+    nowhere = pathlib.Path()
+    inputs = Inputs(model, None, None, shards, annotations, mesh, 0, 0, 1, nowhere)
+    state = TrainState(jnp.int32(0), {"encoder": params}, (), (), None)
+    with mock.patch.object(plots, "plot_embedding_map") as drawn:
+        make_map(inputs, 0).evaluate(state, lambda: False)
+    return drawn.call_args.args[0]
 
 
 def doors(weights: str, shards_folder: str, folder: pathlib.Path) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.prepare import BadWindow, prepare_record
 from clef_jax.data.shards.write import write_shards
 
@@ -56,7 +56,7 @@ def contents(folder):
 
 def first_window(path, confine_to=None, **options):
     """Returns the first window of a recording as its shard holds it, or raises its `Rejection`."""
-    prepared = prepare_record(str(path), IngestOptions(**options), confine_to=confine_to)
+    prepared = prepare_record(str(path), WriteOptions(**options), confine_to=confine_to)
     (window,) = prepared.windows
     if isinstance(window, BadWindow):
         raise window.why

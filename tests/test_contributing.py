@@ -22,7 +22,7 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 # New files and changes of tables, both by path.
 FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
 CHANGES = dict(re.findall(r"```diff\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
-METHOD, ENCODER, FORMAT, TASK = FILES
+METHOD, ENCODER, FORMAT, EVALUATOR, TASK = FILES
 
 
 def command(script, **places):
@@ -74,7 +74,7 @@ def test_the_floors_are_those_that_hold():
 
 
 def test_a_recipe_is_a_file_and_its_line():
-    assert len(FILES) == len(CHANGES) == 4
+    assert len(FILES) == len(CHANGES) == 5
     for path, change in CHANGES.items():
         added = [line for line in change.splitlines() if line.startswith("+")]
         assert len(added) == 2, path  # An import, and the row.
@@ -92,6 +92,7 @@ def trained(house, shards_folder):
     arguments = command("pretrain", SHARDS=shards_folder, RUN=workdir)
     shorter = {"model": "vit_tiny", "steps": 2, "batch_size": 8, "log_steps": 1, "warmup_steps": 0}
     shorter |= {f"evaluators.{name}": -1 for name in ("validation", "probe", "map")}
+    shorter["evaluators.norm"] = 1
     run(house, *arguments, *(f"--config.{key}={value}" for key, value in shorter.items()))
     return workdir
 
@@ -99,6 +100,7 @@ def trained(house, shards_folder):
 def test_the_method_learns_with_its_option_from_the_command_line(trained):
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 2 and all(np.isfinite(row["train/loss"]) for row in rows)
+    assert all(row["norm/encoder"] > 0 for row in rows)
     rest = ocp.StandardCheckpointer().restore(trained / "checkpoints" / "2" / "rest")
     queue = np.array(rest["carried"]["queue"])
     assert queue.shape == (1024, 64)

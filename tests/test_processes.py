@@ -11,6 +11,7 @@ import sys
 import psutil
 import pytest
 
+from clef_jax.errors import ClefError
 from clef_jax.processes import WorkerDied, Workers, WorkersCannotStart, in_order, run_tasks
 from tests.waiting import alive, children_of, wait_for
 from tests.worker_tasks import count, wait_and_answer, work, work_all
@@ -160,7 +161,7 @@ def test_processes_that_cannot_start_blame_no_task(tmp_path):
         env=os.environ | {"PYTHONPATH": root}, timeout=60,
     )  # fmt: skip
     assert "refused a worker process died before its first task" in done.stdout
-    assert "__main__" in done.stdout and issubclass(WorkersCannotStart, OSError)
+    assert "__main__" in done.stdout and issubclass(WorkersCannotStart, ClefError)
 
 
 class Bar:

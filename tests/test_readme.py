@@ -17,7 +17,7 @@ from clef_jax.data.demo import cohort
 from tests.convert.checkpoints import torch_model, write_lightning
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Blocks in README's order; of the recipe, tests/test_recipe.py shows that it is what happens.
+# Blocks in README's order; tests/data/signals/test_recipe.py shows that RECIPE is what happens.
 MAKE, WEIGHTS, EMBED, GRADIENT, RECIPE, PRETRAIN, LAYOUT = range(7)
 # Names of packages that are installed under another.
 DISTRIBUTIONS = {"pydicom": "pydicom", "sleepecg": "sleepecg", "clef_jax": "clef-jax", "jax": "jax"}

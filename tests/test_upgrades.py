@@ -15,9 +15,9 @@ import clef_jax
 from clef_jax import hosts
 from clef_jax.checkpoints.encoder import load_params, save_encoder
 from clef_jax.checkpoints.items import params_sha256
-from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError, read_meta
+from clef_jax.checkpoints.meta import CheckpointError, read_meta
 from clef_jax.checkpoints.run import Checkpoints
-from clef_jax.checkpoints.upgrades import upgraded_meta
+from clef_jax.checkpoints.upgrades import FORMAT_VERSION, upgraded_meta
 from clef_jax.data.shards.format import shard_faults
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.inference import encoder_meta, fingerprints_agree

@@ -14,7 +14,7 @@ from ml_collections import config_flags
 from clef_jax.cli import tool
 from clef_jax.hardware import allocator
 
-# A file need not list the options of every method; `tool.run` refuses what is no setting at all.
+# A file need not list all methods' options, nor all evaluators; `tool.run` refuses other keys.
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
 )
@@ -25,10 +25,10 @@ _PROCESSES = flags.DEFINE_integer("processes", 1, "Number of processes.")
 _PROCESS = flags.DEFINE_integer("process", 0, "Number of this process.")
 
 
-def _options() -> dict[str, str]:
-    from clef_jax.methods import describe_options
+def _unlisted() -> tool.Unlisted:
+    from clef_jax.train.settings import RENAMED, describe_unlisted
 
-    return {f"method.{name}": about for name, about in describe_options().items()}
+    return tool.Unlisted(describe_unlisted(), RENAMED)
 
 
 def main():
@@ -52,4 +52,4 @@ def main():
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "shards", "workdir"])
-    tool.run(main, example_config=str(_ROOT / "configs" / "clef_small.py"), unlisted=_options)
+    tool.run(main, example_config=str(_ROOT / "configs" / "clef_small.py"), unlisted=_unlisted)

@@ -10,32 +10,31 @@ import sys
 from absl import flags, logging
 
 from clef_jax.cli import tool
-from clef_jax.data.annotations.join import annotate, table_paths
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
+from clef_jax.evaluate.held_out import annotate_as_run
 from clef_jax.evaluate.recordings import choose_recordings
-from clef_jax.evaluate.tasks import TASKS
 from clef_jax.files import write_json
-from clef_jax.inference.loading import load_encoder
+from clef_jax.inference import load_encoder
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "A run's folder, or an encoder's as `clef-jax convert` writes it."
 )
 _SHARDS = flags.DEFINE_string("shards", None, "Shards with held-out patients: those of the run.")
-_OUT = flags.DEFINE_string(
-    "out", None, "Folder for learned.json and plots/learned.png; the workdir if not given."
-)
+_OUT = flags.DEFINE_string("out", None, "Folder of learned.json, plots/; the workdir's by default.")
 _ANNOTATIONS = flags.DEFINE_string(
-    "annotations", "", "Tables of labels, with commas between them, over those of the run."
+    "annotations", None, "Where the tables of config.annotations lie now; as in the run if unset."
+)
+_LABELS = flags.DEFINE_string("labels", "", "More tables, with labels; commas between them.")
+_VALIDATION = flags.DEFINE_float(
+    "validation_fraction", None, "Share of patients held out; as in the run if not given."
 )
 _LEAD = flags.DEFINE_enum("lead", "II", STANDARD_LEADS, "Lead that is looked at.")
 _MAX_PATIENTS = flags.DEFINE_integer(
     "max_patients", 10_000, "Of more patients, so many are chosen at random.", lower_bound=1
 )
-_NOISE = flags.DEFINE_string(
-    "noise", None, "Noise of the views, as config.noise; that of the run if not given."
-)
+_NOISE = flags.DEFINE_string("noise", None, "As config.noise, for the views; the run's if unset.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.")
 
 
@@ -49,14 +48,13 @@ def main():
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every load as info.
     out = pathlib.Path(_OUT.value or _WORKDIR.value)
     encoder = load_encoder(_WORKDIR.value)
-    settings = encoder.meta.get("config", {})
     shards = ShardSet(_SHARDS.value)
-    annotations = annotate(
-        shards.annotations,
-        shards.keys(),
-        table_paths(f"{settings.get('annotations', '')},{_ANNOTATIONS.value}"),
-        welcome={column for task in TASKS for column in task.columns},
-        validation_fraction=settings.get("validation_fraction"),
+    annotations = annotate_as_run(
+        shards,
+        encoder.meta,
+        tables=_ANNOTATIONS.value,
+        validation_fraction=_VALIDATION.value,
+        labels=_LABELS.value,
     )
     recordings = choose_recordings(
         shards,
@@ -65,7 +63,7 @@ def main():
         max_patients=_MAX_PATIENTS.value,
         seed=_SEED.value,
     )
-    noise = _NOISE.value or settings.get("noise") or None
+    noise = _NOISE.value or encoder.meta.get("config", {}).get("noise") or None
     bank = load_noise_bank(noise, shards.spec).on_leads(shards.montage)
     found = what_was_learned(encoder, recordings, bank, seed=_SEED.value)
     print(*sentences(found), sep="\n")

@@ -13,7 +13,7 @@ from absl import flags
 from clef_jax.cli import table_flags, tool
 from clef_jax.data.recordings.recording import Hints
 from clef_jax.data.shards.format import shard_faults
-from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.montage import ECG, montage_of_leads
 from clef_jax.data.signals.spec import read_spec
@@ -49,7 +49,7 @@ def main():
         sys.exit("\n".join(faults) or print(f"{OUT.value}: every checksum agrees"))
     if RECORDS.value is None:
         raise tool.UsageError("--records is needed, except with --verify")
-    options = IngestOptions(
+    options = WriteOptions(
         montage=montage_of_leads(LEADS.value) if LEADS.value else ECG,
         min_leads=MIN_LEADS.value,
         all_windows=WINDOWS.value == "all",

@@ -9,13 +9,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from clef_jax import files
-from clef_jax.checkpoints.items import CHECKPOINTS, stored_shapes
+from clef_jax.checkpoints.items import CHECKPOINTS, params_sha256, stored_shapes
 from clef_jax.checkpoints.meta import (
     ARRAYS,
     CheckpointError,
     best_step,
     read_meta,
     reading,
+    remedy,
     require_whole,
     steps_in,
 )
@@ -77,7 +78,19 @@ def load_params(folder: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, A
         shapes = stored_shapes(path / item)
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         items = {item: ocp.args.PyTreeRestore(shapes, restore_args=as_numpy)}
-        return checkpointer.restore(path, ocp.args.Composite(**items))[item], meta
+        params = checkpointer.restore(path, ocp.args.Composite(**items))[item]
+    _require_saved(path, params, meta)
+    return params, meta
+
+
+def _require_saved(path: pathlib.Path, params: Any, meta: Mapping[str, Any]) -> None:
+    """Raises CheckpointError unless weights are those whose hash a run noted; others note none."""
+    saved = meta.get("weights_sha256")
+    if saved is not None and (found := params_sha256(params)) != saved:
+        raise CheckpointError(
+            f"{path}: its weights have the SHA-256 {found}, but weights_sha256 of its meta record "
+            f"is {saved}: they are not those that the run saved; {remedy(path)}"
+        )
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -60,7 +60,7 @@ def reading(path: pathlib.Path) -> Iterator[None]:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         reason = str(error).split("\n")[0][:200]
         raise CheckpointError(
-            f"{path}: cannot be read ({type(error).__name__}: {reason}); {_remedy(path)}"
+            f"{path}: cannot be read ({type(error).__name__}: {reason}); {remedy(path)}"
         ) from error
 
 
@@ -82,7 +82,7 @@ def require_whole(path: pathlib.Path, *, skip: Collection[str] = ()) -> None:
         if not expected:
             logging.info("%s has no checksums to compare, as releases to 0.1.0 kept none", path)
     if faults:
-        raise CheckpointError(f"{path}: damaged; {_remedy(path)}\n" + "\n".join(faults))
+        raise CheckpointError(f"{path}: damaged; {remedy(path)}\n" + "\n".join(faults))
 
 
 def set_damaged_aside(folder: pathlib.Path) -> None:
@@ -116,11 +116,8 @@ def set_damaged_aside(folder: pathlib.Path) -> None:
     multihost_utils.sync_global_devices("damaged checkpoints set aside")
 
 
-def _json(path: pathlib.Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _remedy(path: pathlib.Path) -> str:
+def remedy(path: pathlib.Path) -> str:
+    """Returns what to do about a damaged checkpoint."""
     if not path.name.isdigit():
         return "copy it again from its source, or convert it again"
     others = [str(step) for step in steps_in(path.parent) if str(step) != path.name]
@@ -130,3 +127,7 @@ def _remedy(path: pathlib.Path) -> str:
         "copy it again from its source, or move it away to go on from another of the run: "
         f"{', '.join(others)}"
     )
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

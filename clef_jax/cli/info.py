@@ -36,7 +36,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if encoder.classifier is not None:
         print(f"classifier: {encoder.classifier['bias'].size} classes")
     stored = encoder.meta.get("fingerprint")
-    if not stored:
+    if not stored and "weights_sha256" in encoder.meta:  # Which loading has compared.
+        print(
+            f"weights: as the run saved them, by their SHA-256; fingerprint {encoder.fingerprint}"
+        )
+    elif not stored:
         print(f"fingerprint: none stored; computed {encoder.fingerprint}")
     elif fingerprints_agree(encoder.fingerprint, stored):
         print("fingerprint: computed as stored")

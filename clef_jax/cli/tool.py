@@ -7,7 +7,7 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from absl import app, flags
 
@@ -20,11 +20,24 @@ _COMMENTED = re.compile(r"^ *config\.([\w.]+) = .*?# (.*)$", re.MULTILINE)
 _HELP = {"--help", "-help", "-h", "--helpshort"}
 
 
-Unlisted = Callable[[], Mapping[str, str]]
+class Unlisted(NamedTuple):
+    """What may be set besides the settings that a configuration file lists.
+
+    Attributes:
+        about: The settings that there are although a file need not list them, and what help says
+            of each.
+        renamed: Settings of earlier releases, or groups of them, and what they are called now.
+    """
+
+    about: Mapping[str, str] = {}
+    renamed: Mapping[str, str] = {}
 
 
 def run(
-    main: Callable[[], None], *, example_config: str | None = None, unlisted: Unlisted = dict
+    main: Callable[[], None],
+    *,
+    example_config: str | None = None,
+    unlisted: Callable[[], Unlisted] = Unlisted,
 ) -> NoReturn:
     """Runs a tool's `main` and exits: 0; 1 after an error; 2 for a wrong command line.
 
@@ -34,8 +47,7 @@ def run(
         main: Reads its flags from the module that defines them.
         example_config: For a tool with the flag --config, the file whose settings its help shows
             where none is given.
-        unlisted: Returns the settings that there are although a file need not list them, and what
-            help says of each. Called only where they matter, as it may import much.
+        unlisted: Called only where it matters, as it may import much.
     """
     tool = pathlib.Path(sys.argv[0]).stem
 
@@ -61,14 +73,16 @@ def _leave(tool: str, error: Exception, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _parse(argv: list[str], example_config: str | None, unlisted: Unlisted) -> list[str]:
+def _parse(
+    argv: list[str], example_config: str | None, unlisted: Callable[[], Unlisted]
+) -> list[str]:
     asks_for_help = not _HELP.isdisjoint(argv[1:])
     path = None
     if example_config is not None:
         path = _config_path(argv) or (example_config if asks_for_help else None)
     config = _load(path) if path else {}
     given = {match[1] for match in filter(None, map(_SETTING.match, argv))}
-    about = unlisted() if path and (asks_for_help or given - config.keys()) else {}
+    about, renamed = unlisted() if asks_for_help or given - config.keys() else Unlisted()
     config |= {key: None for key in about if key not in config}
     if asks_for_help:
         print(sys.modules["__main__"].__doc__ or "")
@@ -78,7 +92,7 @@ def _parse(argv: list[str], example_config: str | None, unlisted: Unlisted) -> l
         sys.exit(0)
     if path:
         for key in sorted(given - config.keys()):
-            _refuse(key, config)
+            _refuse(key, config, renamed)
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
@@ -108,7 +122,12 @@ def _load(path: str) -> dict[str, Any]:
     return flatten(module["get_config"]().to_dict())
 
 
-def _refuse(key: str, config: dict[str, Any]) -> NoReturn:
+def _refuse(key: str, config: dict[str, Any], renamed: Mapping[str, str]) -> NoReturn:
+    outermost = key.split(".")[0]
+    if outermost in renamed:
+        raise UsageError(
+            f"--config.{outermost} is called --config.{renamed[outermost]} now (--help lists all)"
+        )
     if inside := [known for known in config if known.startswith(f"{key}.")]:
         choices = ", ".join(f"--config.{known}" for known in inside)
         raise UsageError(f"--config.{key} holds several settings: {choices}")

@@ -75,7 +75,13 @@ def export_to_torch(folder: str | os.PathLike, target: str | os.PathLike) -> Res
 
 
 def report_lines(config: ResNeXt1DConfig, report: Report, meta: Mapping) -> list[str]:
-    """Returns the conversion's report as lines for a terminal."""
+    """Returns the conversion's report as lines for a terminal.
+
+    Example:
+        >>> config, report, meta = convert_to_folder("clef_small.ckpt", "weights/reported")
+        >>> [line for line in report_lines(config, report, meta) if "preprocessing" in line]
+        ['preprocessing clef_v2']
+    """
     source = report.source
     lines = [
         f"{source['file']}: {config.name}, {report.parameters:,} parameters used, "

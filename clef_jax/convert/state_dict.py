@@ -42,6 +42,12 @@ class Report:
         preprocessing: What the encoder's inputs need: ECGFounder's or CLEF's.
         source: File name, size in bytes, SHA-256 and MD5; empty for a state dict in memory.
         warnings: Sentences the user should read.
+
+    Example:
+        >>> from clef_jax.convert import read_torch_checkpoint
+        >>> report = read_torch_checkpoint("clef_small.ckpt")[2]
+        >>> report.parameters, report.cast, report.preprocessing == CLEF_V2
+        (443184, [], True)
     """
 
     parameters: int

@@ -15,7 +15,7 @@ from clef_jax.evaluate.intervals import Estimate
 from clef_jax.evaluate.plain import plain_features
 from clef_jax.evaluate.recordings import Recordings, ReportError, encoder_input
 from clef_jax.evaluate.tasks import TASKS, Task
-from clef_jax.inference.encoder import Encoder
+from clef_jax.inference import Encoder
 from clef_jax.methods import row_keys
 from clef_jax.methods.augment import augment_view
 from clef_jax.models import build_model

@@ -6,7 +6,7 @@ import numpy as np
 
 from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.signals.preprocessing import zscore
+from clef_jax.data.signals import zscore
 from clef_jax.errors import ClefError
 from clef_jax.inference.shards import slots_of_lead
 

@@ -24,6 +24,14 @@ class Embeddings:
             NaN.
         fs: The recording's own rate, Hz.
         layers: Stage name -> float32 [rows, T_s, width] of the layers asked for.
+
+    Example:
+        >>> from clef_jax import load_encoder
+        >>> found = load_encoder("weights/clef_small").embed_recording("ecg", "II")
+        >>> found.lead, found.start_s.tolist(), found.fs
+        (['II', 'II'], [0.0, 10.0], 250.0)
+        >>> found.embedding.shape, found.mean().shape
+        ((2, 256), (1, 256))
     """
 
     embedding: np.ndarray

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from clef_jax.data.recordings import open_recording
+from clef_jax.data.recordings import OpenRecording, open_recording
 from clef_jax.data.recordings.arrays import array_recording
-from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.units import unit_doubt
 from clef_jax.data.signals.quality import QualityFlag
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 import clef_jax
-from clef_jax.checkpoints.meta import FORMAT_VERSION
+from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.inference.forward import apply
 from clef_jax.models import EncoderConfig, build_model, config_to_dict
@@ -36,6 +36,13 @@ def fingerprint(config: EncoderConfig, params: Any) -> list[float]:
 
     They are the first cosine coefficients of its embedding of a fixed input, so that every element
     of the embedding counts.
+
+    Example:
+        >>> from clef_jax import load_encoder
+        >>> encoder = load_encoder("weights/clef_small")
+        >>> numbers = fingerprint(encoder.config, encoder.params)
+        >>> len(numbers), fingerprints_agree(numbers, encoder.meta["fingerprint"])
+        (16, True)
     """
     outputs = apply(build_model(config), (), params, _fixed_input(config.in_channels))
     embedding = np.asarray(outputs.embedding[0], np.float64)
@@ -45,7 +52,14 @@ def fingerprint(config: EncoderConfig, params: Any) -> list[float]:
 
 
 def fingerprints_agree(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Tells whether two fingerprints are the same up to the rounding of float32."""
+    """Tells whether two fingerprints are the same up to the rounding of float32.
+
+    Example:
+        >>> fingerprints_agree([0.5, -2.0], [0.5, -2.00001])
+        True
+        >>> fingerprints_agree([0.5, -2.0], [0.5, -2.02])
+        False
+    """
     if len(a) != len(b):
         return False
     return bool(np.abs(np.subtract(a, b)).max() <= _TOLERANCE * np.abs(b).max())
@@ -64,6 +78,13 @@ def encoder_meta(
         params: Its parameters.
         provenance: Where the weights come from, JSON-ready.
         preprocessing: What its inputs need.
+
+    Example:
+        >>> from clef_jax import load_encoder
+        >>> encoder = load_encoder("weights/clef_small")
+        >>> meta = encoder_meta(encoder.config, encoder.params, {"source": "made here"})
+        >>> meta["parameters"], meta["preprocessing"]["fs"], meta["provenance"]
+        (443184, 500.0, {'source': 'made here'})
     """
     count = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
     return {

@@ -26,7 +26,7 @@ from clef_jax.inference.table import EmbeddingTable
 
 
 @dataclasses.dataclass
-class Report:
+class EmbedReport:
     """What a run did.
 
     Attributes:
@@ -112,7 +112,7 @@ def _preprocessing_of(encoder: Encoder, sources: Sequence[Source]) -> dict[str, 
 class _Collector:
     """Takes the results of a run as they come: rows to the table, counts to report and bar."""
 
-    def __init__(self, report: Report, table: EmbeddingTable, bar: tqdm):
+    def __init__(self, report: EmbedReport, table: EmbeddingTable, bar: tqdm):
         self._report = report
         self._table = table
         self._bar = bar
@@ -167,7 +167,7 @@ def embed_to_table(
     workers: int = 2,
     overwrite: bool = False,
     progress: bool = True,
-) -> Report:
+) -> EmbedReport:
     """Embeds every recording under `paths` into a Parquet table; see the README for its columns.
 
     Where no recording can be embedded, no table is begun.
@@ -193,7 +193,7 @@ def embed_to_table(
         WorkersCannotStart: No reading process can be started.
     """
     begin = time.perf_counter()
-    report = Report()
+    report = EmbedReport()
     if differing := spec_differences(request.settings.preprocessing, encoder.preprocessing):
         raise SpecError(f"the windows asked for are not the encoder's: {differing}")
     sources, failures = find_sources(paths, request.hints, preprocessing=encoder.preprocessing)

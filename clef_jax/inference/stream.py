@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clef_jax.data.windows.pool import Block
+from clef_jax.data.windows.pool import WindowBlock
 from clef_jax.data.windows.sources import Failure
 from clef_jax.inference.embeddings import without_unusable
 from clef_jax.inference.forward import Forward
@@ -35,13 +35,13 @@ class Timings:
 class EmbeddedBlock:
     """A block of windows and their embeddings, float32 [rows, D]."""
 
-    block: Block
+    block: WindowBlock
     embedding: np.ndarray
 
 
 def embed_blocks(
     forward: Forward,
-    results: Iterable[Block | Failure],
+    results: Iterable[WindowBlock | Failure],
     *,
     rows_per_device: int | None,
     timings: Timings,
@@ -55,12 +55,12 @@ def embed_blocks(
         timings: Is added to.
     """
     results = _Clocked(results)
-    read: collections.deque[Block | Failure] = collections.deque()
+    read: collections.deque[WindowBlock | Failure] = collections.deque()
 
     def inputs() -> Iterator[np.ndarray | None]:
         for result in results:
             read.append(result)
-            yield result.windows.x if isinstance(result, Block) else None
+            yield result.windows.x if isinstance(result, WindowBlock) else None
 
     computed = _Clocked(forward.stream(inputs(), rows_per_device=rows_per_device))
     for outputs in computed:

@@ -93,10 +93,7 @@ def clef_loss(
     References:
         CLEF, arXiv 2512.02180.
     """
-    if risk.shape != (z.shape[0] // 2,):
-        raise ValueError(f"risk must be [{z.shape[0] // 2}], one a subject, found {risk.shape}")
-    if completeness_weighting and completeness is None:
-        raise ValueError("completeness_weighting needs the subjects' completeness")
+    _require_subjects(len(z) // 2, risk, completeness, completeness_weighting)
     pairs = view_pairs(z, axis_name)
     dissimilarity = _make_dissimilarity(risk, axis_name, floor, unknown_risk)
     weights = _make_weights(completeness if completeness_weighting else None, axis_name, weighting)
@@ -121,6 +118,15 @@ def clef_loss(
     parts = {"contrastive": contrastive, "dissimilarity": mismatch}
     parts |= alignment_and_uniformity(sum_of, pairs)
     return loss, jax.tree.map(lax.stop_gradient, parts)
+
+
+def _require_subjects(
+    subjects: int, risk: jax.Array, completeness: jax.Array | None, completeness_weighting: bool
+) -> None:
+    if risk.shape != (subjects,):
+        raise ValueError(f"risk must be [{subjects}], one a subject, found {risk.shape}")
+    if completeness_weighting and completeness is None:
+        raise ValueError("completeness_weighting needs the subjects' completeness")
 
 
 def _similarity_range(pairs: Pairs) -> tuple[jax.Array, jax.Array]:

@@ -28,6 +28,13 @@ def info_nce(pairs: Pairs, *, temperature: float) -> tuple[jax.Array, dict[str, 
     Returns:
         The scalar loss and `{"alignment", "uniformity"}`, the same on every device.
 
+    Example:
+        >>> from clef_jax.losses.pairs import view_pairs
+        >>> z = jax.random.normal(jax.random.key(0), (8, 16))  # Two views of four subjects.
+        >>> loss, parts = info_nce(view_pairs(z), temperature=0.1)
+        >>> loss.shape, sorted(parts)
+        ((), ['alignment', 'uniformity'])
+
     References:
         van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018.
     """

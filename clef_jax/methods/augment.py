@@ -8,7 +8,7 @@ from jax import lax
 
 from clef_jax.ops.zscore import zscore
 
-# Probability of each of: no noise, and the four kinds of `data.noise.load.NoiseBank`.
+# Probability of each of: no noise, and the four kinds of `data.noise.bank.NoiseBank`.
 _CHOICES = 5
 _NOISE_SD_MV = 0.1
 _MASK_PROBABILITY = 0.2

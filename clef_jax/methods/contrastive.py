@@ -39,7 +39,7 @@ class CLEF(Options):
         require("floor", self.floor, 0 <= self.floor <= 1, "from 0 to 1")
 
     def create(self, encoder: nn.Module, noise: np.ndarray) -> Method:
-        """Returns the method for an encoder of one lead and a noise bank `[4, 15, M]`."""
+        """Returns the method for an encoder of one lead; noise `[4, leads of the montage, M]`."""
         needs = {"risk"} | ({"completeness"} if self.completeness_weighting else set())
 
         def compare(outputs: Mapping[str, jax.Array], axis_name: str | None):
@@ -73,7 +73,7 @@ class SimCLR(Options):
         _require_temperature(self.temperature)
 
     def create(self, encoder: nn.Module, noise: np.ndarray) -> Method:
-        """Returns the method for an encoder of one lead and a noise bank `[4, 15, M]`."""
+        """Returns the method for an encoder of one lead; noise `[4, leads of the montage, M]`."""
 
         def compare(outputs: Mapping[str, jax.Array], axis_name: str | None):
             z = _by_view(outputs["z"])

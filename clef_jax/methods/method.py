@@ -56,6 +56,15 @@ class Method(NamedTuple):
             of it, else all of them.
         after_update: (params, carried, outputs) -> carried, after the optimiser's update, with the
             outputs of the global batch, from before the update.
+
+    Example:
+        >>> import numpy as np
+        >>> from clef_jax.methods import read_options
+        >>> from clef_jax.models import create_model
+        >>> noise = np.zeros((4, 15, 5000), np.float32)
+        >>> method = read_options({"name": "clef"}).create(create_model("clef_small"), noise)
+        >>> sorted(method.needs), sorted(method.constants)
+        (['risk'], ['noise'])
     """
 
     needs: frozenset[str]
@@ -72,6 +81,13 @@ def row_keys(seed: int, step: jax.Array, rows: jax.Array) -> jax.Array:
 
     So that a row's draw depends on the run's seed, the step and the row alone, not on the device
     that computes it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> step = jnp.int32(7)
+        >>> keys = row_keys(0, step, jnp.arange(4))
+        >>> bool((keys[2:] == row_keys(0, step, jnp.arange(2, 4))).all())
+        True
     """
     key = jax.random.fold_in(jax.random.key(seed), step)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)

@@ -27,7 +27,12 @@ class Options(abc.ABC):
 
     @abc.abstractmethod
     def create(self, encoder: nn.Module, noise: np.ndarray) -> Method:
-        """Returns the method that learns `encoder` under noise of the bank `[4, 15, M]`."""
+        """Returns the method that learns `encoder` of one lead.
+
+        Args:
+            encoder: `x [N, T, 1] -> embeddings [N, D]`.
+            noise: The bank, `[4, leads of the montage, M]`.
+        """
 
 
 def fill_options(kind: type[Options], name: str, settings: Mapping[str, Any]) -> Options:

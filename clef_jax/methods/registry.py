@@ -22,6 +22,10 @@ def read_options(settings: Mapping[str, Any]) -> Options:
 
     Raises:
         MethodError: The method, the preset or an option is unknown, or a value impossible.
+
+    Example:
+        >>> read_options({"name": "simclr", "temperature": 0.1})
+        SimCLR(temperature=0.1)
     """
     name = settings["name"]
     require_choice("name", name, METHODS)

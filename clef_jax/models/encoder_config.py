@@ -35,6 +35,12 @@ class EncoderConfig(abc.ABC):
     Attributes:
         name: Public name of the size.
         in_channels: Leads the encoder sees at once.
+
+    Example:
+        >>> from clef_jax.models import get_config
+        >>> config = get_config("clef_large")
+        >>> config.in_channels, config.embedding_dim, config.layers[-1]
+        (1, 2048, 'stage8')
     """
 
     name: str

@@ -35,6 +35,10 @@ def get_config(name: str, *, in_channels: int = 1) -> EncoderConfig:
 
     Raises:
         ValueError: The name is none of `list_models()`.
+
+    Example:
+        >>> get_config("clef_small", in_channels=12).embedding_dim
+        256
     """
     if name not in _CONFIGS:
         raise ValueError(f"unknown model {name!r}; choose one of {', '.join(list_models())}")
@@ -42,7 +46,13 @@ def get_config(name: str, *, in_channels: int = 1) -> EncoderConfig:
 
 
 def config_to_dict(config: EncoderConfig) -> dict[str, Any]:
-    """Returns a config as a JSON-ready dictionary with its architecture's name."""
+    """Returns a config as a JSON-ready dictionary with its architecture's name.
+
+    Example:
+        >>> fields = config_to_dict(get_config("clef_small"))
+        >>> fields["architecture"], fields["name"], fields["kernel_size"]
+        ('resnext1d', 'clef_small', 16)
+    """
     (architecture,) = (name for name, (kind, _) in _ARCHITECTURES.items() if type(config) is kind)
     return {"architecture": architecture, **dataclasses.asdict(config)}
 
@@ -52,6 +62,11 @@ def config_from_dict(fields: Mapping[str, Any]) -> EncoderConfig:
 
     Raises:
         ValueError: The architecture or a field is unknown, or one without default is missing.
+
+    Example:
+        >>> config = get_config("clef_small")
+        >>> config_from_dict(config_to_dict(config)) == config
+        True
     """
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     architecture = values.pop("architecture", _FIRST_ARCHITECTURE)
@@ -78,7 +93,17 @@ def config_from_dict(fields: Mapping[str, Any]) -> EncoderConfig:
 def build_model(
     config: EncoderConfig, *, dtype: DTypeLike = jnp.float32, remat: bool = False
 ) -> nn.Module:
-    """Returns the Linen module of any `EncoderConfig`; arguments as in `create_model`."""
+    """Returns the Linen module of any `EncoderConfig`; arguments as in `create_model`.
+
+    Example:
+        >>> config = dataclasses.replace(get_config("clef_small"), stage_widths=(32, 64))
+        >>> config = dataclasses.replace(config, stage_blocks=(1, 1))
+        >>> import jax
+        >>> model = build_model(config)
+        >>> x = jnp.zeros((3, 500, 1))
+        >>> jax.jit(model.init_with_output)(jax.random.key(0), x)[0].shape
+        (3, 64)
+    """
     return config.build(dtype=dtype, remat=remat)
 
 

@@ -138,6 +138,15 @@ class ResNeXt1D(nn.Module):
     There are no normalisation layers and no dropout, so training and inference are one function.
     Parameters are `stem`, then `stage{S}_block{B}` with `conv1`, `conv2`, `conv3`, `se_fc1`,
     `se_fc2`. Attributes are those of `models.ResNeXt1DConfig`.
+
+    Example:
+        >>> model = ResNeXt1D(
+        ...     stem_width=4, ratio=1.0, stage_widths=(4, 8), stage_blocks=(1, 1), group_width=2
+        ... )
+        >>> x = jnp.zeros((3, 100, 1))
+        >>> embedding, variables = jax.jit(model.init_with_output)(jax.random.key(0), x)
+        >>> embedding.shape, sorted(variables["params"])
+        ((3, 8), ['stage0_block0', 'stage1_block0', 'stem'])
     """
 
     stem_width: int

@@ -20,6 +20,14 @@ class ResNeXt1DConfig(EncoderConfig):
         stage_blocks: Residual blocks in each stage.
         group_width: Stage width over the number of groups of the grouped convolution.
         kernel_size: Taps of the stem and of the grouped convolutions.
+
+    Example:
+        >>> narrow = ResNeXt1DConfig(
+        ...     "narrow", stem_width=4, ratio=1.0, stage_widths=(4, 8), stage_blocks=(1, 2),
+        ...     group_width=2,
+        ... )
+        >>> narrow.embedding_dim, narrow.layers
+        (8, ('stage0', 'stage1'))
     """
 
     stem_width: int

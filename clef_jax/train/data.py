@@ -1,4 +1,4 @@
-"""The data of a run: its shards, what is known of their records, the plans of its batches."""
+"""The data of a run: its shards, what is known of their records, the rows of its batches."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.annotations.join import annotate, table_paths
-from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.batches.rows import DealtRows
 from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.train.settings import ConfigError, RunSettings
@@ -22,7 +22,7 @@ class RunData(NamedTuple):
         bank: The noise that is added to them.
         annotations: What is known of them.
         columns: Those of it that batches carry.
-        plans: The batches, by step.
+        batch_rows: The rows of its batches, by step.
         total_steps: Steps of the whole run.
     """
 
@@ -30,11 +30,11 @@ class RunData(NamedTuple):
     bank: NoiseBank
     annotations: Annotations
     columns: Mapping[str, np.ndarray]
-    plans: BatchPlans
+    batch_rows: DealtRows
     total_steps: int
 
 
-def plan_data(
+def choose_data(
     settings: RunSettings,
     shards: ShardSet,
     bank: NoiseBank,
@@ -54,7 +54,7 @@ def plan_data(
         ConfigError: The batch does not divide by the devices.
         TableError: A table of annotations cannot be read, or does not fit the shards.
         AnnotationError: A column is needed that there is not.
-        PlanError: The shards hold too few patients for a batch.
+        BatchError: The shards hold too few patients for a batch.
     """
     batch_size = settings.data.batch_size
     if batch_size % mesh.size:
@@ -70,7 +70,7 @@ def plan_data(
         needed=needs,
         validation_fraction=settings.data.validation_fraction,
     )
-    plans = BatchPlans(
+    batch_rows = DealtRows(
         shards.patient_code,
         shards.n_leads,
         annotations.is_validation,
@@ -78,12 +78,12 @@ def plan_data(
         seed=settings.seed,
         records_per_patient=settings.data.records_per_patient,
     )
-    total_steps = settings.cadence.steps or settings.cadence.epochs * plans.steps_per_epoch
+    total_steps = settings.cadence.steps or settings.cadence.epochs * batch_rows.steps_per_epoch
     return RunData(
         shards=shards,
         bank=bank,
         annotations=annotations,
         columns={name: annotations.columns[name] for name in sorted(needs)},
-        plans=plans,
+        batch_rows=batch_rows,
         total_steps=total_steps,
     )

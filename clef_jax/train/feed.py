@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from clef_jax import hosts
-from clef_jax.data.batches.plans import Plans
+from clef_jax.data.batches.rows import RowsByStep
 from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.shards.store import ShardSet
 
@@ -25,7 +25,7 @@ class DeviceBatches(Iterator[dict[str, jax.Array]], Protocol):
 
 def device_batches(
     shards: ShardSet,
-    plans: Plans,
+    rows: RowsByStep,
     mesh: Mesh,
     *,
     columns: Mapping[str, np.ndarray],
@@ -40,7 +40,7 @@ def device_batches(
     """
     batches = make_batches(
         shards,
-        plans,
+        rows,
         columns=columns,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

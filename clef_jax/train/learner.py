@@ -83,7 +83,7 @@ def make_learner(
 
 def _make_schedule(settings: OptimizerSettings, data: RunData) -> optax.Schedule:
     if settings.schedule == "warm_restarts":
-        return optim.warm_restarts(settings.learning_rate, data.plans.steps_per_epoch)
+        return optim.warm_restarts(settings.learning_rate, data.batch_rows.steps_per_epoch)
     return optim.warmup_cosine(
         settings.learning_rate, data.total_steps, warmup_steps=settings.warmup_steps
     )

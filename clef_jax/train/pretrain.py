@@ -14,8 +14,8 @@ from clef_jax.files import write_json
 from clef_jax.hardware import peaks
 from clef_jax.models import costs
 from clef_jax.train.clock import Clock
-from clef_jax.train.data import RunData, plan_data
-from clef_jax.train.evaluators.make import make_evaluators, make_validation
+from clef_jax.train.data import RunData, choose_data
+from clef_jax.train.evaluators.make import make_evaluators
 from clef_jax.train.feed import DeviceBatches, device_batches
 from clef_jax.train.learner import make_learner, make_method
 from clef_jax.train.loop import Loop
@@ -44,7 +44,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         ConfigError: A value of the configuration is impossible, by itself or with these devices, or
             the workdir holds a run of another configuration, of other shards or annotations.
         WorkdirInUse: Another process runs in this workdir.
-        PlanError: The shards hold too few patients for a batch.
+        BatchError: The shards hold too few patients for a batch.
         ShardError: The shards cannot be read.
         TableError: A table of annotations cannot be read, or does not fit the shards.
         AnnotationError: A column is needed that there is not.
@@ -62,10 +62,10 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         shards = ShardSet(shards_folder)
         bank = load_noise_bank(settings.data.noise or None, shards.spec)
         model, method = make_method(settings, shards, bank)
-        data = plan_data(settings, shards, bank, method.needs, mesh)
+        data = choose_data(settings, shards, bank, method.needs, mesh)
         learner = make_learner(settings, model, method, data, mesh)
-        validation = make_validation(settings, data, learner, mesh)
-        evaluators = make_evaluators(settings, data, learner, validation, folder)
+        evaluators = make_evaluators(settings, data, learner, mesh, folder)
+        validation = evaluators["validation"].record if "validation" in evaluators else None
         record = run_record(settings, data, validation, mesh)
         opened.enter_context(only_run(folder))
         with SavedStates(folder, keep=settings.cadence.keep_checkpoints) as saved:
@@ -80,7 +80,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
                     train_step=learner.train_step,
                     batches=batches,
                     learning_rate=learner.schedule,
-                    evaluators=evaluators,
+                    evaluators=list(evaluators.values()),
                     recorder=recorder,
                     clock=_make_clock(settings, shards, mesh),
                     saved=saved,
@@ -101,7 +101,7 @@ def _open_recorder(
     done = int(start.state.step)
 
     def records_of(step: int) -> list[str]:
-        return data.shards.record[data.plans[step - 1].record].tolist()
+        return data.shards.record[data.batch_rows[step - 1].record].tolist()
 
     return open_recorder(
         folder,
@@ -117,7 +117,7 @@ def _open_recorder(
 def _open_batches(settings: RunSettings, data: RunData, start: Start, mesh: Mesh) -> DeviceBatches:
     return device_batches(
         data.shards,
-        data.plans,
+        data.batch_rows,
         mesh,
         columns=data.columns,
         first_step=int(start.state.step),

@@ -1,6 +1,7 @@
 """The report of a run: what it came to, in a few figures."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,18 +11,20 @@ from jax.sharding import Mesh
 from clef_jax.files import write_json
 from clef_jax.train import metrics, plots
 from clef_jax.train.data import RunData
-from clef_jax.train.evaluators.validation import Validation
 from clef_jax.train.loop import Outcome
 
 
 def report_run(
     outcome: Outcome,
     data: RunData,
-    validation: Validation | None,
+    validation: Mapping[str, Any] | None,
     mesh: Mesh,
     folder: pathlib.Path,
 ) -> dict[str, Any]:
-    """Writes `summary.json` and `plots/loss.png` on process 0, and returns the report."""
+    """Writes `summary.json` and `plots/loss.png` on process 0, and returns the report.
+
+    `validation` is `Validation.record`, if the run validates.
+    """
     reports = jax.process_index() == 0
     rows = metrics.read_metrics(folder / metrics.METRICS) if reports else []
     rates = [row["perf/records_per_s"] for row in rows if "perf/records_per_s" in row]
@@ -31,10 +34,10 @@ def report_run(
         "status": outcome.status,
         "step": step,
         "steps": data.total_steps,
-        "epochs": round(step / data.plans.steps_per_epoch, 3),
+        "epochs": round(step / data.batch_rows.steps_per_epoch, 3),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(outcome.state.params["encoder"])),
-        "training_patients": data.plans.patients,
-        "validation_patients": validation.record["patients"] if validation else 0,
+        "training_patients": data.batch_rows.patients,
+        "validation_patients": validation["patients"] if validation else 0,
         "first_train_loss": losses[0] if losses else None,
         "last_train_loss": losses[-1] if losses else None,
         "best_validation_loss": outcome.progress.best_loss,

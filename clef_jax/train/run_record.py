@@ -12,18 +12,24 @@ import clef_jax
 from clef_jax import models
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
-from clef_jax.checkpoints.meta import FORMAT_VERSION
+from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from clef_jax.train.data import RunData
-from clef_jax.train.evaluators.validation import Validation
 from clef_jax.train.settings import RunSettings, setting_differences
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def run_record(
-    settings: RunSettings, data: RunData, validation: Validation | None, mesh: Mesh
+    settings: RunSettings, data: RunData, validation: Mapping[str, Any] | None, mesh: Mesh
 ) -> dict[str, Any]:
-    """Returns the record that goes with every state of a run, as JSON gives it back."""
+    """Returns the record that goes with every state of a run, as JSON gives it back.
+
+    Args:
+        settings: The run's.
+        data: The run's.
+        validation: `Validation.record`, if it validates.
+        mesh: The run's.
+    """
     record = {
         "kind": "pretraining",
         "format_version": FORMAT_VERSION,
@@ -33,7 +39,7 @@ def run_record(
         "shards": data.shards.fingerprint,
         "annotations": data.annotations.fingerprints(data.columns),
         "noise": data.bank.fingerprint(),
-        "validation": validation and validation.record,
+        "validation": validation,
         "versions": {
             "clef_jax": clef_jax.__version__,
             **{name: importlib.metadata.version(name) for name in _PACKAGES},

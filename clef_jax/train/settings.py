@@ -16,17 +16,16 @@ from ml_collections import ConfigDict
 
 import clef_jax
 from clef_jax import models
-from clef_jax.data.batches.plans import RecordsPerPatient
+from clef_jax.data.batches.rows import RecordsPerPatient
 from clef_jax.errors import ClefError
-from clef_jax.methods import MethodError, read_options
+from clef_jax.methods import MethodError, describe_options, read_options
 from clef_jax.methods.options import Options
 from clef_jax.nested import flatten, nest
+from clef_jax.train.evaluators.evaluator import NEVER
+from clef_jax.train.evaluators.registry import EVALUATORS
 
 # As `configs/` make it; other files only hand it on.
 Configuration: TypeAlias = ConfigDict
-
-# Period of an evaluator that is left out, and of one that waits for the end of the run.
-NEVER, AT_THE_END = -1, 0
 
 
 class ConfigError(ClefError):
@@ -130,15 +129,6 @@ class CadenceSettings:
     tensorboard: bool = _setting(_SWITCH, free=True, before=False)
 
 
-@dataclasses.dataclass(frozen=True)
-class EvaluatorSettings:
-    """Steps from one evaluation to the next, for each evaluator; all are due at the end as well."""
-
-    validation: int = _setting(_PERIOD, free=True)
-    probe: int = _setting(_PERIOD, free=True, before=NEVER)
-    map: int = _setting(_PERIOD, free=True, before=AT_THE_END)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """The settings of a run, each of them possible.
@@ -150,7 +140,8 @@ class RunSettings:
         method: Options of the method of learning, from `config.method`.
         optimizer: Keys of the optimiser.
         cadence: Keys of the run's length, logging and checkpoints.
-        evaluators: `config.evaluators`.
+        evaluators: Steps from one evaluation to the next by the name of every evaluator, from
+            `config.evaluators`; all but `NEVER` are due at the end as well.
         record: All of them as JSON has them, by their keys.
     """
 
@@ -160,26 +151,42 @@ class RunSettings:
     method: Options
     optimizer: OptimizerSettings
     cadence: CadenceSettings
-    evaluators: EvaluatorSettings
+    evaluators: Mapping[str, int]
     record: Mapping[str, Any]
 
 
-# The groups of settings by the prefix of their keys: nearly all keys of a configuration are flat.
+# The groups of settings whose keys are flat, as nearly all of a configuration are.
 _GROUPS = {
-    "encoder": (EncoderSettings, ""),
-    "data": (DataSettings, ""),
-    "optimizer": (OptimizerSettings, ""),
-    "cadence": (CadenceSettings, ""),
-    "evaluators": (EvaluatorSettings, "evaluators."),
+    "encoder": EncoderSettings,
+    "data": DataSettings,
+    "optimizer": OptimizerSettings,
+    "cadence": CadenceSettings,
 }
 _SEED = next(field for field in dataclasses.fields(RunSettings) if field.name == "seed")
-_FIELDS = {"seed": _SEED} | {
-    prefix + field.name: field
-    for group, prefix in _GROUPS.values()
-    for field in dataclasses.fields(group)
-}
+_FIELDS = (
+    {"seed": _SEED}
+    | {field.name: field for group in _GROUPS.values() for field in dataclasses.fields(group)}
+    | {
+        f"evaluators.{name}": _setting(_PERIOD, free=True, before=kind.before)
+        for name, kind in EVALUATORS.items()
+    }
+)
 # Keys of earlier releases and what they are called now.
-_RENAMED = {"eval_steps": "evaluators.validation", "objective": "method"}
+RENAMED = {"eval_steps": "evaluators.validation", "objective": "method"}
+
+
+def describe_unlisted() -> dict[str, str]:
+    """Returns what may be set by the names of methods and evaluators, and what each setting is.
+
+    A configuration need not list them, as there may be more than it makes use of.
+    """
+    options = {f"method.{name}": about for name, about in describe_options().items()}
+    periods = {
+        f"evaluators.{name}": f"Steps from one evaluation to the next ({kind.before} unless set)."
+        for name, kind in EVALUATORS.items()
+        if kind.before is not dataclasses.MISSING
+    }
+    return options | periods
 
 
 def read_settings(config: Configuration) -> RunSettings:
@@ -203,18 +210,19 @@ def read_settings(config: Configuration) -> RunSettings:
         if not rule.allows(values[key]):
             raise ConfigError(f"config.{key} is {values[key]!r}; {rule.expected}")
     groups = {
-        name: group(**{f.name: values[prefix + f.name] for f in dataclasses.fields(group)})
-        for name, (group, prefix) in _GROUPS.items()
+        name: group(**{f.name: values[f.name] for f in dataclasses.fields(group)})
+        for name, group in _GROUPS.items()
     }
     settings = RunSettings(
         seed=values["seed"],
         method=_read_method(method),
+        evaluators={name: values[f"evaluators.{name}"] for name in EVALUATORS},
         record=nest(values) | {"method": method},
         **groups,
     )
     if settings.cadence.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise ConfigError("config.tensorboard needs: pip install 'clef-jax[tensorboard]'")
-    if settings.cadence.patience and settings.evaluators.validation == NEVER:
+    if settings.cadence.patience and settings.evaluators["validation"] == NEVER:
         raise ConfigError(
             f"config.patience is {settings.cadence.patience}, but config.evaluators.validation is "
             f"{NEVER}, never; set one of them otherwise"
@@ -236,8 +244,8 @@ def _missing(key: str) -> ConfigError:
 def _require_known(values: Mapping[str, Any]) -> None:
     for key in sorted(values.keys() - _FIELDS):
         outermost = key.split(".")[0]
-        if outermost in _RENAMED:
-            raise ConfigError(f"config.{outermost} is called config.{_RENAMED[outermost]} now")
+        if outermost in RENAMED:
+            raise ConfigError(f"config.{outermost} is called config.{RENAMED[outermost]} now")
         (near,) = difflib.get_close_matches(key, _FIELDS, n=1, cutoff=0)
         raise ConfigError(f"config.{key}: there is no such setting; the nearest is config.{near}")
 

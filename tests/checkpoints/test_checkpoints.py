@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, what is restored, and what is refused."""
 
+import json
 import subprocess
 
 import jax
@@ -9,11 +10,12 @@ import optax
 import pytest
 
 import clef_jax
-from clef_jax import hosts
+from clef_jax import files, hosts
 from clef_jax.checkpoints.encoder import load_params, save_encoder
 from clef_jax.checkpoints.items import params_sha256
-from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError
+from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.checkpoints.run import Checkpoints
+from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from tests.damage import flip_bit
 
 OPTIMIZER = optax.adamw(1e-3)
@@ -115,6 +117,19 @@ def test_load_params_takes_the_best_then_the_newest_and_prefers_the_average(tmp_
             np.testing.assert_array_equal(params["stem"]["kernel"], np.float32(expected))
     params, meta = load_params(tmp_path / "best" / "checkpoints" / "3")
     assert meta["step"] == 3
+
+
+def test_weights_other_than_those_saved_are_refused_though_their_checksums_agree(tmp_path):
+    saved(tmp_path, {1: 1}).close()
+    step = tmp_path / "checkpoints" / "1"
+    meta = json.loads((step / "meta" / "metadata").read_text())
+    (step / "meta" / "metadata").write_text(json.dumps(meta | {"weights_sha256": "0" * 64}))
+    (step / files.SUMS).unlink()
+    files.write_sums(step, step.rglob("*"))
+    with pytest.raises(CheckpointError) as error:
+        load_params(tmp_path)
+    for part in (f"{step}: ", meta["weights_sha256"], "0" * 64, "copy it again from its source"):
+        assert part in str(error.value)
 
 
 def test_an_encoder_folder_round_trips_and_is_not_overwritten(tmp_path):

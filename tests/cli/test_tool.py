@@ -23,6 +23,10 @@ def run(tool, *arguments):
     [
         ("pretrain", ["--config.batchsize=32"], "config.batchsize: there is no such setting; the "
          "nearest is --config.batch_size"),
+        ("pretrain", ["--config.eval_steps=5"], "--config.eval_steps is called "
+         "--config.evaluators.validation now"),
+        ("pretrain", ["--config.objective.name=clef"], "--config.objective is called "
+         "--config.method now"),
         ("pretrain", ["--noconfig.remats"], "the nearest is --config.remat "),
         ("pretrain", ["--config.method.nam", "clef"], "nearest is --config.method.name"),
         ("pretrain", ["--config.method=clef"], "several settings: --config.method.combine, "),

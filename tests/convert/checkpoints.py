@@ -1,5 +1,7 @@
 """Checkpoint files of the original's structure, written with torch."""
 
+import jax
+import numpy as np
 import torch
 
 from clef_jax.models import get_config
@@ -38,3 +40,7 @@ def lightning_content(model, *, extra=None):
 def write_lightning(path, model, **kwargs):
     torch.save(lightning_content(model, **kwargs), path)
     return path
+
+
+def same_trees(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)

@@ -33,7 +33,7 @@ from clef_jax.evaluate.learned import (
 from clef_jax.evaluate.recordings import ReportError, choose_recordings
 from clef_jax.evaluate.report import plot_learned, sentences
 from clef_jax.evaluate.tasks import TASKS
-from clef_jax.inference.encoder import Encoder
+from clef_jax.inference import Encoder
 from clef_jax.models import ResNeXt1DConfig, build_model
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table
@@ -270,6 +270,18 @@ def test_few_records_are_too_few_to_tell(shards_folder, tmp_path, config, fracti
     figures = json.loads((tmp_path / "learned.json").read_text())["figures"]
     assert not any(figure["estimates"] for figure in figures)
     assert (tmp_path / "plots" / "learned.png").is_file()
+
+
+def test_other_patients_than_the_run_s_are_not_held_out(shards_folder, tmp_path):
+    shards = ShardSet(shards_folder)
+    meta = {"model": dataclasses.asdict(TINY), "preprocessing": CLEF_V2.to_dict(), "config": {}}
+    meta |= {"shards": shards.fingerprint, "annotations": shards.annotations.fingerprints(())}
+    save_encoder(tmp_path / "encoder", jax.device_get(_encoder(1).params), meta)
+    done = _report("--workdir", tmp_path / "encoder", "--shards", shards_folder,
+                   "--validation_fraction", 0.6, "--out", tmp_path / "out")  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"{shards_folder}: other patients are held out now" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_scikit_learn_is_named_with_its_remedy(tmp_path):

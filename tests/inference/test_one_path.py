@@ -16,7 +16,7 @@ import pytest
 
 from clef_jax import load_encoder
 from clef_jax.checkpoints.encoder import save_encoder
-from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.spec import ECGFOUNDER
@@ -38,7 +38,7 @@ def paths(shards_folder, tmp_path_factory):
     params = tiny_encoder().params
     save_encoder(folder / "weights", params, encoder_meta(TINY, params, {}, ECGFOUNDER))
     cohort = shards_folder.parent / "cohort"
-    options = IngestOptions(spec=ECGFOUNDER)
+    options = WriteOptions(spec=ECGFOUNDER)
     write_shards(cohort, folder / "shards", options=options, workers=1, progress=False)
     return str(folder / "weights"), str(folder / "shards")
 

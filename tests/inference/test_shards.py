@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from clef_jax.data.shards.store import ShardSet
+from clef_jax.data.signals import zscore
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.data.signals.preprocessing import zscore
 from clef_jax.inference.shards import embed_records, records_to_map, slots_of_lead
 from tests.embed_runs import tiny_encoder
 

@@ -68,6 +68,12 @@ def test_one_option_bends_one_choice(option):
         ({"name": "clef", "combine": "both"}, "choose one of mean, sum"),
         ({"name": "clef", "floor": "low"}, "method.floor is 'low'; it must be a number"),
         ({"name": "clef", "floor": True}, "method.floor is True; it must be a number"),
+        ({"name": "clef", "temperature": True}, "method.temperature is True; it must be a number"),
+        ({"name": "simclr", "temperature": "x"}, "method.temperature is 'x'; it must be a number"),
+        (
+            {"name": "clef", "completeness_weighting": "yes"},
+            "method.completeness_weighting is 'yes'; it must be True or False",
+        ),
         (
             {"name": "clef", "completeness_weighting": 1},
             "method.completeness_weighting is 1; it must be True or False",

@@ -13,7 +13,7 @@ from clef_jax.data.annotations.splits import is_validation_patient
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table
-from clef_jax.train.data import plan_data
+from clef_jax.train.data import choose_data
 from clef_jax.train.metrics import read_metrics
 from clef_jax.train.pretrain import pretrain
 from clef_jax.train.settings import ConfigError, read_settings
@@ -49,7 +49,7 @@ def test_two_risk_regions_train_from_shards_written_once(shards_folder, risks, t
         config = config_of(annotations=str(risks / f"{region}.csv"))
         table = pd.read_csv(risks / f"{region}.csv", dtype={"subject_id": str})
         expected = table.set_index("subject_id")["risk"].loc[shards.patient].to_numpy(np.float32)
-        carried = plan_data(
+        carried = choose_data(
             read_settings(config), shards, None, {"risk"}, hosts.data_mesh()
         ).columns["risk"]
         np.testing.assert_array_equal(carried, expected)

@@ -13,7 +13,7 @@ import pytest
 
 from clef_jax import hosts
 from clef_jax.checkpoints.encoder import load_params
-from clef_jax.checkpoints.meta import FORMAT_VERSION
+from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from clef_jax.train import optim
 from clef_jax.train.clock import Clock
 from clef_jax.train.evaluators.evaluator import Evaluator

@@ -13,7 +13,7 @@ import clef_jax
 from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.data.demo import cohort
 from clef_jax.data.recordings import read_recording
-from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.recipe import recipe
@@ -52,7 +52,7 @@ def recordings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shards_at_250(recordings, tmp_path_factory):
     out = tmp_path_factory.mktemp("shards") / "at_250"
-    options = IngestOptions(spec=AT_250)
+    options = WriteOptions(spec=AT_250)
     write_shards(
         recordings, out, validation_fraction=0.3, options=options, workers=1, progress=False
     )

@@ -33,9 +33,9 @@ def test_every_key_reaches_one_field():
     found = {"seed": settings.seed}
     for group in filter(dataclasses.is_dataclass, groups):
         found |= dataclasses.asdict(group)
-    config = changed(clip_norm=2.5).to_dict()
-    for key, value in (config | config["evaluators"]).items():
-        if key not in ("method", "evaluators"):
+    found["evaluators"] = settings.evaluators
+    for key, value in changed(clip_norm=2.5).to_dict().items():
+        if key != "method":
             assert found[key] == value, key
     assert settings.method == read_options({"name": "clef", "temperature": 0.1})
 
@@ -84,6 +84,13 @@ def test_an_impossible_value_is_refused_by_key_value_and_choices(key, value, exp
     ("added", "removed", "message"),
     [
         ({"learning_rat": 1.0}, (), "config.learning_rat: there is no such setting; the nearest "),
+        (
+            {"evaluators": {"validation": 60, "prob": 5}},
+            (),
+            "config.evaluators.prob: there is no such setting; the nearest is "
+            "config.evaluators.probe",
+        ),
+        ({"evaluators": {"probe": 5}}, (), "config.evaluators.validation is missing"),
         ({"eval_steps": 9}, (), "config.eval_steps is called config.evaluators.validation now"),
         ({"objective": {"name": "clef"}}, ("method",), "config.objective is called config.method"),
         ({}, ("weight_decay",), "config.weight_decay is missing"),
@@ -104,7 +111,7 @@ def test_a_key_that_came_later_may_be_absent():
     config["evaluators"] = {"validation": 60}
     settings = read_settings(ConfigDict(config))
     assert settings.optimizer.clip_norm is None and settings.encoder.remat is False
-    assert (settings.evaluators.probe, settings.evaluators.map) == (-1, 0)
+    assert settings.evaluators == {"validation": 60, "probe": -1, "map": 0}
     assert settings.record["evaluators"] == {"validation": 60, "probe": -1, "map": 0}
 
 

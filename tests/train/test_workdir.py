@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clef_jax.checkpoints.meta import FORMAT_VERSION, CheckpointError
+from clef_jax.checkpoints.meta import CheckpointError
+from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from clef_jax.train.state import TrainState
 from clef_jax.train.workdir import Unvalidated
 from tests.damage import flip_bit

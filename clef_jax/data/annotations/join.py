@@ -160,8 +160,9 @@ def annotate(
     """Returns the annotations of a run: a shard set's own, and over them those of more tables.
 
     A table's keys and columns bear the usual names. A column that it has is taken as a whole, so
-    that risks of two origins never mix: records that it does not describe become unknown. Of
-    several tables the last that has a column counts. A column split says train or validation.
+    that risks of two origins never mix: records that it does not describe become unknown, and so
+    does the completeness of all where it has risks alone. Of several tables the last that has a
+    column counts. A column split says train or validation.
 
     Args:
         default: The set's own annotations.
@@ -187,6 +188,9 @@ def annotate(
         values = _wanted(frame, further, path)
         found = _match_rows(records, frame, pd.DataFrame(values), None, None, path)
         logging.info("%s: describes %d of %d records", path, np.sum(found >= 0), len(names))
+        if "risk" in values:
+            # That of other risks says nothing of these.
+            columns["completeness"] = np.full(len(rows), np.nan, np.float32)
         for name, known in values.items():
             # Row -1, which a record has that the table lacks, is the last one.
             unknown = np.full(1, None if known.dtype == object else np.nan, known.dtype)

@@ -1,1 +1,1 @@
-"""Batches of a run: planned globally, read locally."""
+"""Batches of a run: dealt globally, read locally."""

@@ -1,8 +1,8 @@
-"""From shards to batches: Grain moves plans of batches, and one read per batch moves the bytes.
+"""From shards to batches: Grain moves numbers of rows, and one read per batch moves the bytes.
 
-The plan of a step (which records, which leads) is a pure function of (seed, step) over the whole
-global batch; a process then reads its own rows of it. So the stream is the same for any number of
-processes, workers and threads, and a run resumes at any step by starting its plan there.
+The rows of a step's batch (which records, which leads) are a pure function of (seed, step), dealt
+for the whole global batch; a process then reads its own share of them. So the stream is the same
+for any number of processes, workers and threads, and a run resumes at any step by starting there.
 """
 
 import dataclasses
@@ -11,22 +11,22 @@ from collections.abc import Mapping
 import grain
 import numpy as np
 
-from clef_jax.data.batches.plans import Plan, PlanError, Plans
+from clef_jax.data.batches.rows import BatchError, BatchRows, RowsByStep
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.processes import leave_with_parent
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadRows:
-    """Reads one process's rows of a plan. Picklable: Grain's workers each open the shards."""
+    """Reads one process's share of a batch. Picklable: Grain's workers each open the shards."""
 
     shards: ShardSet
     columns: Mapping[str, np.ndarray]
-    rows: slice
+    share: slice
 
-    def __call__(self, plan: Plan) -> dict[str, np.ndarray]:
-        """Returns the batch of `make_batches` for a plan."""
-        record, slot = plan.record[self.rows], plan.slot[self.rows]
+    def __call__(self, rows: BatchRows) -> dict[str, np.ndarray]:
+        """Returns the batch of `make_batches` that these rows make."""
+        record, slot = rows.record[self.share], rows.slot[self.share]
         pairs = np.repeat(record, 2), slot.reshape(-1)
         ecg = self.shards.read(*pairs)
         return {
@@ -43,7 +43,7 @@ def _start_worker(worker: int, workers: int) -> None:
 
 def make_batches(
     shards: ShardSet,
-    plans: Plans,
+    rows: RowsByStep,
     *,
     columns: Mapping[str, np.ndarray],
     process_index: int = 0,
@@ -56,7 +56,7 @@ def make_batches(
 
     Args:
         shards: The shard set.
-        plans: The batches to read.
+        rows: Those of each batch to read.
         columns: Annotations `[n]` that go along, by name.
         process_index: This host's number.
         process_count: Number of hosts; divides the batch size. Rows go to hosts in order.
@@ -70,15 +70,15 @@ def make_batches(
         their names, the columns `[b]`; b is the local batch size.
 
     Raises:
-        PlanError: The batch size does not divide by the number of processes.
+        BatchError: The batch size does not divide by the number of processes.
     """
-    batch_size = plans[0].record.size
+    batch_size = rows[0].record.size
     local, rest = divmod(batch_size, process_count)
     if rest:
-        raise PlanError(f"batch size {batch_size} does not divide by {process_count} processes")
-    rows = slice(process_index * local, (process_index + 1) * local)
-    plan_stream = grain.MapDataset.source(plans)[first_step:]
-    batches = plan_stream.map(ReadRows(shards, columns, rows)).to_iter_dataset(
+        raise BatchError(f"batch size {batch_size} does not divide by {process_count} processes")
+    share = slice(process_index * local, (process_index + 1) * local)
+    by_step = grain.MapDataset.source(rows)[first_step:]
+    batches = by_step.map(ReadRows(shards, columns, share)).to_iter_dataset(
         grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     )
     if num_workers:

@@ -6,7 +6,7 @@ import pathlib
 from absl import logging
 
 from clef_jax.data.noise.bank import NoiseBank, NoiseBankError
-from clef_jax.data.noise.recorded import _MAT_KEYS, noise_bank_from_mat, noise_bank_from_nstdb
+from clef_jax.data.noise.recorded import MAT_KEYS, noise_bank_from_mat, noise_bank_from_nstdb
 from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.signals.spec import PreprocessingSpec
 
@@ -57,5 +57,5 @@ def _load(path, fs, mat_fs, max_seconds, seed):
     found = "is neither" if path.exists() else "does not exist"
     raise NoiseBankError(
         f"{path} {found}: expected a folder with the noise records bw, em and ma, or a .mat file "
-        f"with {', '.join(_MAT_KEYS.values())}."
+        f"with {', '.join(MAT_KEYS.values())}."
     )

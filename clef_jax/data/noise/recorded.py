@@ -23,12 +23,12 @@ from clef_jax.data.noise.bank import (
     _checked,
 )
 from clef_jax.data.recordings import read_recording
+from clef_jax.data.signals import resample
 from clef_jax.data.signals.leads import NOISE_LEADS
-from clef_jax.data.signals.preprocessing import resample
 
 # The simulators' "motion artefacts" are the record ma, which its authors call muscle artefact.
 _NSTDB_RECORDS = {"motion": "ma", "electrode": "em", "baseline_wander": "bw"}
-_MAT_KEYS = {
+MAT_KEYS = {
     "motion": "motion_artefacts",
     "electrode": "electrode_movement",
     "baseline_wander": "baseline_wander",
@@ -110,11 +110,11 @@ def noise_bank_from_mat(
     kept = samples if max_seconds is None else min(samples, round(max_seconds * fs))
     size = resample(np.zeros(kept), fs, bank_fs).size
     signal = np.empty((len(KINDS), len(NOISE_LEADS), size), np.float32)
-    for row, key in enumerate(_MAT_KEYS.values()):
+    for row, key in enumerate(MAT_KEYS.values()):
         noise = _read_mat(scipy.io.loadmat, path, variable_names=[key])[key][:, :kept]
         for lead in range(len(NOISE_LEADS)):
             signal[row, lead] = resample(noise[lead], fs, bank_fs)
-    source = f"{', '.join(_MAT_KEYS.values())} at {fs:g} Hz"
+    source = f"{', '.join(MAT_KEYS.values())} at {fs:g} Hz"
     return _checked(NoiseBank(signal, bank_fs, source), path)
 
 
@@ -135,17 +135,17 @@ def _read_mat(read, path, **options):
 
 def _samples_in_mat(path):
     shapes = {name: shape for name, shape, _ in _read_mat(scipy.io.whosmat, path)}
-    absent = [key for key in _MAT_KEYS.values() if key not in shapes]
+    absent = [key for key in MAT_KEYS.values() if key not in shapes]
     if absent:
         raise NoiseBankError(
             f"{path} lacks {', '.join(absent)}. Found: {', '.join(shapes) or 'nothing'}."
         )
-    for key in _MAT_KEYS.values():
+    for key in MAT_KEYS.values():
         if len(shapes[key]) != 2 or shapes[key][0] != len(NOISE_LEADS):
             raise NoiseBankError(
                 f"{path}: {key} has shape {shapes[key]}, expected (15, samples): 12 leads, X, Y, Z."
             )
-    return min(shapes[key][1] for key in _MAT_KEYS.values())
+    return min(shapes[key][1] for key in MAT_KEYS.values())
 
 
 def _inferred_fs(path, samples):

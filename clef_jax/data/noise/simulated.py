@@ -5,7 +5,7 @@ import scipy.io
 import scipy.signal
 
 from clef_jax.data.noise.bank import NoiseBank, _bank_of_orthogonal
-from clef_jax.data.signals.preprocessing import resample
+from clef_jax.data.signals import resample
 
 # Muscle noise reaches 150 Hz, whatever rate is wanted.
 _FS = 500.0

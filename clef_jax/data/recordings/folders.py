@@ -56,6 +56,15 @@ class PassedOver:
     is_table: bool = False
 
 
+def is_text(name: str) -> bool:
+    """Tells whether a file's name can be written to a table."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def search_folder(
     folder: str | os.PathLike, hints: Hints | None = None
 ) -> tuple[list[Found], list[PassedOver]]:

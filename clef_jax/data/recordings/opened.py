@@ -27,6 +27,14 @@ class OpenRecording:
         left_out: The channels of the file that are not among the leads, each with the reason.
         other_files: Yields the files, besides the one opened, that the samples are read from; each
             before it is looked into for the names of further ones.
+
+    Example:
+        >>> from clef_jax.data.recordings import open_recording
+        >>> opened = open_recording("ecg")
+        >>> opened.header.leads, opened.header.samples
+        (('I', 'II'), 6250)
+        >>> opened.read(leads=["II"], start=1000, stop=2000).signal_mv.shape
+        (1, 1000)
     """
 
     header: Header

@@ -77,6 +77,12 @@ class Recording:
         age: Years, if given.
         sex: "male", "female" or None.
         comments: Comment lines.
+
+    Example:
+        >>> from clef_jax.data.recordings import read_recording
+        >>> recording = read_recording("ecg")
+        >>> recording.leads, recording.signal_mv.shape, recording.fs
+        (('I', 'II'), (2, 6250), 250.0)
     """
 
     path: str

@@ -11,6 +11,8 @@ A finished folder holds
 * ``rejected.csv``: each recording, or window of one, left out, with the kind of fault and the
   reason;
 * ``notes.csv``: what is left out of recordings that are not, such as all but the first window;
+* ``plan.json``, written first: what all this is made from, so that a later run goes on with the
+  same;
 * ``manifest.json``, written last: format version, preprocessing, montage, counts, size and checksum
   of each file above, and its own checksum.
 
@@ -37,16 +39,13 @@ from clef_jax.files import file_sha256
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 MANIFEST = "manifest.json"
+PLAN = "plan.json"
 INDEX = "index.parquet"
 ANNOTATIONS = "annotations.parquet"
 REJECTED = "rejected.csv"
 NOTES = "notes.csv"
 
-_AGAIN = (
-    "copy it again from its source, or write the shards again: with the same arguments "
-    "tools/write_shards.py makes a new one of what is there"
-)
-_ENTRY_TYPE = np.dtype("<i2")
+ENTRY_TYPE = np.dtype("<i2")
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
@@ -71,7 +70,7 @@ def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     scale = (np.maximum(np.abs(x).max(axis=-1), 1e-6) / 32767).astype(np.float32)
     steps = np.rint(x / scale.astype(np.float64)[:, None])
-    return np.clip(steps, -32767, 32767).astype(_ENTRY_TYPE), scale
+    return np.clip(steps, -32767, 32767).astype(ENTRY_TYPE), scale
 
 
 class ShardWriter:
@@ -85,7 +84,7 @@ class ShardWriter:
         """Appends int16 [leads, samples] and returns the entry number of the first lead."""
         first = self.entries
         for lead in leads:
-            self._writer.write(lead.astype(_ENTRY_TYPE, copy=False).tobytes())
+            self._writer.write(lead.astype(ENTRY_TYPE, copy=False).tobytes())
         self.entries += len(leads)
         return first
 
@@ -102,10 +101,11 @@ def manifest_entry(path: str | os.PathLike, name: str) -> dict[str, Any]:
 def signed(manifest: dict[str, Any]) -> dict[str, Any]:
     """Returns a manifest with the release that writes it and with its own checksum."""
     content = manifest | {"clef_jax": clef_jax.__version__}
-    return content | {"sha256": _sha256(content, without={"sha256"})}
+    return content | {"sha256": manifest_sha256(content, without={"sha256"})}
 
 
-def _sha256(manifest: dict[str, Any], without: Collection[str]) -> str:
+def manifest_sha256(manifest: dict[str, Any], without: Collection[str]) -> str:
+    """Returns the SHA-256 of a manifest's content but for some of its keys, hexadecimal."""
     content = {key: value for key, value in manifest.items() if key not in without}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -117,6 +117,10 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
         ShardError: There is none, it is damaged, or another version of the package wrote it.
     """
     path = os.path.join(folder, MANIFEST)
+    again = (
+        "copy it again from its source, or write the shards again: with the same arguments "
+        f"{_tool(folder)} makes a new one of what is there"
+    )
     if not os.path.isdir(folder):
         raise ShardError(f"{folder}: no such folder; write shards there with tools/write_shards.py")
     try:
@@ -124,17 +128,17 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
             manifest = json.load(stream)
     except FileNotFoundError:
         raise ShardError(
-            f"{path}: missing, so the set of shards is unfinished or not one; run "
-            "tools/write_shards.py again with the same arguments, it goes on where it stopped"
+            f"{path}: missing, so the set of shards is unfinished or not one; run {_tool(folder)} "
+            "again with the same arguments, it goes on where it stopped"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ShardError(f"{path}: damaged ({error}); {_AGAIN}") from None
+        raise ShardError(f"{path}: damaged ({error}); {again}") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("preprocessing", {}), dict):
-        raise ShardError(f"{path}: no manifest of shards, though valid JSON; {_AGAIN}")
+        raise ShardError(f"{path}: no manifest of shards, though valid JSON; {again}")
     # Written together, so that no single flaw can pass for a manifest of release 0.1.0, without.
     has_checksum = "sha256" in manifest or "clef_jax" in manifest
-    if has_checksum and manifest.get("sha256") != _sha256(manifest, without={"sha256"}):
-        raise ShardError(f"{path}: damaged, it differs from its own checksum; {_AGAIN}")
+    if has_checksum and manifest.get("sha256") != manifest_sha256(manifest, without={"sha256"}):
+        raise ShardError(f"{path}: damaged, it differs from its own checksum; {again}")
     found = manifest.get("format_version")
     if found not in READABLE_VERSIONS:
         raise ShardError(
@@ -155,6 +159,19 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
             CLEF_V2.version,
         )
     return manifest
+
+
+def _tool(folder: str | os.PathLike) -> str:
+    """Names the tool that goes on with a folder: each release does with those of its own format."""
+    try:
+        with open(os.path.join(folder, PLAN), encoding="utf-8") as stream:
+            begun = json.load(stream)["format_version"]
+    except (OSError, ValueError, LookupError, TypeError):
+        begun = FORMAT_VERSION  # It has no plan to keep to.
+    tool = "tools/write_shards.py"
+    if begun == FORMAT_VERSION:
+        return tool
+    return f"{tool} of the release that began it (format {begun})"
 
 
 def spec_of(manifest: Mapping[str, Any]) -> PreprocessingSpec:
@@ -207,8 +224,9 @@ def shard_faults(
             fault = "its content differs from the manifest's checksum"
         else:
             continue
-        faults.append(
-            f"{path}: {fault}; copy it again from its source, or delete it and run "
-            "tools/write_shards.py again with the same arguments: it rewrites what is missing"
-        )
+        remedy = f"run {_tool(folder)} again with the same arguments: it writes it anew"
+        # Tables are written at each end, and differ where a run was killed just then.
+        if entry["file"] not in (INDEX, ANNOTATIONS, REJECTED, NOTES):
+            remedy = f"delete it and {remedy}"
+        faults.append(f"{path}: {fault}; copy it again from its source, or {remedy}")
     return faults

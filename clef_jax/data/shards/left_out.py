@@ -41,7 +41,8 @@ class Rejected:
     Attributes:
         record: The recording's name.
         file: Its file; of a WFDB record its path without suffix.
-        start_s: Where the window that is left out begins; None for all of the recording.
+        start_s: Where what is left out begins, a window or the rest of a recording that breaks off;
+            None for all of the recording.
         kind: Why, in a word.
         reason: Why, in full.
     """

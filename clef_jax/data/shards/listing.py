@@ -6,7 +6,7 @@ import posixpath
 
 import pandas as pd
 
-from clef_jax.data.recordings.folders import search_folder
+from clef_jax.data.recordings.folders import is_text, search_folder
 from clef_jax.data.recordings.formats import expected_files, without_suffix
 from clef_jax.data.recordings.recording import Hints
 from clef_jax.data.shards.left_out import Note, NoteKind, Rejected, RejectionKind
@@ -17,7 +17,7 @@ from clef_jax.tables.matching import PATIENT_COLUMNS, STUDY_COLUMNS, identifiers
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The recordings to ingest.
+    """The recordings to write.
 
     Attributes:
         records: In the order found: record (the path below the folder, without suffix), file (the
@@ -39,7 +39,7 @@ def file_of(path: str, folder: str) -> str:
 def list_recordings(
     folder: str, record_list: str | None = None, hints: Hints | None = None
 ) -> Listing:
-    """Lists the recordings to ingest.
+    """Lists the recordings to write.
 
     Args:
         folder: The records folder.
@@ -63,7 +63,7 @@ def _search(folder: str, hints: Hints | None) -> Listing:
     found, passed_over = search_folder(folder, hints)
     rejected, rows = [], []
     for one in found:
-        if _is_text(one.path):
+        if is_text(one.path):
             file = os.path.relpath(one.path, folder).replace(os.sep, "/")
             rows.append((one.name, file, None, None))
         else:
@@ -80,14 +80,6 @@ def _search(folder: str, hints: Hints | None) -> Listing:
     ]
     notes = [Note(file.name, NoteKind.TABLE, file.reason) for file in passed_over if file.is_table]
     return Listing(records, rejected + duplicates, notes)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _read_list(folder: str, record_list: str) -> pd.DataFrame:

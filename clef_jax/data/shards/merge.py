@@ -24,7 +24,7 @@ from clef_jax.data.shards.index import INDEX_SCHEMA
 from clef_jax.data.shards.left_out import Rejected, RejectionKind, write_notes, write_rejected
 from clef_jax.data.shards.listing import Listing, file_of
 from clef_jax.data.shards.parts import notes_in, read_facts, read_part, rejected_in
-from clef_jax.data.shards.plan import IngestError
+from clef_jax.data.shards.plan import WriteError
 from clef_jax.files import replacing, write_json
 
 
@@ -52,7 +52,7 @@ def merge_parts(
         The manifest and the annotations.
 
     Raises:
-        IngestError: Every record was rejected.
+        WriteError: Every record was rejected.
     """
     shards = range(-(-plan["records"] // plan["options"]["records_per_shard"]))
     entries, duplicates = _without_same_samples(
@@ -65,7 +65,7 @@ def merge_parts(
     write_rejected(rejected_path, rejected)
     write_notes(notes_path, notes)
     if not entries.num_rows:
-        raise IngestError(f"{rejected_path}: every record was rejected; see there why")
+        raise WriteError(f"{rejected_path}: every record was rejected; see there why")
     headers = entries.select(["record", "patient", "age", "sex"]).to_pandas()
     annotations = annotation_table(headers, tables, validation_fraction)
     index_path, annotations_path = os.path.join(out, INDEX), os.path.join(out, ANNOTATIONS)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from clef_jax.data.recordings.recording import Hints
-from clef_jax.data.shards.format import FORMAT_VERSION
+from clef_jax.data.shards.format import FORMAT_VERSION, PLAN
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.montage import ECG, Montage
 from clef_jax.data.signals.quality import QUALITY, QualityLimits
@@ -18,19 +18,17 @@ from clef_jax.errors import ClefError
 from clef_jax.files import write_json
 from clef_jax.nested import flatten
 
-PLAN = "plan.json"
-
 _MAX_RECORDS_PER_SHARD = 4096  # twelve leads of 10 kB each: half a gigabyte
 _MIN_RECORDS_PER_SHARD = 64
 _SHARDS_OF_A_SMALL_SET = 16
 
 
-class IngestError(ClefError):
+class WriteError(ClefError):
     """Shards that cannot be written; the message names the file, the fault and the remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
-class IngestOptions:
+class WriteOptions:
     """What changes the bytes of the shards.
 
     Attributes:
@@ -46,7 +44,7 @@ class IngestOptions:
         spec: The preprocessing.
 
     Raises:
-        IngestError: A value is impossible.
+        WriteError: A value is impossible.
     """
 
     montage: Montage = ECG
@@ -59,15 +57,15 @@ class IngestOptions:
 
     def __post_init__(self):
         if not 1 <= self.leads_needed <= len(self.leads_counted):
-            raise IngestError(
+            raise WriteError(
                 f"min_leads is {self.min_leads}; expected 1 to {len(self.leads_counted)}"
             )
         if self.records_per_shard is not None and self.records_per_shard < 1:
-            raise IngestError(f"records_per_shard is {self.records_per_shard}; expected 1 or more")
+            raise WriteError(f"records_per_shard is {self.records_per_shard}; expected 1 or more")
         for name in ("fs", "adu_per_mv"):
             value = getattr(self.hints, name)
             if value is not None and not value > 0:
-                raise IngestError(f"{name} is {value}; expected more than 0")
+                raise WriteError(f"{name} is {value}; expected more than 0")
 
     @property
     def leads_counted(self) -> tuple[str, ...]:
@@ -82,7 +80,7 @@ class IngestOptions:
         return len(STANDARD_LEADS) if self.montage == ECG else 1
 
 
-def plan_of(records: pd.DataFrame, options: IngestOptions, confine: bool) -> dict[str, Any]:
+def plan_of(records: pd.DataFrame, options: WriteOptions, confine: bool) -> dict[str, Any]:
     """Describes everything that the bytes of a set of shards and its index depend on.
 
     Args:
@@ -121,7 +119,8 @@ def agree_on_plan(out: str, plan: dict[str, Any]) -> None:
     """Leaves the plan in a new folder, or compares it with the one found there.
 
     Raises:
-        IngestError: The folder was begun with another plan; the message says what differs.
+        WriteError: The folder was begun in another format, or with another plan; the message says
+            what differs.
     """
     path = os.path.join(out, PLAN)
     try:
@@ -130,10 +129,17 @@ def agree_on_plan(out: str, plan: dict[str, Any]) -> None:
     except FileNotFoundError:
         write_json(path, plan)
         return
+    if (begun := earlier["format_version"]) != FORMAT_VERSION:
+        raise WriteError(
+            f"{path}: format_version is {begun}, and this release writes {FORMAT_VERSION}; finish "
+            f"or mend {out} with the release that began it, or use another --out. Finished shards "
+            "open as they are: a run takes another risk or split of them by config.annotations and "
+            "config.validation_fraction"
+        )
     flat, earlier_flat = flatten(plan), flatten(earlier)
     differing = sorted(k for k in flat | earlier_flat if flat.get(k) != earlier_flat.get(k))
     if differing:
-        raise IngestError(
+        raise WriteError(
             f"{path}: {out} was begun with other input; different now: {', '.join(differing)}; "
             "use another --out, or delete this folder to begin anew"
         )
@@ -147,7 +153,7 @@ def _digest(*columns: Any) -> str:
     return digest.hexdigest()
 
 
-def _records_per_shard(n: int, options: IngestOptions) -> int:
+def _records_per_shard(n: int, options: WriteOptions) -> int:
     if options.records_per_shard is not None:
         return options.records_per_shard
     share = -(-n // _SHARDS_OF_A_SMALL_SET)

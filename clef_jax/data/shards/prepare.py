@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from clef_jax.data.recordings.formats import open_hinted
 from clef_jax.data.recordings.recording import Header
 from clef_jax.data.shards.format import quantise
 from clef_jax.data.shards.left_out import NoteKind, RejectionKind
-from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.signals.montage import Montage
 from clef_jax.data.signals.preprocessing import native_samples, preprocess, window_starts
 from clef_jax.data.signals.quality import filtered_fault, lead_faults
@@ -76,17 +76,19 @@ class PreparedRecord:
     Attributes:
         header: What it says of itself.
         notes: What of it is left out, but for windows and bad leads.
+        starts_s: Where its windows begin, seconds.
         windows: Its windows, in order. Asking for one raises `RecordingError` where it cannot be
             read.
     """
 
     header: Header
     notes: tuple[tuple[NoteKind, str], ...]
+    starts_s: Sequence[float]
     windows: Iterator[PreparedWindow | BadWindow]
 
 
 def prepare_record(
-    path: str, options: IngestOptions, *, confine_to: str | None = None
+    path: str, options: WriteOptions, *, confine_to: str | None = None
 ) -> PreparedRecord:
     """Opens a recording and checks what can be known without its samples.
 
@@ -124,6 +126,7 @@ def prepare_record(
     return PreparedRecord(
         header,
         tuple(_notes(recording, positions, len(starts), options)),
+        (wanted / header.fs).tolist(),
         _windows(recording, positions, wanted, options),
     )
 
@@ -148,7 +151,7 @@ def _positions(found: tuple[str, ...], montage: Montage) -> dict[str, int]:
 
 
 def _notes(
-    recording: OpenRecording, positions: Mapping[str, int], windows: int, options: IngestOptions
+    recording: OpenRecording, positions: Mapping[str, int], windows: int, options: WriteOptions
 ) -> Iterator[tuple[NoteKind, str]]:
     header = recording.header
     if windows > 1 and not options.all_windows:
@@ -168,7 +171,7 @@ def _windows(
     recording: OpenRecording,
     positions: Mapping[str, int],
     starts: np.ndarray,
-    options: IngestOptions,
+    options: WriteOptions,
 ) -> Iterator[PreparedWindow | BadWindow]:
     fs = recording.header.fs
     length = native_samples(fs, options.spec)
@@ -181,7 +184,7 @@ def _windows(
 
 
 def _prepare(
-    signal_mv: np.ndarray, fs: float, present: list[str], start_s: float, options: IngestOptions
+    signal_mv: np.ndarray, fs: float, present: list[str], start_s: float, options: WriteOptions
 ) -> PreparedWindow:
     signal_mv, spiky = remove_spikes(signal_mv, fs, options.spec)
     found = zip(present, lead_faults(signal_mv, fs, options.quality), strict=True)
@@ -205,7 +208,7 @@ def _prepare(
     )
 
 
-def _usable_leads(faults: Mapping[str, str | None], options: IngestOptions) -> list[str]:
+def _usable_leads(faults: Mapping[str, str | None], options: WriteOptions) -> list[str]:
     good = [lead for lead, fault in faults.items() if fault is None]
     if sum(lead in options.leads_counted for lead in good) >= options.leads_needed:
         return good

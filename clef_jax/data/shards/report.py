@@ -12,7 +12,8 @@ class WriteReport:
         records_in: Recordings found.
         recordings: Of these, in the shards.
         windows: Windows in the shards: one of each recording, unless every one was asked for.
-        rejected: Kind of fault -> recordings and windows left out.
+        rejected: Kind of fault -> recordings and windows left out: lines of `rejected.csv`. Of a
+            recording that is in the shards they may leave out windows.
         notes: Kind of remark -> recordings of which something is left out.
         patients: Patients in the shards.
         train: Recordings of patients to train on.
@@ -49,8 +50,9 @@ class WriteReport:
         ]
         if self.windows > self.recordings:
             lines.append(f"    windows of these {self.windows:>9,}")
-        lines.append(f"  rejected           {sum(self.rejected.values()):>9,}")
-        lines += _counts(self.rejected)
+        lines.append(f"  rejected           {self.records_in - self.recordings:>9,}")
+        if self.rejected:
+            lines += ["records and windows left out, see rejected.csv:", *_counts(self.rejected)]
         if self.notes:
             lines += ["left out of what is written, see notes.csv:", *_counts(self.notes)]
         lines.append(f"patients             {self.patients:>9,}")

@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike
 
 from clef_jax.data.annotations.stored import read_annotations
 from clef_jax.data.shards.format import (
-    _ENTRY_TYPE,
     ANNOTATIONS,
+    ENTRY_TYPE,
     INDEX,
     NOTES,
     REJECTED,
     ShardError,
-    _sha256,
+    manifest_sha256,
     montage_of,
     read_manifest,
     shard_faults,
@@ -129,7 +129,7 @@ class ShardSet:
             raise IndexError("slots must lie in 0 to n_leads - 1 of their record")
         shards = self._shard[records]
         entries = self._first_entry[records] + slots
-        out = np.empty((len(records), self.spec.samples), _ENTRY_TYPE)
+        out = np.empty((len(records), self.spec.samples), ENTRY_TYPE)
         # In file order within each shard, so that a cold disk is read forwards.
         order = np.lexsort((entries, shards))
         starts = np.flatnonzero(np.diff(shards[order], prepend=-1))
@@ -138,7 +138,7 @@ class ShardSet:
             try:
                 found = self._reader(shard).read(entries[rows].tolist())
                 for row, entry in zip(rows, found, strict=True):
-                    out[row] = np.frombuffer(entry, _ENTRY_TYPE)
+                    out[row] = np.frombuffer(entry, ENTRY_TYPE)
             except (RuntimeError, ValueError, IndexError) as error:
                 raise ShardError(
                     f"{os.path.join(self.folder, shard_file(shard))}: cannot be read ({error}); "
@@ -153,4 +153,4 @@ def _is_shard(entry: dict[str, Any]) -> bool:
 
 def _fingerprint(manifest: dict[str, Any]) -> str:
     files = [entry for entry in manifest["files"] if entry["file"] not in _NO_PART_OF_THE_SET]
-    return _sha256(manifest | {"files": files}, without={"clef_jax", "sha256"})
+    return manifest_sha256(manifest | {"files": files}, without={"clef_jax", "sha256"})

@@ -14,7 +14,7 @@ from clef_jax.data.shards.format import ShardWriter, manifest_entry, shard_file
 from clef_jax.data.shards.left_out import Note, NoteKind, Rejected, RejectionKind
 from clef_jax.data.shards.listing import file_of
 from clef_jax.data.shards.parts import write_part
-from clef_jax.data.shards.plan import IngestError, IngestOptions
+from clef_jax.data.shards.plan import WriteError, WriteOptions
 from clef_jax.data.shards.prepare import (
     BadWindow,
     PreparedRecord,
@@ -44,7 +44,7 @@ class ShardTask:
     records_folder: str
     confine: bool
     out: str
-    options: IngestOptions
+    options: WriteOptions
     plan: str
 
 
@@ -68,7 +68,7 @@ def write_shard(task: ShardTask, advance: Callable[[], None]) -> None:
         advance: Called after each record.
 
     Raises:
-        IngestError: A record could not be read, but perhaps can be later; nothing is left behind.
+        WriteError: A record could not be read, but perhaps can be later; nothing is left behind.
     """
     contents = _Contents()
     with replacing(os.path.join(task.out, shard_file(task.shard))) as temporary:
@@ -108,7 +108,7 @@ def _read(
 ) -> Iterator[tuple[PreparedRecord, PreparedWindow]]:
     """Yields a record's good windows; the bad ones, and why it ends early, go to the contents."""
     file = file_of(row.file, task.records_folder)
-    begun = ""
+    begun, rest_s = "", None  # Where the rest begins, once there is a window before it.
 
     def reject(kind: RejectionKind, reason: str, start_s: float | None = None) -> None:
         contents.rejected.append(Rejected(row.record, file, start_s, kind, reason))
@@ -116,8 +116,9 @@ def _read(
     try:
         confine_to = task.records_folder if task.confine else None
         prepared = prepare_record(file, task.options, confine_to=confine_to)
+        later = iter(prepared.starts_s[1:])
         for window in prepared.windows:
-            begun = f" after the window at {window.start_s:g} s"
+            begun, rest_s = f" after the window at {window.start_s:g} s", next(later, None)
             if isinstance(window, BadWindow):
                 reject(window.why.kind, str(window.why), window.start_s)
             else:
@@ -125,20 +126,21 @@ def _read(
     except Rejection as why:
         reject(why.kind, str(why))
     except RecordingUnavailable as error:
-        raise IngestError(
+        raise WriteError(
             f"{error}: run the same command again, finished shards are kept. A file that never "
             "becomes readable can be replaced by an empty one, which is then rejected"
         ) from error
     except MemoryError as error:
-        raise IngestError(
+        raise WriteError(
             f"{file}: not enough memory to read it ({error}); run the same command again with "
             "fewer --workers, finished shards are kept"
         ) from error
     except RecordingError as error:
-        reject(RejectionKind.UNREADABLE, f"unreadable{begun}: {error}")
+        reject(RejectionKind.UNREADABLE, f"unreadable{begun}: {error}", rest_s)
     except Exception as error:
         # Among 800,000 files some are broken in ways nobody foresaw: report, go on.
-        reject(RejectionKind.FAILED, f"failed{begun}: {type(error).__name__}: {error}")
+        reason = f"failed{begun}: {type(error).__name__}: {error}"
+        reject(RejectionKind.FAILED, reason, rest_s)
 
 
 def _describe(bad_leads: Iterable[Mapping[str, str]]) -> str:

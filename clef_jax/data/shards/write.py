@@ -21,8 +21,8 @@ from clef_jax.data.shards.listing import list_recordings
 from clef_jax.data.shards.merge import merge_parts
 from clef_jax.data.shards.parts import PARTS, is_finished
 from clef_jax.data.shards.plan import (
-    IngestError,
-    IngestOptions,
+    WriteError,
+    WriteOptions,
     agree_on_plan,
     fingerprint_of,
     plan_of,
@@ -41,7 +41,7 @@ def write_shards(
     metadata: MetadataTable | None = None,
     risk: RiskTable | None = None,
     validation_fraction: float = 0.05,
-    options: IngestOptions | None = None,
+    options: WriteOptions | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> WriteReport:
@@ -65,15 +65,15 @@ def write_shards(
 
     Raises:
         TableError: A table or the records folder does not fit; nothing has been written.
-        IngestError: `out` was begun with other records, patients or options or is being written; a
+        WriteError: `out` was begun with other records, patients or options or is being written; a
             record could not be read, but perhaps can be later; a worker died; or every record was
             rejected.
-        OSError: The disk failed; as after `IngestError`, finished shards are kept.
+        OSError: The disk failed; as after `WriteError`, finished shards are kept.
     """
     if not 0 <= validation_fraction < 1:
-        raise IngestError(f"validation_fraction is {validation_fraction}; expected 0 to below 1")
+        raise WriteError(f"validation_fraction is {validation_fraction}; expected 0 to below 1")
     folder, out = os.fspath(records), os.fspath(out)
-    options = options or IngestOptions()
+    options = options or WriteOptions()
     listing = list_recordings(folder, record_list, options.hints)
     rows, matches = _join_tables(listing.records, metadata, risk, folder)
     confine = record_list is not None
@@ -122,7 +122,7 @@ def _tasks_left(
     folder: str,
     confine: bool,
     out: str,
-    options: IngestOptions,
+    options: WriteOptions,
     plan: dict[str, Any],
 ) -> list[ShardTask]:
     """Returns the tasks of those shards that no earlier run has finished."""
@@ -149,14 +149,14 @@ def _write_missing(tasks: Sequence[ShardTask], out: str, workers: int, progress:
         try:
             run_tasks(write_shard, tasks, min(workers, max(len(tasks), 1)), bar)
         except (WorkerDied, WorkersCannotStart) as error:
-            raise IngestError(
+            raise WriteError(
                 f"{out}: {error}; run the same command again, with fewer --workers: finished "
                 "shards are kept"
             ) from error
 
 
-def _taken(out: str, holder: str) -> IngestError:
-    return IngestError(
+def _taken(out: str, holder: str) -> WriteError:
+    return WriteError(
         f"{out}: another write_shards is writing there ({holder}); wait for it or use another --out"
     )
 

@@ -248,8 +248,12 @@ def in_ecg_band(x: np.ndarray, spec: PreprocessingSpec) -> np.ndarray:
 
     Args:
         x: [..., time], preprocessed by `spec`, in any unit.
-        spec: May leave more than 0.67 to 40 Hz, or not band-pass at all.
+        spec: May leave more than 0.67 to 40 Hz, below or above, or not band-pass at all.
+
+    Returns:
+        [..., time]; `x` itself where the spec's band lies within the ECG's.
     """
-    if spec.band_hz is not None and spec.band_hz[1] <= ECG_BAND_HZ[1]:
+    lowest, highest = ECG_BAND_HZ
+    if spec.band_hz is not None and lowest <= spec.band_hz[0] and spec.band_hz[1] <= highest:
         return x
     return bandpass(x, spec.fs)

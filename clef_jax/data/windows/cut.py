@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from clef_jax.data.recordings.opened import OpenRecording
-from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings import OpenRecording, RecordingError
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS, find_lead, is_unnamed
 from clef_jax.data.signals.quality import QualityFlag

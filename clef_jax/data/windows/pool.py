@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from clef_jax.data.recordings import RecordingError
 from clef_jax.data.recordings.formats import open_hinted
-from clef_jax.data.recordings.recording import Hints, RecordingError
+from clef_jax.data.recordings.recording import Hints
 from clef_jax.data.windows.cut import (
     Windows,
     WindowSettings,
@@ -28,7 +29,7 @@ _WINDOWS_PER_SHARD_TASK = 64
 
 
 @dataclasses.dataclass
-class Block:
+class WindowBlock:
     """Consecutive windows of one recording.
 
     Attributes:
@@ -41,7 +42,7 @@ class Block:
     source: Source
     windows: Windows
     share: float
-    rest: tuple["Task", ...] = ()
+    rest: tuple["ReadTask", ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class ReadTask:
     """Sources to read in one go; or, with `starts`, a range of windows of a single one.
 
     Of a file these are first samples, of shards rows of the index.
@@ -74,17 +75,17 @@ class Task:
     share: float = 1.0
 
 
-def plan_tasks(sources: Sequence[Source]) -> Iterator[Task]:
+def group_tasks(sources: Sequence[Source]) -> Iterator[ReadTask]:
     """Groups sources, in their order, so that handing over costs little beside reading."""
     for folder, group in itertools.groupby(sources, lambda s: s.file if s.position >= 0 else ""):
         if not folder:
-            yield from map(Task, _batches(group, _FILES_PER_TASK))
+            yield from map(ReadTask, _batches(group, _FILES_PER_TASK))
             continue
         for is_long, of_length in itertools.groupby(group, lambda s: s.windows > 1):
             if is_long:
                 yield from itertools.chain.from_iterable(map(_parts, of_length))
             else:
-                yield from map(Task, _batches(of_length, _WINDOWS_PER_SHARD_TASK))
+                yield from map(ReadTask, _batches(of_length, _WINDOWS_PER_SHARD_TASK))
 
 
 def _batches(sources: Iterator[Source], size: int) -> Iterator[tuple[Source, ...]]:
@@ -92,49 +93,51 @@ def _batches(sources: Iterator[Source], size: int) -> Iterator[tuple[Source, ...
         yield batch
 
 
-def _parts(source: Source) -> Iterator[Task]:
+def _parts(source: Source) -> Iterator[ReadTask]:
     """Yields the tasks of a recording of which shards hold several windows."""
     for first in range(0, source.windows, _WINDOWS_PER_SHARD_TASK):
         count = min(_WINDOWS_PER_SHARD_TASK, source.windows - first)
         rows = source.position + first + np.arange(count)
-        yield Task((source,), rows, count / source.windows)
+        yield ReadTask((source,), rows, count / source.windows)
 
 
-def _read_shards(task: Task, settings: WindowSettings) -> list[Block | Failure]:
+def _read_shards(task: ReadTask, settings: WindowSettings) -> list[WindowBlock | Failure]:
     rows = np.array([s.position for s in task.sources]) if task.starts is None else task.starts
     sources = task.sources * (len(rows) // len(task.sources))
     return [
         Failure(source, str(found))
         if isinstance(found, RecordingError)
-        else Block(source, found, task.share)
+        else WindowBlock(source, found, task.share)
         for source, found in read_stored(sources, rows, settings)
     ]
 
 
-def _read_file(source: Source, request: Request, starts: np.ndarray | None, share: float) -> Block:
+def _read_file(
+    source: Source, request: Request, starts: np.ndarray | None, share: float
+) -> WindowBlock:
     settings = request.settings
     recording = open_hinted(source.file, request.hints)
     header = recording.header
     positions = choose_leads_of(recording, settings)
-    rest: tuple[Task, ...] = ()
+    rest: tuple[ReadTask, ...] = ()
     if starts is None:
         starts = require_windows(header.samples, header.fs, settings, source.file)
         size = max(1, _ROWS_PER_BLOCK // len(positions))
         parts = [starts[i : i + size] for i in range(0, len(starts), size)]
         share = len(parts[0]) / len(starts)
-        rest = tuple(Task((source,), part, len(part) / len(starts)) for part in parts[1:])
+        rest = tuple(ReadTask((source,), part, len(part) / len(starts)) for part in parts[1:])
         starts = parts[0]
-    return Block(source, read_windows(recording, positions, starts, settings), share, rest)
+    return WindowBlock(source, read_windows(recording, positions, starts, settings), share, rest)
 
 
-def run_task(task: Task, request: Request) -> list[Block | Failure]:
+def run_task(task: ReadTask, request: Request) -> list[WindowBlock | Failure]:
     """Reads and preprocesses a task's sources; one that fails gives a `Failure`, no exception."""
     if _is_of_shards(task):
         try:
             return _read_shards(task, request.settings)
         except Exception as error:
             return [Failure(source, _explain(error)) for source in task.sources]
-    results: list[Block | Failure] = []
+    results: list[WindowBlock | Failure] = []
     for source in task.sources:
         try:
             results.append(_read_file(source, request, task.starts, task.share))
@@ -150,7 +153,7 @@ def _explain(error: Exception) -> str:
 
 def read_sources(
     sources: Sequence[Source], request: Request, workers: int
-) -> Generator[Block | Failure, None, None]:
+) -> Generator[WindowBlock | Failure, None, None]:
     """Yields the sources' blocks in order, those of one source one after another.
 
     A source whose reader dies, twice, fails; others are not disturbed.
@@ -166,24 +169,26 @@ def read_sources(
     """
     read = functools.partial(run_task, request=request)
     if not workers:
-        yield from _read_here(plan_tasks(sources), read)
+        yield from _read_here(group_tasks(sources), read)
         return
     with Workers(workers, attempts=2) as pool:
-        for in_shards, tasks in itertools.groupby(plan_tasks(sources), key=_is_of_shards):
+        for in_shards, tasks in itertools.groupby(group_tasks(sources), key=_is_of_shards):
             if in_shards:  # One batched read costs less than handing its result over.
                 yield from _read_here(tasks, read)
             else:
                 yield from _read_in(pool, tasks, read)
 
 
-def _read_here(tasks: Iterable[Task], read: Callable) -> Iterator[Block | Failure]:
+def _read_here(tasks: Iterable[ReadTask], read: Callable) -> Iterator[WindowBlock | Failure]:
     for task in tasks:
         for result in read(task):
             yield result
             yield from _read_here(getattr(result, "rest", ()), read)
 
 
-def _read_in(pool: Workers, tasks: Iterable[Task], read: Callable) -> Iterator[Block | Failure]:
+def _read_in(
+    pool: Workers, tasks: Iterable[ReadTask], read: Callable
+) -> Iterator[WindowBlock | Failure]:
     for task, results in in_order(pool, read, tasks, _split):
         if isinstance(results, WorkerDied):
             (source,) = task.sources
@@ -193,11 +198,11 @@ def _read_in(pool: Workers, tasks: Iterable[Task], read: Callable) -> Iterator[B
             yield from _read_in(pool, getattr(result, "rest", ()), read)
 
 
-def _split(task: Task) -> list[Task]:
+def _split(task: ReadTask) -> list[ReadTask]:
     return [dataclasses.replace(task, sources=(source,)) for source in task.sources]
 
 
-def _is_of_shards(task: Task) -> bool:
+def _is_of_shards(task: ReadTask) -> bool:
     return task.sources[0].position >= 0
 
 

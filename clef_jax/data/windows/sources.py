@@ -7,9 +7,10 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 
-from clef_jax.data.recordings.folders import search_folder
+from clef_jax.data.recordings import RecordingError
+from clef_jax.data.recordings.folders import is_text, search_folder
 from clef_jax.data.recordings.formats import WFDB, expected_files, format_of, without_suffix
-from clef_jax.data.recordings.recording import Hints, RecordingError
+from clef_jax.data.recordings.recording import Hints
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec, spec_differences
 from clef_jax.errors import ClefError
 
@@ -142,17 +143,8 @@ def find_sources(
         for one in below:
             if isinstance(one, Failure):
                 failures[one.source.file] = one
-            elif _is_text(one.file) and _is_text(one.record):
+            elif is_text(one.file) and is_text(one.record):
                 found[one.file, one.record] = one
             else:
                 failures[one.file] = Failure(one, f"{one.file}: its name is no UTF-8; rename it")
     return list(found.values()), list(failures.values())
-
-
-def _is_text(name: str) -> bool:
-    """Tells whether a file's name can be written to a table."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings import RecordingError
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.quality import QualityFlag
 from clef_jax.data.signals.spec import PreprocessingSpec

@@ -1,19 +1,17 @@
 """Evaluators of embeddings: the quick probe, and the map."""
 
-import pathlib
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.inference.forward import Forward
 from clef_jax.inference.shards import embed_records, records_to_map, slots_of_lead
 from clef_jax.train import plots
-from clef_jax.train.data import RunData
-from clef_jax.train.evaluators.evaluator import Evaluate
+from clef_jax.train.evaluators.evaluator import Evaluate, Evaluator, Inputs, TooFew
 from clef_jax.train.evaluators.probe import read_by_probe
 from clef_jax.train.state import TrainState
 
@@ -22,47 +20,52 @@ _RECORDS_ON_MAP, _PATIENTS_PROBED = 4096, 1000
 _ROWS_AT_ONCE = 256
 
 
-def make_probe(model: nn.Module, data: RunData) -> Evaluate | None:
-    """Returns the quick probe of the validation patients, or None where there are too few.
+def make_probe(inputs: Inputs, period: int) -> Evaluator:
+    """Returns the quick probe of the validation patients.
 
     It reads the first record of each by lead II or, where there is none, by its first lead.
+
+    Raises:
+        TooFew: There are fewer than two.
     """
-    shards, columns = data.shards, data.annotations.columns
-    held_out = np.flatnonzero(data.annotations.is_validation)
+    shards, columns = inputs.shards, inputs.annotations.columns
+    held_out = np.flatnonzero(inputs.annotations.is_validation)
     _, first = np.unique(shards.patient_code[held_out], return_index=True)
     records = held_out[first]
     if len(records) > _PATIENTS_PROBED:
         records = np.sort(np.random.default_rng(0).permutation(records)[:_PATIENTS_PROBED])
     if len(records) < 2:
-        logging.warning("%d validation patients are too few for the probe", len(records))
-        return None
+        raise TooFew(f"{len(records)} validation patients are too few for the probe")
     slots = np.maximum(slots_of_lead(shards, records, _LEAD), 0)
 
     def show(z: np.ndarray) -> dict[str, float]:
         return read_by_probe(z, columns["age"][records], columns["risk"][records])
 
-    return _of_embeddings(model, shards, records, slots, show)
+    return Evaluator(_of_embeddings(inputs.model, shards, records, slots, show), period)
 
 
-def make_map(model: nn.Module, data: RunData, path: pathlib.Path) -> Evaluate | None:
-    """Returns what draws records by their embedding of lead II, or None where fewer than 3 have it.
+def make_map(inputs: Inputs, period: int) -> Evaluator:
+    """Returns what draws records by their embedding of lead II, `embedding_map.png`.
 
     The records are those of validation or, if they are too few, of training.
+
+    Raises:
+        TooFew: Fewer than 3 have the lead.
     """
-    shards, risk = data.shards, data.annotations.columns["risk"]
+    shards, risk = inputs.shards, inputs.annotations.columns["risk"]
     records, slots, split = records_to_map(
-        shards, data.annotations.is_validation, _LEAD, most=_RECORDS_ON_MAP
+        shards, inputs.annotations.is_validation, _LEAD, most=_RECORDS_ON_MAP
     )
     if len(records) < 3:
-        logging.warning("%d records have lead %s: no embedding map", len(records), _LEAD)
-        return None
+        raise TooFew(f"{len(records)} records have lead {_LEAD}, too few for the embedding map")
+    path = inputs.plots / "embedding_map.png"
     title = f"{len(records)} {split} records, lead {_LEAD}"
 
     def show(z: np.ndarray) -> dict[str, float]:
         plots.plot_embedding_map(z, risk[records], path, title=title)
         return {}
 
-    return _of_embeddings(model, shards, records, slots, show)
+    return Evaluator(_of_embeddings(inputs.model, shards, records, slots, show), period)
 
 
 def _of_embeddings(
@@ -72,7 +75,11 @@ def _of_embeddings(
     slots: np.ndarray,
     show: Callable[[np.ndarray], dict[str, float]],
 ) -> Evaluate:
-    """Returns what embeds records, on process 0 alone, and shows them."""
+    """Returns what embeds records, on process 0 alone, and shows them.
+
+    It multiplies in float32 whatever the run does, as everything that loads its checkpoints.
+    """
+    model = model.clone(dtype=jnp.float32)
 
     def evaluate(state: TrainState, stopped: Callable[[], bool]) -> dict[str, float] | None:
         if jax.process_index() != 0:

@@ -6,66 +6,43 @@ from absl import logging
 from jax.sharding import Mesh
 
 from clef_jax.train.data import RunData
-from clef_jax.train.evaluators.embedded import make_map, make_probe
-from clef_jax.train.evaluators.evaluator import Evaluator
-from clef_jax.train.evaluators.validation import TooFewPatients, Validation
+from clef_jax.train.evaluators.evaluator import NEVER, Evaluator, Inputs, TooFew
+from clef_jax.train.evaluators.registry import EVALUATORS
 from clef_jax.train.learner import Learner
-from clef_jax.train.settings import NEVER, ConfigError, RunSettings
-
-
-def make_validation(
-    settings: RunSettings, data: RunData, learner: Learner, mesh: Mesh
-) -> Validation | None:
-    """Returns the validation loss, or None where it is not asked for or patients are too few.
-
-    Raises:
-        ConfigError: They are too few, and the run is to end by it.
-    """
-    if settings.evaluators.validation == NEVER:
-        return None
-    try:
-        validation = Validation(
-            learner.method,
-            data.shards,
-            data.annotations,
-            learner.constants,
-            mesh,
-            batch_size=settings.data.batch_size,
-            seed=settings.seed,
-            num_threads=settings.data.num_threads,
-        )
-    except TooFewPatients as error:
-        if settings.cadence.patience:
-            raise ConfigError(
-                f"config.patience is {settings.cadence.patience}, but {error}; set it to 0 or hold "
-                "out more patients by config.validation_fraction"
-            ) from None
-        logging.warning("%s; not validating", error)
-        return None
-    logging.info("validation: %s", validation.record)
-    return validation
+from clef_jax.train.settings import ConfigError, RunSettings
 
 
 def make_evaluators(
-    settings: RunSettings,
-    data: RunData,
-    learner: Learner,
-    validation: Validation | None,
-    folder: pathlib.Path,
-) -> list[Evaluator]:
-    """Returns the evaluators that are asked for, as far as there are patients enough for them.
+    settings: RunSettings, data: RunData, learner: Learner, mesh: Mesh, folder: pathlib.Path
+) -> dict[str, Evaluator]:
+    """Returns the evaluators that are asked for by name, as far as there are patients for them.
 
-    The validation loss comes first, as it may end the run, at which the others are due.
+    Raises:
+        ConfigError: There are too few to validate on, and the run is to end by that.
     """
-    path = folder / "plots" / "embedding_map.png"
-    wanted = {
-        "validation": lambda: None if validation is None else validation.evaluate,
-        "probe": lambda: make_probe(learner.model, data),
-        "map": lambda: make_map(learner.model, data, path),
-    }
-    found = []
-    for name, make in wanted.items():
-        period = getattr(settings.evaluators, name)
-        if period != NEVER and (evaluate := make()) is not None:
-            found.append(Evaluator(evaluate, period))
+    inputs = Inputs(
+        learner.model,
+        learner.method,
+        learner.constants,
+        data.shards,
+        data.annotations,
+        mesh,
+        settings.data.batch_size,
+        settings.seed,
+        settings.data.num_threads,
+        folder / "plots",
+    )
+    found = {}
+    for name, period in settings.evaluators.items():
+        if period == NEVER:
+            continue
+        try:
+            found[name] = EVALUATORS[name].make(inputs, period)
+        except TooFew as error:
+            if name == "validation" and settings.cadence.patience:
+                raise ConfigError(
+                    f"config.patience is {settings.cadence.patience}, but {error}; set it to 0 or "
+                    "hold out more patients by config.validation_fraction"
+                ) from None
+            logging.warning("%s; the run does without config.evaluators.%s", error, name)
     return found

@@ -18,36 +18,51 @@ from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
 from clef_jax.data.annotations.annotations import Annotations
-from clef_jax.data.batches.plans import BatchPlans, Plan
+from clef_jax.data.batches.rows import BatchRows, DealtRows
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.errors import ClefError
 from clef_jax.methods import Method
 from clef_jax.methods.method import Batch, Metrics, Params
 from clef_jax.ops.precision import multiply_as
+from clef_jax.train.evaluators.evaluator import Evaluator, Inputs, TooFew
 from clef_jax.train.feed import device_batches
 from clef_jax.train.state import TrainState
 from clef_jax.train.step import make_encode_rows
 
 
-class TooFewPatients(ClefError):
-    """There are fewer than the two patients that a contrastive loss compares."""
+def make_validation(inputs: Inputs, period: int) -> Evaluator:
+    """Returns the loss of the validation patients, see `Validation`.
+
+    Raises:
+        TooFew: There are fewer than the two patients that a contrastive loss compares.
+    """
+    validation = Validation(
+        inputs.method,
+        inputs.shards,
+        inputs.annotations,
+        inputs.constants,
+        inputs.mesh,
+        batch_size=inputs.batch_size,
+        seed=inputs.seed,
+        num_threads=inputs.num_threads,
+    )
+    return Evaluator(validation.evaluate, period, validation.record)
 
 
 @dataclasses.dataclass(frozen=True)
-class FilledPlans:
-    """Plans whose rows are repeated until they divide by `devices`. Picklable."""
+class FilledRows:
+    """Batches whose rows are repeated until they divide by `devices`. Picklable."""
 
-    plans: BatchPlans
+    dealt: DealtRows
     devices: int
 
     def __len__(self) -> int:
-        return len(self.plans)
+        return len(self.dealt)
 
-    def __getitem__(self, step: int) -> Plan:
-        plan = self.plans[step]
-        size = plan.record.size
-        rows = np.resize(np.arange(size), size + -size % self.devices)
-        return Plan(record=plan.record[rows], slot=plan.slot[rows])
+    def __getitem__(self, step: int) -> BatchRows:
+        rows = self.dealt[step]
+        size = rows.record.size
+        chosen = np.resize(np.arange(size), size + -size % self.devices)
+        return BatchRows(record=rows.record[chosen], slot=rows.slot[chosen])
 
 
 class Validation:
@@ -68,7 +83,7 @@ class Validation:
             `batches`, and how many patients are `seen_twice` because they fill the last batch.
 
     Raises:
-        TooFewPatients: There are fewer than two validation patients.
+        TooFew: There are fewer than two validation patients.
     """
 
     def __init__(
@@ -86,9 +101,9 @@ class Validation:
         held_out = annotations.is_validation
         patients = np.unique(shards.patient_code[held_out]).size
         if patients < 2:
-            raise TooFewPatients(f"{patients} validation patients are too few to validate on")
+            raise TooFew(f"{patients} validation patients are too few to validate on")
         size = min(batch_size, patients)
-        self._plans = BatchPlans(
+        self._dealt = DealtRows(
             shards.patient_code,
             shards.n_leads,
             held_out,
@@ -101,7 +116,7 @@ class Validation:
         self._shards, self._constants, self._mesh = shards, constants, mesh
         self._num_threads = num_threads
         self._eval_step = make_eval_step(method, mesh, seed=seed, size=size)
-        batches = self._plans.steps_per_epoch
+        batches = self._dealt.steps_per_epoch
         self.record = {
             "patients": patients,
             "batch_size": size,
@@ -117,10 +132,10 @@ class Validation:
     def loss(self, state: TrainState, stopped: Callable[[], bool]) -> float | None:
         """Returns the mean over the batches, or None if `stopped` says so before the last."""
         params, carried = state.evaluated, state.carried
-        # Always the first epoch of the plans, so that losses differ by the weights alone.
-        plans = FilledPlans(self._plans, self._mesh.size)
+        # Always the first epoch that is dealt, so that losses differ by the weights alone.
+        rows = FilledRows(self._dealt, self._mesh.size)
         batches = device_batches(
-            self._shards, plans, self._mesh, columns=self._columns, num_threads=self._num_threads
+            self._shards, rows, self._mesh, columns=self._columns, num_threads=self._num_threads
         )
         losses = []
         try:

@@ -81,6 +81,18 @@ def test_a_column_is_that_of_the_last_table_that_has_it(table):
     require_columns(annotate(default(), ROWS, [last, first]), risk=[5, 5, 5, 6])
 
 
+def test_a_table_of_risks_leaves_no_completeness_of_others(table):
+    alone = table("risk.csv", patient=["10", "11"], risk=[5, 6])
+    require_columns(
+        annotate(default(), ROWS, [alone]), risk=[5, 5, 5, 6], completeness=[np.nan] * 4
+    )
+    both = table("both.csv", patient=["10", "11"], risk=[7, 8], completeness=[0.25, 0.5])
+    require_columns(annotate(default(), ROWS, [both, alone]), completeness=[np.nan] * 4)
+    of_these = table("completeness.csv", patient=["10", "11"], completeness=[0.25, 0.5])
+    found = annotate(default(), ROWS, [alone, of_these])
+    require_columns(found, risk=[5, 5, 5, 6], completeness=[0.25, 0.25, 0.25, 0.5])
+
+
 def test_further_columns_are_taken_when_needed(table):
     path = table("more.parquet", record=["p/2", "p/1"], ef=[35, 60], report=["AF", None],
                  seen=["2001", "2002"])  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clef_jax.data.annotations.annotations import Annotations
-from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.batches.rows import DealtRows
 from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.shards.store import ShardSet
 from tests.waiting import children_of, wait_until_gone
@@ -19,8 +19,8 @@ def shards(shards_folder):
     return ShardSet(shards_folder)
 
 
-def plans_of(shards, batch_size=8, mode="random", seed=3):
-    return BatchPlans(
+def rows_of(shards, batch_size=8, mode="random", seed=3):
+    return DealtRows(
         shards.patient_code,
         shards.n_leads,
         shards.annotations.is_validation,
@@ -30,8 +30,8 @@ def plans_of(shards, batch_size=8, mode="random", seed=3):
     )
 
 
-def read(shards, plans, **options):
-    return make_batches(shards, plans, columns=shards.annotations.columns, **options)
+def read(shards, dealt, **options):
+    return make_batches(shards, dealt, columns=shards.annotations.columns, **options)
 
 
 def take(batches, count):
@@ -60,20 +60,20 @@ def index_of(patient_code):
 
 
 def test_a_batch_is_what_the_shards_hold(shards):
-    plans = plans_of(shards)
-    (batch,) = take(read(shards, plans, first_step=5), 1)
-    plan = plans[5]
-    np.testing.assert_array_equal(batch["record"], plan.record)
+    dealt = rows_of(shards)
+    (batch,) = take(read(shards, dealt, first_step=5), 1)
+    rows = dealt[5]
+    np.testing.assert_array_equal(batch["record"], rows.record)
     for view in (0, 1):
-        slot = plan.slot[:, view]
-        np.testing.assert_array_equal(batch["ecg"][:, view], shards.read(plan.record, slot))
-        np.testing.assert_array_equal(batch["lead"][:, view], shards.lead_ids[plan.record, slot])
+        slot = rows.slot[:, view]
+        np.testing.assert_array_equal(batch["ecg"][:, view], shards.read(rows.record, slot))
+        np.testing.assert_array_equal(batch["lead"][:, view], shards.lead_ids[rows.record, slot])
         np.testing.assert_array_equal(
-            batch["scale_mv"][:, view], shards.scale_mv[plan.record, slot]
+            batch["scale_mv"][:, view], shards.scale_mv[rows.record, slot]
         )
     annotations = shards.annotations.columns
     for name in ("risk", "completeness", "age", "male"):
-        np.testing.assert_array_equal(batch[name], annotations[name][plan.record])
+        np.testing.assert_array_equal(batch[name], annotations[name][rows.record])
     assert {name: (a.dtype.name, a.shape) for name, a in batch.items()} == {
         "ecg": ("int16", (8, 2, 5000)),
         "scale_mv": ("float32", (8, 2)),
@@ -88,11 +88,11 @@ def test_a_batch_is_what_the_shards_hold(shards):
 
 @pytest.mark.parametrize(("processes", "workers"), [(1, 0), (2, 0), (4, 0), (2, 2)])
 def test_the_stream_is_the_same_however_it_is_read(shards, processes, workers):
-    plans = plans_of(shards)
-    expected = take(read(shards, plans, num_threads=1), 9)
+    dealt = rows_of(shards)
+    expected = take(read(shards, dealt, num_threads=1), 9)
     for process in range(processes):
         options = {"process_index": process, "process_count": processes, "num_workers": workers}
-        found = take(read(shards, plans, first_step=4, **options), 5)
+        found = take(read(shards, dealt, first_step=4, **options), 5)
         rows = slice(process * 8 // processes, (process + 1) * 8 // processes)
         for whole, part in zip(expected[4:], found, strict=True):
             for name in whole:
@@ -100,18 +100,18 @@ def test_the_stream_is_the_same_however_it_is_read(shards, processes, workers):
 
 
 def test_first_takes_every_patients_first_record(shards):
-    plans = plans_of(shards, mode="first")
+    dealt = rows_of(shards, mode="first")
     firsts = {np.flatnonzero(shards.patient_code == code)[0] for code in shards.patient_code}
-    seen = np.concatenate([plans[step].record for step in range(plans.steps_per_epoch)])
+    seen = np.concatenate([dealt[step].record for step in range(dealt.steps_per_epoch)])
     assert set(seen) <= firsts
-    assert len(set(seen)) == len(seen) == plans.patients // 8 * 8
+    assert len(set(seen)) == len(seen) == dealt.patients // 8 * 8
     assert not shards.annotations.is_validation[seen].any()
 
 
 def test_random_takes_another_record_in_another_epoch(shards):
-    plans = plans_of(shards, mode="random")
+    dealt = rows_of(shards, mode="random")
     epochs = 30
-    seen = np.concatenate([plans[s].record for s in range(epochs * plans.steps_per_epoch)])
+    seen = np.concatenate([dealt[s].record for s in range(epochs * dealt.steps_per_epoch)])
     train = np.flatnonzero(~shards.annotations.is_validation)
     assert set(seen) == set(train)
     codes = shards.patient_code[seen].reshape(epochs, -1)
@@ -121,30 +121,30 @@ def test_random_takes_another_record_in_another_epoch(shards):
 @pytest.mark.parametrize("batch_size", [64, 1000])
 def test_all_takes_every_record_and_never_two_of_a_patient_in_a_batch(batch_size):
     index = many_records()
-    plans = plans_of(index, batch_size=batch_size, mode="all")
-    batches = np.stack([plans[step].record for step in range(plans.steps_per_epoch)])
+    dealt = rows_of(index, batch_size=batch_size, mode="all")
+    batches = np.stack([dealt[step].record for step in range(dealt.steps_per_epoch)])
     assert np.unique(batches).size == batches.size > 0.999 * index.n_leads.size - batch_size
     codes = np.sort(index.patient_code[batches], axis=1)
     assert (codes[:, 1:] != codes[:, :-1]).all()
     # A patient of 500 records shows them all, spread over the epoch.
     place = np.flatnonzero((index.patient_code[batches] == 7).any(axis=1))
     assert abs(place.mean() / len(batches) - 0.5) < 0.1
-    later = plans[plans.steps_per_epoch].record
+    later = dealt[dealt.steps_per_epoch].record
     assert not np.array_equal(later, batches[0])
 
 
 def test_all_with_one_patient_of_nearly_all_records():
     patient = np.r_[np.zeros(90, int), np.arange(1, 11)]
-    plans = plans_of(index_of(patient), batch_size=4, mode="all")
-    batches = np.stack([plans[step].record for step in range(plans.steps_per_epoch)])
+    dealt = rows_of(index_of(patient), batch_size=4, mode="all")
+    batches = np.stack([dealt[step].record for step in range(dealt.steps_per_epoch)])
     codes = np.sort(patient[batches], axis=1)
     assert (codes[:, 1:] != codes[:, :-1]).all()
-    assert plans.steps_per_epoch == 3  # Ten other patients fill three places in three batches.
+    assert dealt.steps_per_epoch == 3  # Ten other patients fill three places in three batches.
 
 
 def test_leads_are_uniform_and_mostly_shared_by_the_views():
     index = many_records(20_000, 20_000 - 600)
-    slots = np.concatenate([plans_of(index, 1000)[step].slot for step in range(40)])
+    slots = np.concatenate([rows_of(index, 1000)[step].slot for step in range(40)])
     counts = np.bincount(slots[:, 0], minlength=12)
     assert len(counts) == 12
     assert np.abs(counts / len(slots) - 1 / 12).max() < 0.006
@@ -153,24 +153,24 @@ def test_leads_are_uniform_and_mostly_shared_by_the_views():
 
 
 def test_seeds_differ_and_steps_differ(shards):
-    first = plans_of(shards)
-    other = plans_of(shards, seed=4)
+    first = rows_of(shards)
+    other = rows_of(shards, seed=4)
     assert not np.array_equal(first[0].record, other[0].record)
     assert not np.array_equal(first[0].slot, first[1].slot)
 
 
 def test_impossible_batches_are_refused(shards):
     with pytest.raises(ValueError, match=r"\d+ training patients cannot fill a batch of 64"):
-        plans_of(shards, batch_size=64)
+        rows_of(shards, batch_size=64)
     with pytest.raises(ValueError, match="choose first, random or all"):
-        plans_of(shards, mode="some")
+        rows_of(shards, mode="some")
     with pytest.raises(ValueError, match="batch size 8 does not divide by 3 processes"):
-        read(shards, plans_of(shards), process_count=3)
+        read(shards, rows_of(shards), process_count=3)
 
 
 READ_FOR_EVER = """
 import sys
-from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.batches.rows import DealtRows
 from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.shards.store import ShardSet
 
@@ -180,12 +180,12 @@ if __name__ == "__main__":
     flags.FLAGS.mark_as_parsed()
     shards = ShardSet(sys.argv[1])
     annotations = shards.annotations
-    plans = BatchPlans(
+    dealt = DealtRows(
         shards.patient_code, shards.n_leads, annotations.is_validation,
         batch_size=8, seed=3, records_per_patient="random",
     )
     columns = {"risk": annotations.columns["risk"]}
-    batches = iter(make_batches(shards, plans, columns=columns, num_workers=2))
+    batches = iter(make_batches(shards, dealt, columns=columns, num_workers=2))
     next(batches), next(batches)
     print("read", flush=True)
     sys.stdin.read()

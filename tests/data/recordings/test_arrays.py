@@ -14,7 +14,7 @@ from clef_jax.data.recordings import open_recording, read_recording
 from clef_jax.data.recordings.columns import parse_title
 from clef_jax.data.recordings.recording import Hints, RecordingError
 from clef_jax.data.windows.cut import WindowSettings
-from clef_jax.data.windows.pool import Request, Task, run_task
+from clef_jax.data.windows.pool import ReadTask, Request, run_task
 from clef_jax.data.windows.sources import Failure, Source
 
 FS = 250
@@ -39,7 +39,9 @@ def write_csv(path, x, titles, times=None, separator=","):
 
 def embedded(path, **hints):
     """What the reading processes hand over of one file: its block of windows or its failure."""
-    (result,) = run_task(Task((Source(str(path), "r"),)), Request(WindowSettings(), Hints(**hints)))
+    (result,) = run_task(
+        ReadTask((Source(str(path), "r"),)), Request(WindowSettings(), Hints(**hints))
+    )
     return result
 
 

@@ -14,7 +14,7 @@ from clef_jax.data.recordings.opened import make_header
 from clef_jax.data.recordings.recording import Hints, RecordingError
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.windows.cut import WindowSettings, read_windows
-from clef_jax.data.windows.pool import Request, Task, run_task
+from clef_jax.data.windows.pool import ReadTask, Request, run_task
 from clef_jax.data.windows.sources import Source
 
 DICOM = get_testdata_file("waveform_ecg.dcm", download=False)
@@ -179,7 +179,7 @@ def test_a_monitor_record_in_wfdb(tmp_path):
     np.testing.assert_allclose(opened.read().signal_mv, expected, rtol=0, atol=1e-12)
     # as `--lead all` reads it
     source = Source(str(path), "m")
-    (block,) = run_task(Task((source,)), Request(WindowSettings(leads=("all",))))
+    (block,) = run_task(ReadTask((source,)), Request(WindowSettings(leads=("all",))))
     assert block.windows.lead == ["II", "II (2)", "2"]
     for row, lead in enumerate(expected):
         alone = array_recording(lead, 250, "I", None)

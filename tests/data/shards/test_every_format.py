@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file
 
 from clef_jax.data.recordings.recording import Hints
 from clef_jax.data.shards.left_out import RejectionKind
-from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.prepare import prepare_record
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
@@ -64,7 +64,7 @@ def test_a_dicom_waveform(tmp_path):
 def test_every_window_of_an_edf_of_any_montage(tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(EDF, tmp_path / "in/generator.edf")
-    options = IngestOptions(montage=montage_of_leads(["noise", "sine 8.5 Hz"]), all_windows=True)
+    options = WriteOptions(montage=montage_of_leads(["noise", "sine 8.5 Hz"]), all_windows=True)
     report = write(tmp_path / "in", tmp_path / "out", options=options)
     assert report.recordings == 1 and report.windows == 60 and not report.rejected
     assert "windows of these        60" in str(report)
@@ -99,7 +99,7 @@ def holters(real_data, tmp_path_factory):
         for suffix in (".hea", ".dat"):
             shutil.copy(real_data / "mitdb" / f"{name}{suffix}", folder / "in")
     montage = montage_of_leads(["MLII", "V1", "V2", "V4", "V5"])
-    options = IngestOptions(montage=montage, all_windows=True, min_leads=2)
+    options = WriteOptions(montage=montage, all_windows=True, min_leads=2)
     return folder, write(folder / "in", folder / "out", options=options)
 
 
@@ -125,7 +125,7 @@ def test_bad_windows_are_rejected_with_their_start(tmp_path):
     steps[:, 12_000:13_000] = -32768  # two seconds of the third window are missing in all leads
     steps[6, 20_000:25_000] = 0  # V1 of the fifth is flat
     write_record(tmp_path / "in/a", steps)
-    options = IngestOptions(all_windows=True, min_leads=11)
+    options = WriteOptions(all_windows=True, min_leads=11)
     report = write(tmp_path / "in", tmp_path / "out", options=options)
     assert report.windows == 5 and report.rejected == {RejectionKind.BAD_LEADS: 1}
     row = rejections(tmp_path / "out")["a"]
@@ -140,7 +140,7 @@ def test_bad_windows_are_rejected_with_their_start(tmp_path):
 def test_of_a_long_record_the_first_window_is_taken_and_that_is_said(tmp_path):
     write_record(tmp_path / "in/half_hour", ecg(0, seconds=1800, leads=3)[:1], leads=("II",))
     write_record(tmp_path / "in/ten_seconds", ecg(1))
-    options = IngestOptions(min_leads=1)
+    options = WriteOptions(min_leads=1)
     report = write(tmp_path / "in", tmp_path / "out", options=options)
     shards = ShardSet(tmp_path / "out")
     assert list(shards.record) == ["half_hour", "ten_seconds"] and not shards.start_s.any()
@@ -163,7 +163,7 @@ def test_numbers_whose_rate_is_given(tmp_path):
     (folder / "labels.csv").write_text("record,label\ntable,1\n")
     (folder / "song.wav").write_bytes(b"RIFF")
     hints = Hints(250.0, lead_names=None)
-    report = write(folder, tmp_path / "out", options=IngestOptions(hints=hints))
+    report = write(folder, tmp_path / "out", options=WriteOptions(hints=hints))
     assert report.rejected == {"missing leads": 1, "unsupported format": 1}
     found = rejections(tmp_path / "out")
     assert found["song"]["file"] == str(folder / "song.wav") and not found["song"]["start_s"]
@@ -174,7 +174,7 @@ def test_numbers_whose_rate_is_given(tmp_path):
     assert_holds(ShardSet(tmp_path / "out"), 0, leads_mv, 250.0, ILL_CONDITIONED)
 
     hints = Hints(250.0, STANDARD_LEADS)
-    report = write(folder, tmp_path / "named", options=IngestOptions(hints=hints))
+    report = write(folder, tmp_path / "named", options=WriteOptions(hints=hints))
     shards = ShardSet(tmp_path / "named")
     assert list(shards.record) == ["array", "table"]
     leads_mv = dict(zip(STANDARD_LEADS, ecg(1, fs=250) / 1000.0, strict=True))
@@ -186,7 +186,7 @@ def test_files_that_differ_in_their_suffix_only(tmp_path):
     write_record(folder / "a", ecg(0))
     np.save(folder / "a.npy", ecg(1) / 1000.0)
     shutil.copy(DICOM, folder / "b.dcm")
-    options = IngestOptions(hints=Hints(500.0, STANDARD_LEADS))
+    options = WriteOptions(hints=Hints(500.0, STANDARD_LEADS))
     report = write(folder, tmp_path / "all", options=options)
     assert list(ShardSet(tmp_path / "all").record) == ["a", "b"]
     assert report.records_in == 3 and report.rejected == {"duplicate record": 1}
@@ -215,7 +215,7 @@ def test_no_file_of_a_list_leads_out_of_the_folder(tmp_path, linked):
         else:
             shutil.copy(tmp_path / name, tmp_path / "in" / name)
     pd.DataFrame({"path": ["a.npy", "b.dcm"]}).to_csv(tmp_path / "list.csv", index=False)
-    options = IngestOptions(hints=Hints(500.0, STANDARD_LEADS))
+    options = WriteOptions(hints=Hints(500.0, STANDARD_LEADS))
     report = write(
         tmp_path / "in", tmp_path / "out", options=options, record_list=str(tmp_path / "list.csv")
     )
@@ -226,7 +226,7 @@ def test_no_file_of_a_list_leads_out_of_the_folder(tmp_path, linked):
 def test_a_montage_without_the_leads_of_a_record(tmp_path):
     write_record(tmp_path / "in/a", ecg(0)[:2], leads=("II", "V5"))
     write_record(tmp_path / "in/b", ecg(1)[:1], leads=("V1",))
-    options = IngestOptions(montage=montage_of_leads(["v5", "MLII"]))
+    options = WriteOptions(montage=montage_of_leads(["v5", "MLII"]))
     write(tmp_path / "in", tmp_path / "out", options=options)
     assert list(ShardSet(tmp_path / "out").record) == ["a"]
     reason = rejections(tmp_path / "out")["b"]["reason"]
@@ -240,18 +240,35 @@ def test_a_record_that_breaks_off_keeps_what_was_read(tmp_path):
         write_record(folder / f"r_{number}", ecg(number, seconds=20))
     (folder / "r.hea").write_text("r/2 12 500 20000\nr_1 10000\nr_2 10000\n")
     os.truncate(folder / "r_2.dat", 1000)
-    options = IngestOptions(all_windows=True)
+    options = WriteOptions(all_windows=True)
     report = write(folder, tmp_path / "out", options=options)
     assert report.windows == 2 and report.rejected == {"unreadable": 1}
-    reason = rejections(tmp_path / "out")["r"]["reason"]
+    (row,) = rejections(tmp_path / "out").values()
+    assert row["start_s"] == "20.000"
+    reason = row["reason"]
     assert reason.startswith("unreadable after the window at 10 s: ") and "r_2.dat" in reason
+    said = str(report).splitlines()
+    for line in ("records in                   1", "  written                    1",
+                 "  rejected                   0", "            1  unreadable"):  # fmt: skip
+        assert line in said
+
+
+def test_a_record_whose_first_window_cannot_be_read_is_left_out_whole(tmp_path):
+    write_record(tmp_path / "in/good", ecg(0))
+    write_record(tmp_path / "in/r_1", ecg(1, seconds=20))
+    (tmp_path / "in/r.hea").write_text("r/1 12 500 10000\nr_1 10000\n")
+    os.truncate(tmp_path / "in/r_1.dat", 1000)
+    report = write(tmp_path / "in", tmp_path / "out", options=WriteOptions(all_windows=True))
+    row = rejections(tmp_path / "out")["r"]
+    assert row["start_s"] == "" and row["reason"].startswith("unreadable: ")
+    assert "  rejected                   1" in str(report).splitlines()
 
 
 def test_the_windows_of_a_long_record_take_the_memory_of_few(tmp_path):
     samples = 3600 * 250
     steps = np.random.default_rng(0).integers(-900, 900, (2, samples), dtype="<i2")
     write_record(tmp_path / "r", steps, leads=("II", "V5"), fs=250)
-    options = IngestOptions(montage=montage_of_leads(["II", "V5"]), all_windows=True)
+    options = WriteOptions(montage=montage_of_leads(["II", "V5"]), all_windows=True)
     tracemalloc.start()
     count = sum(1 for _ in prepare_record(str(tmp_path / "r"), options).windows)
     peak = tracemalloc.get_traced_memory()[1]
@@ -306,7 +323,7 @@ def test_a_lead_that_one_window_lacks_is_missing_in_it(tmp_path):
     steps = np.concatenate([ecg(i) for i in range(3)], axis=1)
     steps[1, 5000:10_000] = 0
     write_record(tmp_path / "in/a", steps)
-    options = IngestOptions(all_windows=True, min_leads=11)
+    options = WriteOptions(all_windows=True, min_leads=11)
     write(tmp_path / "in", tmp_path / "out", options=options)
     sources, _ = find_sources([str(tmp_path / "out")])
     (block,) = read_sources(sources, Request(WindowSettings(leads=("II",))), workers=0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clef_jax.data.recordings.recording import Hints
-from clef_jax.data.shards.plan import IngestError, IngestOptions
+from clef_jax.data.shards.plan import WriteError, WriteOptions
 from clef_jax.data.shards.store import ShardSet
 from tests.shard_records import MIMIC_ORDER, ecg, rejections, write, write_record
 
@@ -70,7 +70,7 @@ def test_each_rejection_names_file_and_reason(troubled, tmp_path):
 
 
 def test_fewer_leads_when_asked_for(troubled, tmp_path):
-    write(troubled, tmp_path / "out", options=IngestOptions(min_leads=11))
+    write(troubled, tmp_path / "out", options=WriteOptions(min_leads=11))
     shards = ShardSet(tmp_path / "out")
     assert list(shards.record) == ["all_nan", "eleven", "flat", "good"]
     leads = dict(zip(shards.record, shards.lead_ids, strict=True))
@@ -80,7 +80,7 @@ def test_fewer_leads_when_asked_for(troubled, tmp_path):
 
 def test_everything_rejected_is_an_error(tmp_path):
     write_record(tmp_path / "records/a", ecg(1, seconds=5))
-    with pytest.raises(IngestError, match=r"rejected\.csv: every record was rejected"):
+    with pytest.raises(WriteError, match=r"rejected\.csv: every record was rejected"):
         write(tmp_path / "records", tmp_path / "out")
     assert rejections(tmp_path / "out")["a"]["reason"] == (
         "too short: 2500 samples at 500 Hz, needs 10 s"
@@ -123,5 +123,5 @@ def test_wrong_gains_show_in_the_summary(real_data, tmp_path):
         shutil.copy(source.with_suffix(".dat"), tmp_path / "records")
     report = write(tmp_path / "records", tmp_path / "a")
     assert report.einthoven_violations == 2 and "2 records contradict" in str(report)
-    right = IngestOptions(hints=Hints(adu_per_mv=1000))
+    right = WriteOptions(hints=Hints(adu_per_mv=1000))
     assert write(tmp_path / "records", tmp_path / "b", options=right).einthoven_violations == 0

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from clef_jax.data.shards.plan import IngestOptions
+from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.store import ShardSet
 from tests.shard_records import ecg, rejections, write, write_record
 
@@ -37,24 +37,24 @@ def test_a_failing_disk_stops_the_run_and_rejects_nothing(tmp_path):
 
     (records / "z.hea").unlink()
     (records / "z.hea").write_text(header)
-    report = write(records, out, options=IngestOptions(records_per_shard=1))
+    report = write(records, out, options=WriteOptions(records_per_shard=1))
     assert report.records_read == 1 and list(ShardSet(out).record) == ["a", "c", "z"]
     assert "symbolic links" in rejections(out)["b"]["reason"]
 
 
 OUT_OF_MEMORY = """
 import re, resource, sys
-from clef_jax.data.shards.plan import IngestError, IngestOptions
+from clef_jax.data.shards.plan import WriteError, WriteOptions
 from clef_jax.data.shards.write import write_shards
 
 good, both, out = sys.argv[1:]
-options = IngestOptions(records_per_shard=1)
+options = WriteOptions(records_per_shard=1)
 write_shards(good, out + "_good", options=options, workers=1, progress=False)
 used = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
 try:
     write_shards(both, out, options=options, workers=1, progress=False)
-except IngestError as error:
+except WriteError as error:
     sys.exit(str(error))
 """
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -15,8 +16,8 @@ import pytest
 from clef_jax.data.annotations.join import MetadataTable, RiskTable
 from clef_jax.data.annotations.splits import is_validation_patient
 from clef_jax.data.recordings.recording import Hints
-from clef_jax.data.shards.format import shard_faults
-from clef_jax.data.shards.plan import IngestError, IngestOptions
+from clef_jax.data.shards.format import ShardError, shard_faults
+from clef_jax.data.shards.plan import WriteError, WriteOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.montage import Montage
@@ -39,7 +40,7 @@ def test_split_keeps_patients_together(mimic, tmp_path):
 
 
 def test_an_impossible_split_is_refused_before_anything_is_written(mimic, tmp_path):
-    with pytest.raises(IngestError, match="validation_fraction is 1.0; expected 0 to below 1"):
+    with pytest.raises(WriteError, match="validation_fraction is 1.0; expected 0 to below 1"):
         write(mimic, tmp_path / "out", validation_fraction=1.0)
     assert not (tmp_path / "out").exists()
 
@@ -51,7 +52,7 @@ def command(records, out, *more):
 
 def test_output_does_not_depend_on_the_workers(mimic, tmp_path):
     listed = str(mimic / "record_list.csv")
-    options = IngestOptions(records_per_shard=5)
+    options = WriteOptions(records_per_shard=5)
     write(mimic, tmp_path / "one", record_list=listed, options=options)
     done = subprocess.run(
         command(mimic, tmp_path / "two", "--records_per_shard=5", "--workers=2"),
@@ -104,7 +105,7 @@ def test_kill_and_resume(tmp_path):
     assert 3 <= len(finished) < 30 and not (out / "manifest.json").exists()
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in finished}
 
-    listed, options = str(records / "record_list.csv"), IngestOptions(records_per_shard=8)
+    listed, options = str(records / "record_list.csv"), WriteOptions(records_per_shard=8)
     resumed = write(records, out, record_list=listed, options=options)
     assert resumed.records_read == 240 - 8 * len(finished) and resumed.recordings == 240
     assert before == {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in finished}
@@ -134,7 +135,7 @@ def test_other_input_is_refused_and_nothing_lost(mimic, tmp_path):
         (mimic / "record_list.csv").read_text().replace("subject", "x")
     )
     for changed, named in (
-        ({"options": IngestOptions(min_leads=8)}, "options.min_leads"),
+        ({"options": WriteOptions(min_leads=8)}, "options.min_leads"),
         (
             {
                 "record_list": str(mimic / "nobody.csv"),
@@ -144,11 +145,29 @@ def test_other_input_is_refused_and_nothing_lost(mimic, tmp_path):
         ),
         ({"record_list": None}, "from_record_list, patients, record_names"),
     ):
-        with pytest.raises(IngestError) as error:
+        with pytest.raises(WriteError) as error:
             write(mimic, tmp_path / "out", **{"record_list": listed} | changed)
         for part in ("plan.json", f"different now: {named};", "use another --out"):
             assert part in str(error.value)
     assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_of_an_earlier_format_is_left_to_its_release(mimic, tmp_path, finished):
+    out = tmp_path / "out"
+    shutil.copytree(ROOT / "tests/fixtures/release_0_1_0/shards", out)
+    if not finished:
+        (out / "manifest.json").unlink()
+    before = contents(out)
+    with pytest.raises(WriteError) as error:
+        write(mimic, out)
+    for part in (
+        "plan.json: ", "format_version is 1", "writes 2", "with the release that began it",
+        "another --out", "config.annotations",
+    ):  # fmt: skip
+        assert part in str(error.value)
+    assert "different now" not in str(error.value)
+    assert contents(out) == before
 
 
 def test_other_tables_and_another_split_annotate_a_finished_set_anew(mimic, tmp_path):
@@ -183,6 +202,23 @@ def test_other_tables_and_another_split_annotate_a_finished_set_anew(mimic, tmp_
     assert contents(out) == before
 
 
+def test_a_kill_before_the_manifest_is_mended_by_the_same_command(mimic, tmp_path):
+    listed, out = str(mimic / "record_list.csv"), tmp_path / "out"
+    write(mimic, out, record_list=listed, validation_fraction=0.5)
+    killed = (out / "annotations.parquet").read_bytes()
+    expected = contents(out)
+    write(mimic, out, record_list=listed)
+    (out / "annotations.parquet").write_bytes(killed)
+    with pytest.raises(ShardError) as error:
+        ShardSet(out)
+    for part in ("annotations.parquet: ", "run tools/write_shards.py again", "writes it anew"):
+        assert part in str(error.value)
+    assert "delete" not in str(error.value)
+    report = write(mimic, out, record_list=listed, validation_fraction=0.5)
+    assert report.records_read == 0 and contents(out) == expected
+    ShardSet(out)
+
+
 def test_the_tool_writes_with_a_preprocessing_of_choice(mimic, tmp_path):
     at_250 = dataclasses.replace(CLEF_V2, fs=250, samples=2500)
     (tmp_path / "at_250.json").write_text('{"fs": 250, "samples": 2500}')
@@ -192,7 +228,7 @@ def test_the_tool_writes_with_a_preprocessing_of_choice(mimic, tmp_path):
         subprocess.run([*tool, "--out", out, f"--spec={name}"], check=True, capture_output=True)
         assert ShardSet(out).spec == spec
         assert ShardSet(out).read([0], [0]).shape == (1, spec.samples)
-    with pytest.raises(IngestError, match="different now: preprocessing.fs, preprocessing.samples"):
+    with pytest.raises(WriteError, match="different now: preprocessing.fs, preprocessing.samples"):
         write(mimic, tmp_path / "of_2500")
     bad = subprocess.run([*tool, "--out", out, "--spec=clef"], capture_output=True, text=True)
     assert bad.returncode == 1 and "clef: no such file; expected one, or the name" in bad.stderr
@@ -203,7 +239,7 @@ def test_only_one_writer_at_a_time(mimic, tmp_path):
     (out / "parts").mkdir(parents=True)
     with (
         locked(out / ".lock"),
-        pytest.raises(IngestError, match="another write_shards is writing there .process"),
+        pytest.raises(WriteError, match="another write_shards is writing there .process"),
     ):
         write(mimic, out, record_list=str(mimic / "record_list.csv"))
 
@@ -230,8 +266,8 @@ def test_the_tool_verifies_and_reports_errors(mimic, tmp_path):
      ({"hints": Hints(adu_per_mv=-1.0)}, "adu_per_mv is -1.0")],
 )  # fmt: skip
 def test_impossible_options(wrong, message):
-    with pytest.raises(IngestError, match=message):
-        IngestOptions(**wrong)
+    with pytest.raises(WriteError, match=message):
+        WriteOptions(**wrong)
 
 
 def test_manifest_counts(mimic, tmp_path):

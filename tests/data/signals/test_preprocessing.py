@@ -205,8 +205,12 @@ def test_windows_are_normalised_lead_by_lead_or_as_one():
 
 def test_noise_is_judged_in_the_ecgs_band():
     x = beats(500)[0, :5000]
-    assert in_ecg_band(x, CLEF_V2) is x
+    for corners in ((0.67, 40.0), (1.0, 35.0)):
+        assert in_ecg_band(x, dataclasses.replace(CLEF_V2, band_hz=corners)) is x
     np.testing.assert_array_equal(in_ecg_band(x, ECGFOUNDER), bandpass(x, 500.0))
+    for corners in ((0.67, 45.0), (0.05, 35.0)):  # Muscles above the ECG; wander below it.
+        wider = dataclasses.replace(CLEF_V2, band_hz=corners)
+        np.testing.assert_array_equal(in_ecg_band(x, wider), bandpass(x, 500.0))
     at_250 = dataclasses.replace(ECGFOUNDER, fs=250.0, samples=2500)
     np.testing.assert_array_equal(in_ecg_band(x, at_250), bandpass(x, 250.0))
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from absl import logging
 
+from clef_jax.data.recordings import OpenRecording, RecordingError
 from clef_jax.data.recordings.arrays import array_recording
-from clef_jax.data.recordings.opened import OpenRecording
-from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.windows.cut import (
     WindowError,
     WindowSettings,

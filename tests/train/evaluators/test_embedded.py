@@ -8,11 +8,10 @@ from matplotlib import image
 
 from clef_jax import hosts
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.data.signals.preprocessing import zscore
+from clef_jax.data.signals import zscore
 from clef_jax.models import ResNeXt1D
-from clef_jax.train.data import RunData
 from clef_jax.train.evaluators.embedded import make_map, make_probe
-from clef_jax.train.evaluators.evaluator import Evaluator
+from clef_jax.train.evaluators.evaluator import Evaluator, Inputs, TooFew
 from clef_jax.train.evaluators.probe import read_by_probe
 from clef_jax.train.state import TrainState
 
@@ -21,9 +20,10 @@ LEAD_II = 1
 
 
 @pytest.fixture
-def data(shards_folder):
+def inputs(shards_folder, tmp_path):
+    """What both need: the rest is the validation loss's."""
     shards = ShardSet(shards_folder)
-    return RunData(shards, None, shards.annotations, {}, None, 0)
+    return Inputs(MODEL, None, None, shards, shards.annotations, None, 0, 0, 1, tmp_path / "plots")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,10 @@ def never():
     return False
 
 
-def test_the_probe_reads_the_average_by_lead_ii_of_each_held_out_patients_first_record(data, state):
-    shards, annotations = data.shards, data.annotations
+def test_the_probe_reads_the_average_by_lead_ii_of_each_held_out_patients_first_record(
+    inputs, state
+):
+    shards, annotations = inputs.shards, inputs.annotations
     first = {}
     for record in np.flatnonzero(annotations.is_validation):
         first.setdefault(shards.patient[record], record)
@@ -55,33 +57,32 @@ def test_the_probe_reads_the_average_by_lead_ii_of_each_held_out_patients_first_
     z = jax.jit(MODEL.apply)({"params": params}, zscore(signal)[:, :, None].astype(np.float32))
     columns = annotations.columns
     expected = read_by_probe(np.asarray(z), columns["age"][records], columns["risk"][records])
-    found = make_probe(MODEL, data)(state, never)
+    found = make_probe(inputs, 0).evaluate(state, never)
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_map_is_drawn_and_adds_no_values(data, state, tmp_path):
-    path = tmp_path / "plots" / "map.png"
-    assert make_map(MODEL, data, path)(state, never) == {}
-    assert image.imread(path, format="png").std() > 0
+def test_the_map_is_drawn_and_adds_no_values(inputs, state):
+    assert make_map(inputs, 0).evaluate(state, never) == {}
+    assert image.imread(inputs.plots / "embedding_map.png", format="png").std() > 0
 
 
-def test_a_signal_ends_both_between_two_batches(data, state, tmp_path, monkeypatch):
+def test_a_signal_ends_both_between_two_batches(inputs, state, monkeypatch):
     monkeypatch.setattr("clef_jax.train.evaluators.embedded._ROWS_AT_ONCE", 4)
-    path = tmp_path / "map.png"
-    for evaluate in (make_probe(MODEL, data), make_map(MODEL, data, path)):
+    for make in (make_probe, make_map):
+        evaluate = make(inputs, 0).evaluate
         asked = []
         assert evaluate(state, lambda asked=asked: asked.append(1) or len(asked) > 2) is None
         assert len(asked) == 3
-    assert not path.exists()
+    assert not inputs.plots.exists()
 
 
-def test_where_there_is_nobody_to_look_at_there_is_no_evaluator(data, tmp_path, caplog):
-    data.annotations.is_validation[:] = False
-    assert make_probe(MODEL, data) is None
-    assert "0 validation patients are too few for the probe" in caplog.text
-    data.shards.lead_ids[:] = 2
-    assert make_map(MODEL, data, tmp_path / "map.png") is None
-    assert "0 records have lead II: no embedding map" in caplog.text
+def test_where_there_is_nobody_to_look_at_there_is_no_evaluator(inputs):
+    inputs.annotations.is_validation[:] = False
+    with pytest.raises(TooFew, match="0 validation patients are too few for the probe"):
+        make_probe(inputs, 0)
+    inputs.shards.lead_ids[:] = 2
+    with pytest.raises(TooFew, match="0 records have lead II, too few for the embedding map"):
+        make_map(inputs, 0)
 
 
 def test_an_evaluator_is_due_every_period_and_at_the_end():
@@ -89,3 +90,9 @@ def test_an_evaluator_is_due_every_period_and_at_the_end():
     due = [step for step in range(1, 9) if every_third.is_due(step, at_end=step == 8)]
     assert due == [3, 6, 8]
     assert [step for step in range(1, 9) if at_the_end.is_due(step, at_end=step == 8)] == [8]
+
+
+def test_a_run_in_bfloat16_is_asked_in_float32_as_its_checkpoint_will_be(inputs, state):
+    expected = make_probe(inputs, 0).evaluate(state, never)
+    halved = inputs._replace(model=MODEL.clone(dtype=jnp.bfloat16))
+    assert make_probe(halved, 0).evaluate(state, never) == expected

@@ -9,11 +9,12 @@ import pytest
 
 from clef_jax import hosts
 from clef_jax.data.annotations.annotations import Annotations
-from clef_jax.data.batches.plans import BatchPlans
+from clef_jax.data.batches.rows import DealtRows
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.methods import read_options
 from clef_jax.models import ResNeXt1D
-from clef_jax.train.evaluators.validation import FilledPlans, TooFewPatients, Validation
+from clef_jax.train.evaluators.evaluator import TooFew
+from clef_jax.train.evaluators.validation import FilledRows, Validation
 from clef_jax.train.state import TrainState
 
 MODEL = ResNeXt1D(stem_width=8, ratio=0.5, stage_widths=(8, 16), stage_blocks=(1, 1), group_width=4)
@@ -33,8 +34,8 @@ def cohort(patients, training=0):
     )
 
 
-def plans_of(shards, **options):
-    return BatchPlans(
+def rows_of(shards, **options):
+    return DealtRows(
         shards.patient_code,
         shards.n_leads,
         shards.annotations.is_validation,
@@ -75,9 +76,9 @@ def test_every_patient_is_seen_in_batches_that_depend_on_patients_and_batch_size
         assert record == validation_of(index, devices=3, batch_size=batch_size).record
         assert record["patients"] == patients
         assert record["batch_size"] == min(batch_size, patients)
-        plans = plans_of(index, batch_size=record["batch_size"], seed=3)
-        assert plans.steps_per_epoch == record["batches"]
-        codes = np.stack([plans[step].record for step in range(record["batches"])])
+        dealt = rows_of(index, batch_size=record["batch_size"], seed=3)
+        assert dealt.steps_per_epoch == record["batches"]
+        codes = np.stack([dealt[step].record for step in range(record["batches"])])
         codes = index.patient_code[codes]
         assert all(np.unique(batch).size == batch.size for batch in codes)
         times = np.bincount(codes.ravel(), minlength=patients)
@@ -87,19 +88,19 @@ def test_every_patient_is_seen_in_batches_that_depend_on_patients_and_batch_size
 
 def test_rows_are_repeated_until_every_device_has_as_many():
     for patients in (2, 5, 9, 64):
-        plans = plans_of(cohort(patients), batch_size=patients, seed=0)
+        dealt = rows_of(cohort(patients), batch_size=patients, seed=0)
         for devices in (1, 2, 3, 4, 8, 100):
-            plan, filled = plans[1], FilledPlans(plans, devices)[1]
+            whole, filled = dealt[1], FilledRows(dealt, devices)[1]
             rows = np.arange(patients + -patients % devices) % patients
             assert filled.record.size % devices == 0
             assert filled.record.size - patients < devices
-            np.testing.assert_array_equal(filled.record, plan.record[rows])
-            np.testing.assert_array_equal(filled.slot, plan.slot[rows])
+            np.testing.assert_array_equal(filled.record, whole.record[rows])
+            np.testing.assert_array_equal(filled.slot, whole.slot[rows])
 
 
 @pytest.mark.parametrize("patients", [0, 1])
 def test_one_patient_cannot_be_compared(patients):
-    with pytest.raises(TooFewPatients, match=f"{patients} validation patients are too few"):
+    with pytest.raises(TooFew, match=f"{patients} validation patients are too few"):
         validation_of(cohort(patients, training=5), devices=1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from clef_jax.errors import ClefError
 
 
-class PlanError(ClefError):
+class BatchError(ClefError):
     """Batches that there are too few patients for; the message says what to change."""
 
 
@@ -22,23 +22,23 @@ _ORDER, _CHOICE, _LEADS = range(3)
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class BatchRows:
     """Rows of one global batch: `record [B]`, `slot [B, 2]` (which of the record's leads)."""
 
     record: np.ndarray
     slot: np.ndarray
 
 
-class Plans(Protocol):
-    """Plans by step. Picklable and thread-safe."""
+class RowsByStep(Protocol):
+    """The rows of each batch, by step. Picklable and thread-safe."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, step: int) -> Plan: ...
+    def __getitem__(self, step: int) -> BatchRows: ...
 
 
-class BatchPlans:
-    """The endless sequence of plans of a training run.
+class DealtRows:
+    """The endless sequence of the batches of a training run, dealt like cards.
 
     Every epoch deals the patients (or, with "all", the records) anew. An epoch has whole batches
     only; which patients are left over changes from epoch to epoch. In validation none is, except
@@ -53,10 +53,10 @@ class BatchPlans:
         records_per_patient: "first" takes each patient's first record (as the original does),
             "random" one at random in every epoch, "all" each of them; no batch ever holds two of
             one patient.
-        validation: Plan over the validation patients instead of the training patients.
+        validation: Deal the validation patients instead of the training patients.
 
     Raises:
-        PlanError: There are fewer patients than rows in a batch, or no such patient at all.
+        BatchError: There are fewer patients than rows in a batch, or no such patient at all.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class BatchPlans:
         validation: bool = False,
     ):
         if records_per_patient not in ("first", "random", "all"):
-            raise PlanError(
+            raise BatchError(
                 f"records_per_patient is {records_per_patient!r}; choose first, random or all"
             )
         self._batch_size, self._seed, self._mode = batch_size, seed, records_per_patient
@@ -86,14 +86,14 @@ class BatchPlans:
         )
         if self.patients < batch_size:
             split = "validation" if validation else "training"
-            raise PlanError(
+            raise BatchError(
                 f"{self.patients} {split} patients cannot fill a batch of {batch_size} different "
                 "ones; lower the batch size or write more shards"
             )
 
     @property
     def patients(self) -> int:
-        """Number of patients planned over."""
+        """Number of patients that are dealt."""
         return self._first.size
 
     @functools.cached_property
@@ -113,7 +113,7 @@ class BatchPlans:
         # Grain asks for a length; no run is longer than this many steps.
         return 1 << 40
 
-    def __getitem__(self, step: int) -> Plan:
+    def __getitem__(self, step: int) -> BatchRows:
         epoch, batch = divmod(int(step), self.steps_per_epoch)
         record = _cached_epoch(self, epoch)[batch]
         rng = self._rng(_LEADS, step)
@@ -122,7 +122,7 @@ class BatchPlans:
         keep = rng.random(record.size) < _SAME_LEAD_PROBABILITY
         anchor = (first * leads).astype(np.int64)
         slot = np.stack([anchor, np.where(keep, anchor, (second * leads).astype(np.int64))], axis=1)
-        return Plan(record=record, slot=slot)
+        return BatchRows(record=record, slot=slot)
 
     def _rng(self, stream: int, index: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, stream, int(index)])
@@ -155,5 +155,5 @@ class BatchPlans:
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_epoch(plans: BatchPlans, epoch: int) -> np.ndarray:
-    return plans._epoch(epoch)
+def _cached_epoch(dealt: DealtRows, epoch: int) -> np.ndarray:
+    return dealt._epoch(epoch)
