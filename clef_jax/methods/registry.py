@@ -37,8 +37,8 @@ def describe_options() -> dict[str, str]:
     """Returns every option that a method has by its name, and which have it with what default.
 
     Example:
-        >>> describe_options()["temperature"]
-        'Of clef (0.07 unless set), simclr (0.07 unless set).'
+        >>> describe_options()["floor"]
+        'Of clef (0.2 unless set).'
     """
     found: dict[str, list[str]] = {}
     for name, kind in METHODS.items():
