@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from clef_jax.methods import describe_options
+from clef_jax.train.settings import describe_unlisted
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "demo.py"
@@ -92,8 +92,8 @@ def test_help_shows_every_setting_with_its_default_and_what_it_means():
     names = set(re.findall(r"^    config\.([\w.]+) = (?!ConfigDict)", base, re.MULTILINE))
     shown = dict(re.findall(r"--config\.([\w.]+)=.*\n      (.+)", result.stdout))
     assert len(names) >= 25
-    # Options of methods are settings whether the file lists them or not.
-    assert shown.keys() == names | {f"method.{option}" for option in describe_options()}
+    # Options of methods and periods of evaluators are settings, listed in the file or not.
+    assert shown.keys() == names | describe_unlisted().keys()
     assert "--config.batch_size=64\n      Records in the global batch" in result.stdout
     of_demo = run("pretrain", "--help", "--config", CONFIG).stdout
     assert "--config.steps=120\n      If set, ends the run there" in of_demo
