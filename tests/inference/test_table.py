@@ -247,13 +247,15 @@ def test_an_interrupted_run_gives_up_the_table(weights, tmp_path, capsys):
         # Python drops an interrupt that arrives within a callback, such as the garbage collector's.
         while not ended.is_set():
             os.kill(os.getpid(), signal.SIGINT)
-            ended.wait(2)
+            ended.wait(0.2)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    assert embed(data, "--weights", weights, "--out", out, workers="1") == 130
-    ended.set()
-    thread.join()
+    try:
+        assert embed(data, "--weights", weights, "--out", out, workers="1") == 130
+    finally:
+        ended.set()
+        thread.join()
     assert "the same command goes on" in capsys.readouterr().err
     assert not folder.exists() and not out.exists()
     children = psutil.Process().children(recursive=True)
