@@ -250,12 +250,15 @@ def test_an_interrupted_run_gives_up_the_table(weights, tmp_path, capsys):
             ended.wait(0.2)
 
     thread = threading.Thread(target=interrupt)
+    # A shell starts what it runs in the background with this signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread.start()
     try:
         assert embed(data, "--weights", weights, "--out", out, workers="1") == 130
     finally:
         ended.set()
         thread.join()
+        signal.signal(signal.SIGINT, before)
     assert "the same command goes on" in capsys.readouterr().err
     assert not folder.exists() and not out.exists()
     children = psutil.Process().children(recursive=True)
