@@ -35,14 +35,13 @@ def default_dtype() -> str:
 
 
 def made_up_batch(batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Returns a host batch with the fields and types of `data.batches.stream.make_batches`."""
+    """Returns a host batch as `data.batches.stream` makes it, with the risks that CLEF needs."""
     rng = np.random.default_rng(seed)
     return {
         "ecg": rng.integers(-30000, 30000, (batch_size, 2, CLEF_V2.samples), np.int16),
         "scale_mv": np.full((batch_size, 2), 5e-5, np.float32),
         "lead": rng.integers(0, 12, (batch_size, 2), np.int32),
         "risk": rng.uniform(1, 30, batch_size).astype(np.float32),
-        "completeness": rng.uniform(0, 1, batch_size).astype(np.float32),
     }
 
 
