@@ -36,12 +36,12 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
     """
     with reading(path):
         meta = upgraded_meta(_json(path / "meta" / "metadata"))
-    if format_of(meta) > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: has format {meta['format_version']}, written by clef_jax "
-            f"{meta.get('versions', {}).get('clef_jax')}; this is {clef_jax.__version__}, which "
-            f"reads formats up to {FORMAT_VERSION}: update clef_jax"
-        )
+        if format_of(meta) > FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path}: has format {meta['format_version']}, written by clef_jax "
+                f"{meta.get('versions', {}).get('clef_jax')}; this is {clef_jax.__version__}, "
+                f"which reads formats up to {FORMAT_VERSION}: update clef_jax"
+            )
     return meta
 
 
@@ -57,7 +57,7 @@ def reading(path: pathlib.Path) -> Iterator[None]:
         yield
     except CheckpointError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, LookupError, ArithmeticError, TypeError, AttributeError, OSError) as error:
         reason = str(error).split("\n")[0][:200]
         raise CheckpointError(
             f"{path}: cannot be read ({type(error).__name__}: {reason}); {remedy(path)}"
@@ -76,8 +76,8 @@ def require_whole(path: pathlib.Path, *, skip: Collection[str] = ()) -> None:
     else:
         with reading(path):
             version = format_of(_json(path / "meta" / "metadata"))
-        # A later format is refused by name, when its meta record is read.
-        expected = 2 <= version <= FORMAT_VERSION
+            # A later format is refused by name, when its meta record is read.
+            expected = 2 <= version <= FORMAT_VERSION
         faults = [f"{path / files.SUMS}: missing"] if expected else []
         if not expected:
             logging.info("%s has no checksums to compare, as releases to 0.1.0 kept none", path)

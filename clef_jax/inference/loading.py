@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 import clef_jax
 from clef_jax.checkpoints.encoder import CLASSIFIER, load_params
 from clef_jax.checkpoints.items import leaf_types
-from clef_jax.checkpoints.meta import CheckpointError
+from clef_jax.checkpoints.meta import CheckpointError, reading
 from clef_jax.data.signals.spec import PreprocessingSpec, SpecError
 from clef_jax.inference.encoder import Encoder
 from clef_jax.models import EncoderConfig, build_model, config_from_dict
@@ -78,9 +78,10 @@ def load_encoder(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> 
     """
     path = os.fspath(path)
     params, meta = load_params(path)
-    preprocessing = preprocessing_of(meta, path)
-    config = _config_of(meta, path)
-    _check_params(config, params, preprocessing.samples, path)
+    with reading(pathlib.Path(path)):  # A shape that cannot be fails in building what it says.
+        preprocessing = preprocessing_of(meta, path)
+        config = _config_of(meta, path)
+        _check_params(config, params, preprocessing.samples, path)
     classifier = pathlib.Path(path, CLASSIFIER)
     head = None
     if classifier.is_file():

@@ -1,5 +1,7 @@
 """Encoders from folders: what is loaded, and what is refused."""
 
+import json
+import pathlib
 import shutil
 
 import jax
@@ -13,6 +15,8 @@ from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.inference import Encoder, encoder_meta, fingerprints_agree
 from tests.embed_runs import tiny_encoder
 from tests.oracles.specs import SPEC_VERSION_1
+
+FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +80,32 @@ def test_params_that_do_not_fit_the_model_are_refused(encoder, tmp_path):
     shutil.rmtree(tmp_path / "weights")
     with pytest.raises(CheckpointError, match="no checkpoint here"):
         clef_jax.load_encoder(tmp_path / "weights")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("format_version",), "x"),
+        (("format_version",), None),
+        (("model",), [1]),
+        (("model", "stage_widths"), "abc"),
+        (("model", "stage_widths"), [-4, 8]),
+        (("model", "stage_blocks"), [1]),
+        (("model", "group_width"), 0),
+        (("model", "ratio"), None),
+        (("model", "stem_width"), 10**12),
+        (("preprocessing",), [1]),
+    ],
+)
+def test_a_meta_record_of_other_shape_is_refused(tmp_path, place, value):
+    """In a folder of format 1, whose files have no checksums."""
+    folder = shutil.copytree(FIXTURES / "release_0_1_0" / "encoder", tmp_path / "encoder")
+    path = folder / "meta" / "metadata"
+    meta = json.loads(path.read_text())
+    inner = meta
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(meta))
+    with pytest.raises(CheckpointError, match="encoder: .*(convert it again|copy it again)"):
+        clef_jax.load_encoder(folder)

@@ -31,7 +31,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
 import clef_jax
-from clef_jax.data.signals.montage import ECG, Montage
+from clef_jax.data.signals.montage import ECG, Montage, MontageError
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec, SpecError
 from clef_jax.errors import ClefError
 from clef_jax.files import file_sha256
@@ -185,15 +185,30 @@ def montage_of(manifest: Mapping[str, Any]) -> Montage:
 
 
 def _read_values(manifest: Mapping[str, Any], path: str) -> None:
-    """Raises `ShardError` where spec or montage are not what this release knows."""
+    """Raises `ShardError` where spec, montage or files are not what this release knows."""
     try:
         spec_of(manifest)
         montage_of(manifest)
-    except (SpecError, ValueError) as error:
-        raise ShardError(
-            f"{path}: {error}; write the shards again with tools/write_shards.py, or use the "
-            "release of clef_jax that wrote them"
-        ) from None
+        wrong = [entry for entry in manifest["files"] if not _is_manifest_entry(entry)]
+    except (SpecError, MontageError) as error:
+        reason = str(error)
+    except (LookupError, TypeError) as error:
+        reason = f"no manifest of shards ({type(error).__name__}: {error})"
+    else:
+        if not wrong:
+            return
+        reason = f"files lists {wrong[0]!r}; expected file, bytes and sha256"
+    raise ShardError(
+        f"{path}: {reason}; write the shards again with tools/write_shards.py, or use the release "
+        "of clef_jax that wrote them"
+    )
+
+
+def _is_manifest_entry(entry: Any) -> bool:
+    types = {"file": str, "bytes": int, "sha256": str}
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(name), kind) for name, kind in types.items()
+    )
 
 
 def shard_faults(

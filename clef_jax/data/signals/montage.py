@@ -88,12 +88,16 @@ class Montage:
                 impossible.
         """
         names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(stored, Mapping):
+            raise MontageError(f"a montage has {', '.join(sorted(names))}; found {stored!r}")
         if stored.keys() != names:
             wrong = ", ".join(sorted(stored.keys() ^ names))
             raise MontageError(
                 f"a montage has {', '.join(sorted(names))}; missing or unknown: {wrong}"
             )
         leads, aliases = stored["leads"], stored["aliases"]
+        if not (isinstance(leads, list) and isinstance(aliases, Mapping)):
+            raise MontageError(f"a montage lists leads and names aliases; found {dict(stored)}")
         if not all(isinstance(lead, str) for lead in (stored["name"], *leads, *aliases.values())):
             raise MontageError(f"a montage's names are texts; found {dict(stored)}")
         return cls(stored["name"], tuple(leads), dict(aliases))

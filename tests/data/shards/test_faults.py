@@ -99,6 +99,36 @@ def test_json_that_is_no_manifest_is_refused(copied, content):
         ShardSet(copied)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("files",), None),
+        (("files", 0), -1),
+        (("files", 1, "sha256"), None),
+        (("files", 2, "bytes"), "many"),
+        (("montage",), 0.5),
+        (("montage", "leads"), 0),
+        (("montage", "aliases"), [1]),
+        (("preprocessing",), None),
+        (("preprocessing", "band_hz"), 5),
+    ],
+)
+def test_a_manifest_of_other_shape_is_refused(copied, place, value):
+    """Signed, as another program may write it."""
+    path = copied / "manifest.json"
+    manifest = json.loads(path.read_text())
+    inner = manifest
+    for key in place[:-1]:
+        inner = inner[key]
+    if value is None:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    path.write_text(json.dumps(signed(manifest)))
+    with pytest.raises(ShardError, match=r"manifest\.json: .*write the shards again"):
+        ShardSet(copied)
+
+
 def test_a_damaged_manifest_is_refused(copied):
     text = (copied / "manifest.json").read_text()
     (copied / "manifest.json").write_text(text[: len(text) // 2])
