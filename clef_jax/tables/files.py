@@ -31,7 +31,9 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
         raise TableError(f"{path}: tables are {', '.join(READABLE)} files.")
     try:
         if suffix == ".parquet":
-            return pd.read_parquet(path)
+            table = pd.read_parquet(path)
+            table.columns = table.columns.map(str)
+            return table
         if suffix == ".xlsx":
             return pd.read_excel(path, dtype="string")
         return pd.read_csv(path, dtype="string", sep=_separator(path), encoding="utf-8-sig")

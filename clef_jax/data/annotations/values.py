@@ -62,9 +62,15 @@ def shares(given: pd.Series, source: str) -> np.ndarray:
 
 
 def numbers_or_text(given: pd.Series) -> np.ndarray:
-    """Returns a column as float32, NaN where blank, if it holds numbers alone; else as text."""
+    """Returns a column as float32, NaN where blank, if it holds numbers alone; else as text.
+
+    True and False are 1 and 0, whether a table of them was written as Parquet or as text.
+    """
     numbers, blank = quantities(given), is_blank(given)
     words = given.astype("string").str.strip()
+    truths = words.str.lower().map({"true": 1.0, "false": 0.0})
+    if (truths.notna() | blank).all():
+        return truths.to_numpy(np.float32, na_value=np.nan)
     if (~np.isnan(numbers) | blank).all() and not words.str.contains("/").any():
         return numbers.astype(np.float32)
     return words.mask(given.isna()).to_numpy(object, na_value=None)

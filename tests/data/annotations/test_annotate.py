@@ -201,6 +201,8 @@ def test_a_needed_column_that_is_absent_or_unknown_is_said(table, caplog):
         (["1", " 2.5", "", "unknown"], [1, 2.5, np.nan, np.nan]),
         (["1,5", "2", "3", "4"], [1.5, 2, 3, 4]),
         ([True, False, True, True], [1, 0, 1, 1]),
+        (["True", "False", "", "TRUE"], [1, 0, np.nan, 1]),
+        (["True", "2", "False", "3"], ["True", "2", "False", "3"]),
         (["120/80", "1", "2", "3"], ["120/80", "1", "2", "3"]),
         (["1", "2", "NORM", ""], ["1", "2", "NORM", ""]),
         ([" sinus ", None, "AF", "7"], ["sinus", None, "AF", "7"]),
