@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -180,21 +180,12 @@ def annotate(
         AnnotationError: A column is needed that neither set nor tables have.
     """
     columns, is_validation = dict(default.columns), default.is_validation
-    of_row, names = pd.factorize(rows["record"])  # A long record has several rows.
-    records = rows.drop_duplicates("record").reset_index(drop=True)
     further = sorted({*needed, *welcome} - default.columns.keys())
-    for path in tables:
-        frame = read_table(path)
-        values = _wanted(frame, further, path)
-        found = _match_rows(records, frame, pd.DataFrame(values), None, None, path)
-        logging.info("%s: describes %d of %d records", path, np.sum(found >= 0), len(names))
+    for path, values in _read_tables(rows, tables, further):
         if "risk" in values:
             # That of other risks says nothing of these.
             columns["completeness"] = np.full(len(rows), np.nan, np.float32)
-        for name, known in values.items():
-            # Row -1, which a record has that the table lacks, is the last one.
-            unknown = np.full(1, None if known.dtype == object else np.nan, known.dtype)
-            columns[name] = np.concatenate([known, unknown])[found[of_row]]
+        columns |= values
         if "split" in columns:
             words = columns.pop("split")
             if validation_fraction is None:
@@ -204,6 +195,26 @@ def annotate(
         is_validation = split_by_hash(rows["patient"].to_numpy(object), validation_fraction)
     _require(columns, needed)
     return Annotations(columns, is_validation)
+
+
+def _read_tables(
+    rows: pd.DataFrame, tables: Sequence[str], further: Sequence[str]
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Yields each table's path and the columns to take of it, with a value for each row."""
+    if not tables:
+        return
+    of_row, names = pd.factorize(rows["record"])  # A long record has several rows.
+    records = rows.drop_duplicates("record").reset_index(drop=True)
+    for path in tables:
+        frame = read_table(path)
+        values = _wanted(frame, further, path)
+        found = _match_rows(records, frame, pd.DataFrame(values), None, None, path)
+        logging.info("%s: describes %d of %d records", path, np.sum(found >= 0), len(names))
+        for name, known in values.items():
+            # Row -1, which a record has that the table lacks, is the last one.
+            unknown = np.full(1, None if known.dtype == object else np.nan, known.dtype)
+            values[name] = np.concatenate([known, unknown])[found[of_row]]
+        yield path, values
 
 
 def _wanted(frame: pd.DataFrame, further: Sequence[str], source: str) -> dict[str, np.ndarray]:
