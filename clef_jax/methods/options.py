@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import types
 import typing
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal
@@ -69,6 +70,9 @@ _TYPES = {bool: "True or False", int: "a whole number", float: "a number", str: 
 
 
 def _require_type(option: str, value: Any, annotation: Any) -> None:
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        # One that may be None, which stands for unset and does not come here.
+        (annotation,) = set(typing.get_args(annotation)) - {types.NoneType}
     if typing.get_origin(annotation) is Literal:
         require_choice(option, value, typing.get_args(annotation))
         return

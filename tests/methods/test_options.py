@@ -91,11 +91,15 @@ def test_a_number_may_be_whole_and_a_whole_number_has_no_part(monkeypatch):
     class Counted(Options):
         count: int = 3
         share: float = 0.5
+        most: int | None = None
 
         def create(self, encoder, noise):
             raise NotImplementedError
 
     monkeypatch.setitem(METHODS, "counted", Counted)
+    assert read_options({"name": "counted", "most": 7}) == Counted(most=7)
+    with pytest.raises(MethodError, match="most is 'x'; it must be a whole number"):
+        read_options({"name": "counted", "most": "x"})
     assert read_options({"name": "counted", "share": 1}) == Counted(share=1)
     for value in (2.5, True, "2"):
         with pytest.raises(MethodError, match=f"count is {value!r}; it must be a whole number"):
