@@ -1,0 +1,73 @@
+"""All benchmarks within a time, by cases that end, fail, hang and start others."""
+
+import pathlib
+import time
+
+import psutil
+
+from benchmarks import all as all_benchmarks
+from benchmarks.all import Case
+
+
+def make_cases(tmp_path, monkeypatch, **scripts):
+    """Puts programs where benchmarks are looked for; returns them as cases of equal shares."""
+    package = tmp_path / "benchmarks"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name, text in scripts.items():
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(all_benchmarks, "_LEAST_SECONDS", 0.5)
+    return tuple(Case(name, 1) for name in scripts)
+
+
+def test_time_left_over_is_for_those_that_follow(tmp_path, monkeypatch):
+    cases = make_cases(
+        tmp_path,
+        monkeypatch,
+        quick="",
+        # More than its share of four seconds, less than what `quick` leaves.
+        slow="import time, pathlib; time.sleep(5); pathlib.Path('done').touch()",
+    )
+    assert all_benchmarks.run_cases(cases, 8, []) == []
+    assert pathlib.Path("done").exists()
+
+
+def test_what_failed_hung_or_found_no_time_is_said_and_the_rest_runs(tmp_path, monkeypatch):
+    cases = make_cases(
+        tmp_path,
+        monkeypatch,
+        bad="raise SystemExit(4)",
+        # Measures one line, then hangs, with a child that would outlive it.
+        hang="import subprocess, sys, time, pathlib\n"
+        "pathlib.Path('line').touch()\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "pathlib.Path('child').write_text(str(child.pid))\n"
+        "time.sleep(600)",
+        last="import pathlib; pathlib.Path('last').touch()",
+    )
+    begin = time.monotonic()
+    failed = all_benchmarks.run_cases(cases, 9, [])
+    assert time.monotonic() - begin < 12
+    assert failed[0] == "failed with exit code 4: bad"
+    assert failed[1].startswith("stopped after ") and failed[1].endswith(": hang")
+    assert len(failed) == 2
+    assert pathlib.Path("line").exists() and pathlib.Path("last").exists()
+    child = int(pathlib.Path("child").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_without_time_a_case_is_skipped_and_said(tmp_path, monkeypatch):
+    cases = make_cases(tmp_path, monkeypatch, first="import pathlib; pathlib.Path('f').touch()")
+    assert all_benchmarks.run_cases(cases, 0.1, []) == [
+        "skipped, as no time was left: first",
+    ]
+    assert not pathlib.Path("f").exists()
+
+
+def test_every_case_is_a_benchmark_with_arguments_that_it_takes():
+    for case in all_benchmarks._CPU + all_benchmarks._GPU + all_benchmarks._TPU:
+        name, *arguments = case.command.split()
+        source = (pathlib.Path(all_benchmarks.__file__).parent / f"{name}.py").read_text()
+        for flag in arguments[::2]:
+            assert f'"{flag.removeprefix("--")}"' in source, case
