@@ -19,6 +19,7 @@ from clef_jax.train.evaluators.make import make_evaluators
 from clef_jax.train.feed import DeviceBatches, device_batches
 from clef_jax.train.learner import make_learner, make_method
 from clef_jax.train.loop import Loop
+from clef_jax.train.profile import profiled
 from clef_jax.train.recorder import Recorder, open_recorder
 from clef_jax.train.report import report_run
 from clef_jax.train.run_record import run_record
@@ -64,6 +65,9 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         model, method = make_method(settings, shards, bank)
         data = choose_data(settings, shards, bank, method.needs, mesh)
         learner = make_learner(settings, model, method, data, mesh)
+        train_step = learner.train_step
+        if steps := settings.cadence.profile_steps:
+            train_step = opened.enter_context(profiled(train_step, folder / "profile", steps))
         evaluators = make_evaluators(settings, data, learner, mesh, folder)
         validation = evaluators["validation"].record if "validation" in evaluators else None
         record = run_record(settings, data, validation, mesh)
@@ -77,7 +81,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
                 contextlib.closing(_open_batches(settings, data, start, mesh)) as batches,
             ):
                 loop = Loop(
-                    train_step=learner.train_step,
+                    train_step=train_step,
                     batches=batches,
                     learning_rate=learner.schedule,
                     evaluators=list(evaluators.values()),

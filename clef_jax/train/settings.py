@@ -127,6 +127,7 @@ class CadenceSettings:
     keep_checkpoints: int = _setting(_COUNT, free=True)
     patience: int = _setting(_WHOLE, free=True)
     tensorboard: bool = _setting(_SWITCH, free=True, before=False)
+    profile_steps: int = _setting(_WHOLE, free=True, before=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,64 @@
+"""The demo in bfloat16 beside the demo in float32."""
+
+import numpy as np
+import pytest
+
+from clef_jax.data.annotations.join import MetadataTable, RiskTable
+from clef_jax.data.demo import cohort
+from clef_jax.data.shards.plan import WriteOptions
+from clef_jax.data.shards.write import write_shards
+from clef_jax.risk.table import compute_risk_table
+from clef_jax.tables.files import read_table, write_table
+from clef_jax.train.metrics import read_metrics
+from clef_jax.train.pretrain import pretrain
+from configs import demo
+
+STEPS, SEEDS = 200, 3
+
+
+@pytest.fixture(scope="module")
+def demo_shards(tmp_path_factory):
+    """What `make demo` pretrains on, of a third of its patients."""
+    folder = tmp_path_factory.mktemp("demo")
+    cohort.write_simulated_cohort(folder / "cohort", 540, seed=0)
+    metadata = folder / "cohort" / "metadata.csv"
+    risks = compute_risk_table(read_table(str(metadata)), region="moderate", source=str(metadata))
+    write_table(risks, str(folder / "risk.parquet"))
+    write_shards(
+        folder / "cohort",
+        folder / "shards",
+        record_list=str(folder / "cohort" / "record_list.csv"),
+        metadata=MetadataTable(str(metadata)),
+        risk=RiskTable(str(folder / "risk.parquet")),
+        validation_fraction=0.25,
+        options=WriteOptions(records_per_shard=256),
+        workers=1,
+        progress=False,
+    )
+    return folder / "shards"
+
+
+def losses_of(shards, workdir, **values):
+    config = demo.get_config()
+    config.steps = STEPS
+    config.update(values)
+    pretrain(config, str(shards), str(workdir))
+    rows = read_metrics(workdir / "metrics.jsonl")
+    return np.array([row["train/loss"] for row in rows if "train/loss" in row])
+
+
+@pytest.mark.slow
+def test_bfloat16_learns_as_float32_does_within_the_spread_of_seeds(demo_shards, tmp_path):
+    wide = np.array(
+        [losses_of(demo_shards, tmp_path / f"float32_{s}", seed=s) for s in range(SEEDS)]
+    )
+    narrow = losses_of(demo_shards, tmp_path / "bfloat16", seed=0, dtype="bfloat16")
+    assert wide.shape == (SEEDS, STEPS // 10) and narrow.shape == (STEPS // 10,)
+    # It learns at all, or nothing would be shown.
+    assert (wide[:, -3:].mean(axis=1) < 0.9 * wide[:, :3].mean(axis=1)).all()
+    # Same seed, so same weights, views and order: what is left is the rounding.
+    difference = np.abs(narrow - wide[0]).mean()
+    spread = np.ptp(wide, axis=0).mean()
+    print(f"mean difference {difference:.2g}, spread of {SEEDS} seeds {spread:.2g}")
+    assert difference < spread
+    assert np.abs(narrow[-5:].mean() - wide[0, -5:].mean()) < np.ptp(wide[:, -5:].mean(axis=1))
