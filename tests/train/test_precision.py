@@ -33,7 +33,7 @@ def placed(tree, sharding):
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
 
-def lower_step(dtype, make=make_train_step):
+def lower_step(dtype, make=make_train_step, platform="cpu"):
     mesh = hosts.data_mesh(jax.devices()[:4])
     model = build_model(TINY, dtype=jnp.dtype(dtype))
     optimizer = optim.make_optimizer(optax.constant_schedule(1e-3))
@@ -57,7 +57,7 @@ def lower_step(dtype, make=make_train_step):
         step = make_eval_step(method, mesh, seed=0, size=ROWS)
         return step.lower(state.params, state.carried, jnp.int32(0), batch, constants)
     step = make_train_step(method, optimizer, mesh, seed=0)
-    return step.lower(state, batch, constants)
+    return step.trace(state, batch, constants).lower(lowering_platforms=(platform,))
 
 
 _ONE_LINE = re.compile(
@@ -107,19 +107,18 @@ def bfloat16_sums(lowered):
     return faults
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_a_bfloat16_step_sums_over_devices_time_and_batch_in_float32(backend, monkeypatch):
-    """With the algorithms of either kind of hardware: those that this process would not choose."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    lowered = lower_step("bfloat16")
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+def test_a_bfloat16_step_sums_over_devices_time_and_batch_in_float32(platform):
+    """With the algorithms of every kind of hardware, whatever this process runs on."""
+    lowered = lower_step("bfloat16", platform=platform)
     assert "bf16" in lowered.as_text()
     assert bfloat16_sums(lowered) == []
 
 
-def test_with_plain_convolutions_too(monkeypatch):
-    native = choice.Passes(*[choice.Algorithm("native")] * 3)
-    monkeypatch.setattr("clef_jax.ops.grouped_conv.conv.choose", lambda *_: native)
-    assert bfloat16_sums(lower_step("bfloat16")) == []
+@pytest.mark.parametrize("algorithm", ["native", "pack"])
+def test_with_one_algorithm_throughout_too(algorithm):
+    with choice.using(choice.Passes.parse(algorithm)):
+        assert bfloat16_sums(lower_step("bfloat16")) == []
 
 
 def test_the_search_finds_the_sums_it_looks_for():
