@@ -13,6 +13,7 @@ from clef_jax.inference.forward import apply, apply_shared
 from clef_jax.methods import read_options
 from clef_jax.models import ResNeXt1DConfig, build_model
 from clef_jax.ops.grouped_conv import choice
+from clef_jax.ops.grouped_conv.passes import Passes
 from clef_jax.train import optim
 from clef_jax.train.evaluators.validation import make_eval_step
 from clef_jax.train.state import create_state
@@ -117,7 +118,7 @@ def test_a_bfloat16_step_sums_over_devices_time_and_batch_in_float32(platform):
 
 @pytest.mark.parametrize("algorithm", ["native", "pack"])
 def test_with_one_algorithm_throughout_too(algorithm):
-    with choice.using(choice.Passes.parse(algorithm)):
+    with choice.using(Passes.parse(algorithm)):
         assert bfloat16_sums(lower_step("bfloat16")) == []
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from clef_jax.ops.grouped_conv.rules import FEW, PLAIN, Layer, Passes, rule
+from clef_jax.ops.grouped_conv.layers import Layer
+from clef_jax.ops.grouped_conv.passes import Passes
+from clef_jax.ops.grouped_conv.rules import FEW, rule
 from clef_jax.ops.grouped_conv.table import TABLE
-
-__all__ = ["PLAIN", "PLATFORMS", "Layer", "Passes", "choose", "using"]
 
 # Those that have algorithms of their own; any other computes as XLA does by itself.
 PLATFORMS = ("cpu", "tpu", "cuda", "rocm")
@@ -30,9 +30,9 @@ def using(
     Raises:
         ValueError: A name is not an algorithm's.
     """
-    if not isinstance(algorithms, Passes):
-        algorithms = tuple((layer, Passes.parse(*texts)) for layer, texts in algorithms.items())
-    return _used(algorithms)
+    if isinstance(algorithms, Passes):
+        return _used(algorithms)
+    return _used(tuple((layer, Passes.parse(*texts)) for layer, texts in algorithms.items()))
 
 
 def choose(

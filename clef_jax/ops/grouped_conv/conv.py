@@ -7,8 +7,10 @@ import jax
 from jax import lax
 
 from clef_jax.ops.grouped_conv import kernels, passes
-from clef_jax.ops.grouped_conv.choice import PLAIN, PLATFORMS, Layer, Passes, choose
-from clef_jax.ops.grouped_conv.passes import Algorithm
+from clef_jax.ops.grouped_conv.choice import PLATFORMS, choose
+from clef_jax.ops.grouped_conv.layers import Layer
+from clef_jax.ops.grouped_conv.passes import Algorithm, Passes
+from clef_jax.ops.grouped_conv.rules import PLAIN
 from clef_jax.ops.pointwise import pointwise
 from clef_jax.ops.varying import varying_alike
 

@@ -70,6 +70,26 @@ class Algorithm:
         return Geometry(samples, taps, stride, groups, block)
 
 
+class Passes(NamedTuple):
+    """The algorithms of a layer's three passes."""
+
+    forward: Algorithm
+    input_gradient: Algorithm
+    kernel_gradient: Algorithm
+
+    @classmethod
+    def parse(cls, *texts: str) -> "Passes":
+        """Returns the algorithms that `texts` name, of each pass or, of one text, of all.
+
+        Raises:
+            ValueError: One is no algorithm, or there are not as many as passes.
+        """
+        texts = texts * 3 if len(texts) == 1 else texts
+        if len(texts) != 3:
+            raise ValueError(f"{len(texts)} algorithms for three passes: {list(texts)}")
+        return cls(*map(Algorithm.parse, texts))
+
+
 def forward(
     x: jax.Array, kernel: jax.Array, stride: int, groups: int, algorithm: Algorithm
 ) -> jax.Array:

@@ -3,42 +3,8 @@
 Where nothing is shown to beat it, a pass is XLA's own (`native`).
 """
 
-from typing import NamedTuple
-
-from clef_jax.ops.grouped_conv.passes import Algorithm
-
-
-class Layer(NamedTuple):
-    """What the choice depends on: channels of one group's input, groups, stride and taps."""
-
-    group_channels: int
-    groups: int
-    stride: int
-    taps: int
-
-    def __str__(self) -> str:
-        return f"c{self.group_channels}x{self.groups} s{self.stride} k{self.taps}"
-
-
-class Passes(NamedTuple):
-    """The algorithms of a layer's three passes."""
-
-    forward: Algorithm
-    input_gradient: Algorithm
-    kernel_gradient: Algorithm
-
-    @classmethod
-    def parse(cls, *texts: str) -> "Passes":
-        """Returns the algorithms that `texts` name, of each pass or, of one text, of all.
-
-        Raises:
-            ValueError: One is no algorithm, or there are not as many as passes.
-        """
-        texts = texts * 3 if len(texts) == 1 else texts
-        if len(texts) != 3:
-            raise ValueError(f"{len(texts)} algorithms for three passes: {', '.join(texts)}")
-        return cls(*map(Algorithm.parse, texts))
-
+from clef_jax.ops.grouped_conv.layers import Layer
+from clef_jax.ops.grouped_conv.passes import Passes
 
 PLAIN = Passes.parse("native")
 # A table and most rules hold for training's batches, not for the few outputs of a single view,

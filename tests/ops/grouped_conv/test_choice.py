@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from clef_jax.ops.grouped_conv import choice, grouped_conv, kernels
-from clef_jax.ops.grouped_conv.choice import PLAIN, Layer, Passes, choose
-from clef_jax.ops.grouped_conv.rules import rule
+from clef_jax.ops.grouped_conv.choice import choose
+from clef_jax.ops.grouped_conv.layers import Layer
+from clef_jax.ops.grouped_conv.passes import Passes
+from clef_jax.ops.grouped_conv.rules import PLAIN, rule
 
 LAYER = Layer(4, 8, 1, 16)
 

@@ -9,7 +9,8 @@ from jax.sharding import PartitionSpec as P
 from clef_jax import hosts
 from clef_jax.models.resnext1d_config import SIZES
 from clef_jax.ops.grouped_conv import grouped_conv
-from clef_jax.ops.grouped_conv.choice import Layer, choose
+from clef_jax.ops.grouped_conv.choice import choose
+from clef_jax.ops.grouped_conv.layers import Layer
 from clef_jax.ops.grouped_conv.passes import Algorithm, forward, input_gradient, kernel_gradient
 from clef_jax.ops.grouped_conv.rules import rule
 
