@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from clef_jax.models.resnext1d_config import SIZES
 from clef_jax.ops.grouped_conv import choice, grouped_conv, kernels
 from clef_jax.ops.grouped_conv.choice import choose
 from clef_jax.ops.grouped_conv.layers import Layer
 from clef_jax.ops.grouped_conv.passes import Passes
 from clef_jax.ops.grouped_conv.rules import PLAIN, rule
+from clef_jax.ops.grouped_conv.table import TABLE
 
 LAYER = Layer(4, 8, 1, 16)
 
@@ -46,6 +48,27 @@ def test_a_program_has_the_algorithms_of_the_platform_it_is_lowered_for():
         assert by_platform["rocm"] == by_platform["cuda"] != by_platform["cpu"]
     # Packed, 8 groups of 4 channels are one of 32.
     assert convolutions(lowered("cuda"))[0] == ("1", "16x32x32")
+
+
+def test_every_size_has_other_algorithms_on_every_kind_of_hardware():
+    for config in SIZES:
+        layers = {convolution.layer for convolution in config.convolutions(5000)}
+        cpu, tpu, cuda, rocm = (
+            [choose(platform, "float32", layer, 10_000) for layer in layers]
+            for platform in choice.PLATFORMS
+        )
+        assert cpu != tpu != cuda != cpu and rocm == cuda
+
+
+def test_a_table_of_a_kind_of_device_comes_before_its_platforms(monkeypatch):
+    tables = {"tpu": ["conv:2"] * 3, "tpu TPU v6 lite": ["pack"] * 3}
+    for key, entry in tables.items():
+        monkeypatch.setitem(TABLE, key, {"float32": {str(LAYER): entry}})
+    for kind, expected in (("TPU v6 lite", "pack"), ("TPU v5 lite", "conv:2"), ("", "conv:2")):
+        found = choose("tpu", "float32", LAYER, 10_000, device_kind=kind)
+        assert found == Passes.parse(expected)
+    usual = rule("tpu", LAYER, 10_000)
+    assert choose("tpu", "bfloat16", LAYER, 10_000, device_kind="TPU v6 lite") == usual
 
 
 def test_algorithms_in_use_are_those_of_every_platform_and_leave_nothing_behind():
