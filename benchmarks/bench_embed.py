@@ -22,7 +22,7 @@ import time
 from absl import app, flags, logging
 
 from benchmarks.results import Measurements
-from benchmarks.timing import interleaved
+from clef_jax.hardware.timing import interleaved
 
 # jax and torch are imported where they are used: reading processes import this module too, and
 # their start is part of what is measured.

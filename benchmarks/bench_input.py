@@ -37,7 +37,6 @@ from absl import app, flags
 from benchmarks.original_dataset import ReadEveryTime, make_loader
 from benchmarks.programs import default_batch, default_dtype, make_program
 from benchmarks.results import Measurements
-from benchmarks.timing import Times, interleaved
 from clef_jax import hosts
 from clef_jax.data.batches.rows import DealtRows
 from clef_jax.data.batches.stream import make_batches
@@ -46,6 +45,7 @@ from clef_jax.data.noise.simulated import simulate_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.hardware import allocator
+from clef_jax.hardware.timing import Times, interleaved
 from clef_jax.train.clock import Clock
 from clef_jax.train.feed import device_batches
 

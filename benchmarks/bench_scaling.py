@@ -26,9 +26,9 @@ from absl import app, flags
 
 from benchmarks.programs import default_batch, default_dtype, make_program
 from benchmarks.results import Measurements
-from benchmarks.timing import Times, interleaved
 from clef_jax import losses
 from clef_jax.hardware import allocator
+from clef_jax.hardware.timing import Times, interleaved
 
 _QUICK = flags.DEFINE_bool("quick", False, "Smallest cases, two steps, nothing kept.")
 

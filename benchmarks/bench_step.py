@@ -16,9 +16,9 @@ from absl import app, flags
 from benchmarks.ceilings import measure_ceilings
 from benchmarks.programs import default_batch, make_program
 from benchmarks.results import Measurements
-from benchmarks.timing import interleaved
 from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.hardware import allocator, peaks
+from clef_jax.hardware.timing import interleaved
 from clef_jax.models import costs, get_config
 
 _SIZES = flags.DEFINE_list("sizes", "clef_small,clef_medium,clef_large", "Sizes to measure.")

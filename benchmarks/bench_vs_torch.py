@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
 
     from benchmarks.programs import default_batch
     from benchmarks.results import Measurements
-    from benchmarks.timing import Times
+    from clef_jax.hardware.timing import Times
 
     measurements = Measurements("vs_torch", keep=not _QUICK.value)
     on_gpu = torch.cuda.is_available() and jax.default_backend() == "gpu"

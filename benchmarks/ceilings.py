@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from benchmarks.timing import interleaved
+from clef_jax.hardware.timing import interleaved
 
 # Both must outgrow every cache, and amortise an accelerator's launch.
 _SIDE = {"cpu": 2048}

@@ -24,6 +24,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+# What a developer has tuned is no part of a test.
+_USER_CACHE = tempfile.TemporaryDirectory(prefix="clef_jax_tests_")
+os.environ["XDG_CACHE_HOME"] = _USER_CACHE.name
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Grain's worker processes read absl flags, which nobody parses under pytest.

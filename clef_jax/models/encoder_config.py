@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import flax.linen as nn
 from jax.typing import DTypeLike
 
+from clef_jax.ops.grouped_conv.layers import Convolution
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerCost:
@@ -65,4 +67,8 @@ class EncoderConfig(abc.ABC):
 
     def layer_costs(self, samples: int) -> Iterator[LayerCost]:
         """Yields what each layer costs for one view of `samples`; nothing where it is unknown."""
+        return iter(())
+
+    def convolutions(self, samples: int) -> Iterator[Convolution]:
+        """Yields every grouped convolution for a view of `samples`: what can be tuned."""
         return iter(())

@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 
 from clef_jax.models.encoder_config import EncoderConfig, LayerCost
 from clef_jax.models.resnext1d import ResNeXt1D
+from clef_jax.ops.grouped_conv.layers import Convolution, Layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +102,19 @@ class ResNeXt1DConfig(EncoderConfig):
                 yield dense(f"{name}/se_fc2", 1, width // 2, width)
                 yield LayerCost(f"{name}/sum", 0, before * channels + 3 * length * width, 0)
                 channels = width
+
+    def convolutions(self, samples: int) -> Iterator[Convolution]:
+        """Yields the stem and every block's grouped convolution for a view of `samples`."""
+        stem = Layer(self.in_channels, 1, 2, self.kernel_size)
+        yield Convolution(stem, samples, self.stem_width)
+        length = -(-samples // 2)
+        for width, blocks in zip(self.stage_widths, self.stage_blocks, strict=True):
+            middle, groups = int(width * self.ratio), width // self.group_width
+            for block in range(blocks):
+                stride = 2 if block == 0 else 1
+                layer = Layer(middle // groups, groups, stride, self.kernel_size)
+                yield Convolution(layer, length, middle)
+                length = -(-length // stride)
 
 
 SIZES = (

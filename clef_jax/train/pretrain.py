@@ -13,7 +13,9 @@ from clef_jax.data.shards.store import ShardSet
 from clef_jax.files import write_json
 from clef_jax.hardware import peaks
 from clef_jax.models import costs
+from clef_jax.ops.grouped_conv import choice
 from clef_jax.train.clock import Clock
+from clef_jax.train.convolutions import run_algorithms
 from clef_jax.train.data import RunData, choose_data
 from clef_jax.train.evaluators.make import make_evaluators
 from clef_jax.train.feed import DeviceBatches, device_batches
@@ -73,6 +75,9 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         record = run_record(settings, data, validation, mesh)
         opened.enter_context(only_run(folder))
         with SavedStates(folder, keep=settings.cadence.keep_checkpoints) as saved:
+            algorithms = run_algorithms(saved.meta(), settings, shards.spec.samples, mesh)
+            opened.enter_context(choice.using(algorithms))
+            record["convolutions"] = algorithms
             start = find_start(saved, record, data, learner.initial, mesh, folder)
             if jax.process_index() == 0:
                 write_json(folder / "config.json", settings.record)

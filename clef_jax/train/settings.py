@@ -89,6 +89,7 @@ class EncoderSettings:
     dtype: str = _setting(_one_of("float32", "bfloat16"))
     remat: bool = _setting(_SWITCH, before=False)
     init: str = _setting(_PATHS, free=True)
+    tune: bool = _setting(_SWITCH, free=True, before=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,7 @@ class RunSettings:
 
     Attributes:
         seed: Of weights, order of the records, augmentation.
-        encoder: Keys `model`, `dtype`, `remat`, `init` of the configuration.
+        encoder: Keys `model`, `dtype`, `remat`, `init`, `tune` of the configuration.
         data: Keys of the batches.
         method: Options of the method of learning, from `config.method`.
         optimizer: Keys of the optimiser.

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -43,7 +44,7 @@ def config_of(**values):
     return config
 
 
-def start(shards, workdir, *options, devices=4, **values):
+def start(shards, workdir, *options, devices=4, environment=None, **values):
     """Starts tools/pretrain.py in a process of its own, with the tiny encoder."""
     changed = {key.replace("__", "."): value for key, value in values.items()}
     command = [
@@ -57,11 +58,32 @@ def start(shards, workdir, *options, devices=4, **values):
     ]
     return subprocess.Popen(
         command,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)},
+        env=os.environ
+        | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)}
+        | (environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def start_two_processes(shards, workdir, environments=({}, {}), **values):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [
+        start(
+            shards,
+            workdir,
+            f"--coordinator=127.0.0.1:{port}",
+            "--processes=2",
+            f"--process={number}",
+            devices=2,
+            environment=environment,
+            **values,
+        )
+        for number, environment in enumerate(environments)
+    ]
 
 
 def wait_for(condition, process, seconds=300):

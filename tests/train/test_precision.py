@@ -11,8 +11,9 @@ import pytest
 from clef_jax import hosts
 from clef_jax.inference.forward import apply, apply_shared
 from clef_jax.methods import read_options
-from clef_jax.models import ResNeXt1DConfig, build_model
+from clef_jax.models import ResNeXt1DConfig, build_model, get_config
 from clef_jax.ops.grouped_conv import choice
+from clef_jax.ops.grouped_conv.passes import Passes
 from clef_jax.train import optim
 from clef_jax.train.evaluators.validation import make_eval_step
 from clef_jax.train.state import create_state
@@ -33,9 +34,14 @@ def placed(tree, sharding):
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
 
-def lower_step(dtype, make=make_train_step):
+def lower_step(dtype, make=make_train_step, platforms=("cpu",)):
+    """The step of a tiny encoder, lowered by this process for whatever hardware."""
+    return trace_step(TINY, dtype, make).lower(lowering_platforms=platforms)
+
+
+def trace_step(config, dtype, make=make_train_step):
     mesh = hosts.data_mesh(jax.devices()[:4])
-    model = build_model(TINY, dtype=jnp.dtype(dtype))
+    model = build_model(config, dtype=jnp.dtype(dtype))
     optimizer = optim.make_optimizer(optax.constant_schedule(1e-3))
     method = read_options({"name": "clef"}).create(model, np.zeros((4, 15, SAMPLES), np.float32))
     batch = {
@@ -55,9 +61,9 @@ def lower_step(dtype, make=make_train_step):
     state = placed(jax.eval_shape(initial), hosts.replicated(mesh))
     if make is make_eval_step:
         step = make_eval_step(method, mesh, seed=0, size=ROWS)
-        return step.lower(state.params, state.carried, jnp.int32(0), batch, constants)
+        return step.trace(state.params, state.carried, jnp.int32(0), batch, constants)
     step = make_train_step(method, optimizer, mesh, seed=0)
-    return step.lower(state, batch, constants)
+    return step.trace(state, batch, constants)
 
 
 _ONE_LINE = re.compile(
@@ -107,19 +113,32 @@ def bfloat16_sums(lowered):
     return faults
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_a_bfloat16_step_sums_over_devices_time_and_batch_in_float32(backend, monkeypatch):
-    """With the algorithms of either kind of hardware: those that this process would not choose."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    lowered = lower_step("bfloat16")
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+def test_a_bfloat16_step_sums_over_devices_time_and_batch_in_float32(platform):
+    """With the algorithms of every kind of hardware, whatever this process runs on."""
+    lowered = lower_step("bfloat16", platforms=(platform,))
     assert "bf16" in lowered.as_text()
     assert bfloat16_sums(lowered) == []
 
 
-def test_with_plain_convolutions_too(monkeypatch):
-    native = choice.Passes(*[choice.Algorithm("native")] * 3)
-    monkeypatch.setattr("clef_jax.ops.grouped_conv.conv.choose", lambda *_: native)
-    assert bfloat16_sums(lower_step("bfloat16")) == []
+def test_one_process_lowers_a_step_for_three_platforms_with_three_sets_of_algorithms():
+    trace = trace_step(get_config("clef_small"), "float32")
+    kernels = {}
+    for platform in ("cpu", "tpu", "cuda"):
+        text = trace.lower(lowering_platforms=(platform,)).as_text()
+        kernels[platform] = sorted(
+            re.findall(r"stablehlo.convolution.*feature_group_count = (\d+).*, (tensor\S+)\)", text)
+        )
+    assert kernels["cpu"] != kernels["tpu"] != kernels["cuda"] != kernels["cpu"]
+    # On GPUs alone 16 groups of 4 channels are one of 64.
+    packed = ("1", "tensor<16x64x64xf32>")
+    assert [packed in found for found in kernels.values()] == [False, False, True]
+
+
+@pytest.mark.parametrize("algorithm", ["native", "pack"])
+def test_with_one_algorithm_throughout_too(algorithm):
+    with choice.using(Passes.parse(algorithm)):
+        assert bfloat16_sums(lower_step("bfloat16")) == []
 
 
 def test_the_search_finds_the_sums_it_looks_for():

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from tests.train.runs import (
     rates_until,
     rows_without_rates,
     start,
+    start_two_processes,
     wait_for,
 )
 from tests.waiting import children_of, wait_until_gone
@@ -58,24 +58,6 @@ def test_sigterm_saves_and_exits_0_and_the_run_goes_on(finished, shards_folder, 
     pretrain(config_of(), shards_folder, workdir)
     assert_same_result(workdir, finished)
     assert rates_until(workdir, step) == rates
-
-
-def start_two_processes(shards, workdir, **values):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [
-        start(
-            shards,
-            workdir,
-            f"--coordinator=127.0.0.1:{port}",
-            "--processes=2",
-            f"--process={number}",
-            devices=2,
-            **values,
-        )
-        for number in (0, 1)
-    ]
 
 
 @pytest.mark.slow

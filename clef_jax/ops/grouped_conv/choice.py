@@ -1,73 +1,72 @@
-"""Which algorithm computes which pass of which layer: a measured table, and a rule beside it."""
+"""Which algorithm computes which pass of which layer on which platform."""
 
-from typing import NamedTuple
+import contextlib
+from collections.abc import Mapping, Sequence
 
-from clef_jax.ops.grouped_conv.passes import Algorithm
+import jax
+
+from clef_jax.ops.grouped_conv.layers import Layer
+from clef_jax.ops.grouped_conv.passes import Passes
+from clef_jax.ops.grouped_conv.rules import FEW, rule
 from clef_jax.ops.grouped_conv.table import TABLE
 
+# Those that have algorithms of their own; any other computes as XLA does by itself.
+PLATFORMS = ("cpu", "tpu", "cuda", "rocm")
 
-class Layer(NamedTuple):
-    """What the choice depends on: channels of one group's input, groups, stride and taps."""
-
-    group_channels: int
-    groups: int
-    stride: int
-    taps: int
-
-    def __str__(self) -> str:
-        return f"c{self.group_channels}x{self.groups} s{self.stride} k{self.taps}"
+# A part of the key of jit's caches: a program traced within a `using` serves no other.
+_used = jax.make_user_context(None)
 
 
-class Passes(NamedTuple):
-    """The algorithms of a layer's three passes."""
-
-    forward: Algorithm
-    input_gradient: Algorithm
-    kernel_gradient: Algorithm
-
-
-# A table is measured at training's batches. It does not hold for the few outputs of a single view,
-# where work that depends on the kernel alone is not worth while.
-_FEW = 256
-
-
-def choose(backend: str, dtype: str, layer: Layer, outputs: int) -> Passes:
-    """Returns the table's algorithms for a layer, or the rule's where it has no entry.
+def using(
+    algorithms: Passes | Mapping[str, Sequence[str]],
+) -> contextlib.AbstractContextManager[None]:
+    """Returns the context in which a function is to be traced that uses these algorithms.
 
     Args:
-        backend: As `jax.default_backend()`: cpu, gpu, tpu.
+        algorithms: Those of every layer whatever the platform, such as `PLAIN`; or, by the names of
+            layers, as in `TABLE`, those of some, beside which others have their usual ones. An
+            inner context takes the place of an outer one.
+
+    Raises:
+        ValueError: A name is not an algorithm's.
+    """
+    if isinstance(algorithms, Passes):
+        return _used(algorithms)
+    return _used(tuple((layer, Passes.parse(*texts)) for layer, texts in algorithms.items()))
+
+
+def choose(
+    platform: str,
+    dtype: str,
+    layer: Layer,
+    outputs: int,
+    *,
+    device_kind: str = "",
+    kernels: bool = False,
+) -> Passes:
+    """Returns the algorithms in use, else the table's, else the rule's where it has no entry.
+
+    Args:
+        platform: One of `PLATFORMS`.
         dtype: Name of the type computed in.
         layer: The layer.
         outputs: Number of output samples over the whole batch; few follow the rule.
+        device_kind: As JAX names it, where it is known.
+        kernels: Whether our own kernels take the arrays (`kernels.suits`). Where they do not, none
+            is chosen.
     """
-    entry = TABLE.get(backend, {}).get(dtype, {}).get(str(layer))
-    if entry is None or outputs < _FEW:
-        return rule(backend, layer, outputs)
-    return Passes(*map(Algorithm.parse, entry))
-
-
-def rule(backend: str, layer: Layer, outputs: int) -> Passes:
-    """Returns algorithms that suit a kind of hardware, by reasoning rather than measurement.
-
-    Arguments are those of `choose`.
-    """
-    native = Algorithm("native")
-    if layer.groups == 1:
-        # Dense: XLA's own passes are good, but the input gradient of a strided one, which the stem
-        # does not need, convolves zeros on CPU.
-        strided = backend == "cpu" and layer.stride > 1
-        return Passes(native, Algorithm("conv") if strided else native, native)
-    if backend == "cpu" and layer.group_channels >= 16 and outputs >= _FEW:
-        # Enough channels that the products outweigh the transforms.
-        return Passes(*[Algorithm("fourier", 24)] * 3)
-    if backend == "cpu":
-        # XLA unfolds the windows of a grouped convolution slowly, once for every so many outputs
-        # as a group has channels: fewer windows of more channels pay until a group has 32.
-        block = max(1, 32 // (layer.group_channels * layer.stride))
-        return Passes(*[Algorithm("conv", block)] * 3)
-    # One matrix product a group runs at the speed of ordinary products on matrix units, where
-    # narrow grouped convolutions, and their weight gradients above all, do not. Blocks of 8 outputs
-    # copy the input 2.9 times and spend 1.4 times the arithmetic; shorter ones copy more, longer
-    # ones compute more. Groups so narrow that 8 do not fill 128 lanes take 16.
-    block = 8 if 8 * layer.group_channels >= 128 else 16
-    return Passes(*[Algorithm("matmul", block)] * 3)
+    used = _used.value
+    if isinstance(used, Passes):
+        return used
+    usual = rule(platform, layer, outputs, kernels=kernels)
+    if outputs < FEW:
+        return usual
+    entry = dict(used or ()).get(str(layer))
+    if entry is None:
+        tables = (TABLE.get(key, {}) for key in (f"{platform} {device_kind}", platform))
+        found = (table.get(dtype, {}).get(str(layer)) for table in tables)
+        texts = next(filter(None, found), None)
+        entry = Passes.parse(*texts) if texts else usual
+    if not kernels:
+        entry = Passes(*(u if e.form == "kernel" else e for e, u in zip(entry, usual, strict=True)))
+    return entry

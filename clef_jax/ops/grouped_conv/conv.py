@@ -1,11 +1,16 @@
 """Grouped 1-D convolution: the one place that decides how convolutions are computed."""
 
 import functools
+from collections.abc import Callable
 
 import jax
+from jax import lax
 
-from clef_jax.ops.grouped_conv.choice import Layer, Passes, choose
-from clef_jax.ops.grouped_conv.passes import forward, input_gradient, kernel_gradient
+from clef_jax.ops.grouped_conv import kernels, passes
+from clef_jax.ops.grouped_conv.choice import PLATFORMS, choose
+from clef_jax.ops.grouped_conv.layers import Layer
+from clef_jax.ops.grouped_conv.passes import Algorithm, Passes
+from clef_jax.ops.grouped_conv.rules import PLAIN
 from clef_jax.ops.pointwise import pointwise
 from clef_jax.ops.varying import varying_alike
 
@@ -14,7 +19,8 @@ def grouped_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: in
     """Convolves along time with XLA's SAME padding, each group of channels by itself.
 
     Computes in the type of `x`; sums and the kernel's gradient are float32 or wider wherever the
-    kernel is. Differentiable in reverse mode only.
+    kernel is. Differentiable in reverse mode only. The algorithms are those of the platform that
+    the program is lowered for, whatever this process runs on.
 
     Args:
         x: Input `[N, T, C_in]`.
@@ -31,16 +37,10 @@ def grouped_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: in
     return _grouped_conv(x, kernel, stride, groups)
 
 
-def _choose(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> Passes:
-    layer = Layer(kernel.shape[1], groups, stride, kernel.shape[0])
-    outputs = x.shape[0] * -(-x.shape[1] // stride)
-    return choose(jax.default_backend(), x.dtype.name, layer, outputs)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _grouped_conv(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
-    algorithm = _choose(x, kernel, stride, groups).forward
-    return forward(x, kernel.astype(x.dtype), stride, groups, algorithm)
+    chosen = _choose(x, kernel, stride, groups)
+    return _compute("forward", chosen, stride, groups, x, kernel.astype(x.dtype))
 
 
 def _forward(x, kernel, stride, groups):
@@ -49,11 +49,51 @@ def _forward(x, kernel, stride, groups):
 
 def _backward(stride, groups, saved, dy):
     x, kernel = saved
-    passes = _choose(x, kernel, stride, groups)
+    chosen = _choose(x, kernel, stride, groups)
     narrow = kernel.astype(x.dtype)
-    dx = input_gradient(x, narrow, dy, stride, groups, passes.input_gradient)
-    dkernel = kernel_gradient(x, kernel, dy, stride, groups, passes.kernel_gradient)
+    dx = _compute("input_gradient", chosen, stride, groups, x, narrow, dy)
+    dkernel = _compute("kernel_gradient", chosen, stride, groups, x, kernel, dy)
     return dx, dkernel
 
 
 _grouped_conv.defvjp(_forward, _backward)
+
+
+def _choose(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> dict[str, Passes]:
+    """Returns the algorithms by platform."""
+    layer = Layer(kernel.shape[1], groups, stride, kernel.shape[0])
+    outputs = x.shape[0] * -(-x.shape[1] // stride)
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return {
+        platform: choose(
+            platform,
+            x.dtype.name,
+            layer,
+            outputs,
+            device_kind="" if device is None else device.device_kind,
+            kernels=kernels.suits(x.shape, x.dtype, kernel.shape, stride, groups),
+        )
+        for platform in PLATFORMS
+    }
+
+
+def _compute(
+    name: str, chosen: dict[str, Passes], stride: int, groups: int, *arrays: jax.Array
+) -> jax.Array:
+    """Returns the pass called `name` of these arrays, by the algorithm of the lowering platform."""
+    functions = {p: _pass(name, stride, groups, getattr(chosen[p], name)) for p in PLATFORMS}
+    plain = _pass(name, stride, groups, getattr(PLAIN, name))
+    if len(set(functions.values())) == 1:
+        return functions["cpu"](*arrays)
+    others = {platform: f for platform, f in functions.items() if f is not plain}
+    return lax.platform_dependent(*arrays, default=plain, **others)
+
+
+@functools.cache
+def _pass(name: str, stride: int, groups: int, algorithm: Algorithm) -> Callable[..., jax.Array]:
+    """Returns one function for equal arguments: equal layers and branches are traced once."""
+
+    def compute(*arrays: jax.Array) -> jax.Array:
+        return getattr(passes, name)(*arrays, stride, groups, algorithm)
+
+    return compute

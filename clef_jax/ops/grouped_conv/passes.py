@@ -1,9 +1,10 @@
 """The three passes of a grouped convolution, in each of the forms they can be computed in.
 
-`native` is XLA's own operation and its own derivatives. `conv` and `matmul` fold time into channels
-first (see `folding`), then use a stride-1 grouped convolution or one matrix product per group.
-`fourier` makes fewer multiplications of the stride-1 convolution (see `fourier`). Sums run in
-float32 or wider, whatever the type of the arrays.
+`native` is XLA's own operation and its own derivatives, `pack` the same between fewer, wider groups
+(see `packing`), `kernel` our own kernels, on the platforms and for the shapes that have them (see
+`kernels`). `conv` and `matmul` fold time into channels first (see `folding`), then use a stride-1
+grouped convolution or one matrix product per group. `fourier` makes fewer multiplications of the
+stride-1 convolution (see `fourier`). Sums run in float32 or wider, whatever the type of the arrays.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from clef_jax.ops.grouped_conv import fourier
+from clef_jax.ops.grouped_conv import fourier, kernels, native, packing
 from clef_jax.ops.grouped_conv.folding import (
     Geometry,
     fold_input,
@@ -27,7 +28,9 @@ from clef_jax.ops.grouped_conv.folding import (
     unfold_output,
 )
 
-FORMS = ("native", "conv", "matmul", "fourier")
+# Forms that have no blocks, each a module with functions for the three passes.
+_WHOLE = {"native": native, "pack": packing, "kernel": kernels}
+FORMS = (*_WHOLE, "conv", "matmul", "fourier")
 _DIMENSIONS = ("NWC", "WIO", "NWC")
 
 
@@ -42,7 +45,7 @@ class Algorithm:
     block: int = 1
 
     def __str__(self) -> str:
-        return self.form if self.form == "native" else f"{self.form}:{self.block}"
+        return self.form if self.form in _WHOLE else f"{self.form}:{self.block}"
 
     @classmethod
     def parse(cls, text: str) -> "Algorithm":
@@ -52,9 +55,10 @@ class Algorithm:
             ValueError: The form is unknown or the block is not a positive integer.
         """
         form, _, block = text.partition(":")
-        if form not in FORMS or (form == "native") == bool(block):
+        if form not in FORMS or (form in _WHOLE) == bool(block):
             raise ValueError(
-                f"{text!r} is not an algorithm; write native, conv:2, matmul:16 or fourier:24"
+                f"{text!r} is not an algorithm; write {', '.join(_WHOLE)}, conv:2, matmul:16 or "
+                "fourier:24"
             )
         if block and not (block.isdecimal() and int(block) > 0):
             raise ValueError(f"{text!r}: outputs per block must be a positive integer")
@@ -64,6 +68,26 @@ class Algorithm:
         """Returns how this algorithm folds time, which for `fourier` is away with the stride."""
         block = 1 if self.form == "fourier" else self.block
         return Geometry(samples, taps, stride, groups, block)
+
+
+class Passes(NamedTuple):
+    """The algorithms of a layer's three passes."""
+
+    forward: Algorithm
+    input_gradient: Algorithm
+    kernel_gradient: Algorithm
+
+    @classmethod
+    def parse(cls, *texts: str) -> "Passes":
+        """Returns the algorithms that `texts` name, of each pass or, of one text, of all.
+
+        Raises:
+            ValueError: One is no algorithm, or there are not as many as passes.
+        """
+        texts = texts * 3 if len(texts) == 1 else texts
+        if len(texts) != 3:
+            raise ValueError(f"{len(texts)} algorithms for three passes: {list(texts)}")
+        return cls(*map(Algorithm.parse, texts))
 
 
 def forward(
@@ -78,8 +102,8 @@ def forward(
         groups: Number of channel groups.
         algorithm: How to compute it.
     """
-    if algorithm.form == "native":
-        return _native(x, kernel, stride, groups)
+    if whole := _WHOLE.get(algorithm.form):
+        return whole.forward(x, kernel, stride, groups)
     geometry = algorithm.geometry(x.shape[1], len(kernel), stride, groups)
     y = _short(algorithm).convolve(fold_input(x, geometry), fold_kernel(kernel, geometry))
     return unfold_output(y, geometry)
@@ -97,8 +121,8 @@ def input_gradient(
 
     Arguments are `forward`'s; of `x` no value is used.
     """
-    if algorithm.form == "native":
-        return jax.linear_transpose(lambda a: _native(a, kernel, stride, groups), x)(dy)[0]
+    if whole := _WHOLE.get(algorithm.form):
+        return whole.input_gradient(x, kernel, dy, stride, groups)
     geometry = algorithm.geometry(x.shape[1], len(kernel), stride, groups)
     dy, w = fold_output(dy, geometry), fold_kernel(kernel, geometry)
     return unfold_input(_short(algorithm).transpose(dy, w), geometry)
@@ -116,43 +140,12 @@ def kernel_gradient(
 
     Arguments are `forward`'s, but `kernel` may be of a wider type than `x`; no value of it is used.
     """
-    if algorithm.form == "native":
-        return _native_kernel_gradient(x, kernel, dy, stride, groups)
+    if whole := _WHOLE.get(algorithm.form):
+        return whole.kernel_gradient(x, kernel, dy, stride, groups)
     geometry = algorithm.geometry(x.shape[1], len(kernel), stride, groups)
     x, dy = fold_input(x, geometry), fold_output(dy, geometry)
     w = _short(algorithm).correlate(x, dy, reach=geometry.reach, dtype=kernel.dtype)
     return unfold_kernel(w, geometry)
-
-
-def _native(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride,),
-        padding="SAME",
-        dimension_numbers=_DIMENSIONS,
-        feature_group_count=groups,
-    )
-
-
-def _native_kernel_gradient(
-    x: jax.Array, kernel: jax.Array, dy: jax.Array, stride: int, groups: int
-) -> jax.Array:
-    """Returns what the transpose of `_native` would, not rounded to the type of `x` on its way."""
-    taps, samples, outputs = len(kernel), x.shape[1], dy.shape[1]
-    reach = (outputs - 1) * stride + 1
-    before = max(0, reach - 1 + taps - samples) // 2
-    return lax.conv_general_dilated(
-        x,
-        dy,
-        window_strides=(1,),
-        padding=((before, reach - 1 + taps - samples - before),),
-        rhs_dilation=(stride,),
-        # Time of `dy` is the window; channels of `x` are the batch, and the batch is summed over.
-        dimension_numbers=("CWN", "IWO", "WNC"),
-        batch_group_count=groups,
-        preferred_element_type=kernel.dtype,
-    )
 
 
 class _Short(NamedTuple):

@@ -1,8 +1,9 @@
 """The measured choice of algorithms, written by `python -m benchmarks.tune_grouped_conv`.
 
-Backend -> type -> layer -> the algorithms of forward, input gradient and kernel gradient. A layer's
+Platform (or platform and kind of device, "tpu TPU v5 lite") -> type -> layer -> the algorithms of
+forward, input gradient and kernel gradient, as measured on devices, not by compilers. A layer's
 name is channels of one group x groups, stride and taps. Layers without an entry follow
-`choice.rule`.
+`rules.rule`.
 """
 
 TABLE = {

@@ -9,11 +9,14 @@ from jax.sharding import PartitionSpec as P
 from clef_jax import hosts
 from clef_jax.models.resnext1d_config import SIZES
 from clef_jax.ops.grouped_conv import grouped_conv
-from clef_jax.ops.grouped_conv.choice import Layer, choose, rule
+from clef_jax.ops.grouped_conv.choice import choose
+from clef_jax.ops.grouped_conv.layers import Layer
 from clef_jax.ops.grouped_conv.passes import Algorithm, forward, input_gradient, kernel_gradient
+from clef_jax.ops.grouped_conv.rules import rule
 
 ALGORITHMS = [
     Algorithm("native"),
+    Algorithm("pack"),
     *(Algorithm("conv", block) for block in (1, 2, 4, 8)),
     *(Algorithm("matmul", block) for block in (1, 4, 8, 16)),
     *(Algorithm("fourier", block) for block in (16, 24, 32)),
@@ -97,9 +100,15 @@ def test_the_algorithms_for_few_outputs_on_every_layer_of_the_three_sizes(layer)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", layers())
-def test_the_rule_for_accelerators_on_every_layer_of_the_three_sizes(layer):
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_the_rule_for_accelerators_on_every_layer_of_the_three_sizes(platform, layer):
     channels, groups, stride = layer
-    check(layer, rule("gpu", Layer(channels, groups, stride, 16), 10_000), 37, batch=1)
+    check(layer, rule(platform, Layer(channels, groups, stride, 16), 10_000), 37, batch=1)
+
+
+@pytest.mark.parametrize("layer", layers())
+def test_packed_groups_on_every_layer_of_the_three_sizes(layer):
+    check(layer, [Algorithm("pack")] * 3, 37, batch=1)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
@@ -140,7 +149,7 @@ def test_float64_to_1e_12(stride, channels, groups, x64):
     assert_near((y, *pull(jnp.asarray(arrays[2]))), expected, 1e-12)
 
 
-@pytest.mark.parametrize("which", ["cpu", "gpu", "native"])
+@pytest.mark.parametrize("which", ["cpu", "tpu", "cuda", "native"])
 def test_bfloat16_sums_in_float32(which):
     """Rounded operands, float32 sums: the kernel's gradient, a sum of thousands, shows it."""
     arrays = example(16, 4, 601, 1, batch=4)
@@ -191,12 +200,14 @@ def test_vmap_and_remat(x64):
     )
 
 
-@pytest.mark.parametrize("text", ["native", "conv:2", "matmul:16", "fourier:24"])
+@pytest.mark.parametrize("text", ["native", "pack", "kernel", "conv:2", "matmul:16", "fourier:24"])
 def test_algorithms_are_read_as_they_are_written(text):
     assert str(Algorithm.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["native:2", "conv", "fourier", "fft:2", "conv:0", "conv:x"])
+@pytest.mark.parametrize(
+    "text", ["native:2", "pack:4", "conv", "fourier", "fft:2", "conv:0", "conv:x"]
+)
 def test_misspelt_algorithms_are_refused(text):
     with pytest.raises(ValueError, match="algorithm|positive"):
         Algorithm.parse(text)

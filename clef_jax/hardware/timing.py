@@ -53,19 +53,19 @@ def interleaved(
     Args:
         candidates: Functions that return when their work is done, named.
         rounds: Number of rounds.
-        give_up: Leave out of later rounds a candidate whose best is this many times the best of
-            all; None keeps all to the end.
+        give_up: After three rounds, leave out of later ones a candidate whose best is this many
+            times the best of all; None keeps all to the end.
         calls: Calls that make up one duration, divided by their number.
     """
-    durations = {name: [] for name in candidates}
+    durations: dict[str, list[float]] = {name: [] for name in candidates}
     running = list(candidates)
-    for _ in range(rounds):
+    for number in range(rounds):
         for name in running:
             begin = time.perf_counter()
             for _ in range(calls):
                 candidates[name]()
             durations[name].append((time.perf_counter() - begin) / calls)
-        if give_up is not None:
+        if give_up is not None and number >= 2:
             best = min(min(durations[name]) for name in running)
             running = [name for name in running if min(durations[name]) <= give_up * best]
     return {name: Times.of(values) for name, values in durations.items()}

@@ -1,0 +1,102 @@
+"""A run's convolutions: the user's table at its beginning, and the same algorithms to its end."""
+
+import types
+
+import numpy as np
+import pytest
+
+from clef_jax import hosts
+from clef_jax.checkpoints.encoder import load_params
+from clef_jax.ops.grouped_conv import tuned
+from clef_jax.train.convolutions import run_algorithms
+from clef_jax.train.pretrain import pretrain
+from clef_jax.train.settings import read_settings
+from tests.train.runs import (
+    STEPS,
+    TINY,
+    arrays_of_checkpoint,
+    assert_same_result,
+    config_of,
+    finish,
+    start_two_processes,
+)
+
+# Of the tiny encoder's layers none has its usual algorithms.
+FORCED = {str(c.layer): ["pack", "native", "matmul:2"] for c in TINY.convolutions(5000)}
+LATER = {layer: ["conv:2", "conv:2", "conv:2"] for layer in FORCED}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_a_run_keeps_the_algorithms_that_it_began_with(
+    tiny, finished, shards_folder, tmp_path, cache
+):
+    other = {"c7x7 s1 k16": ["native"] * 3}  # Of another encoder: no part of this run.
+    tuned.write_table("cpu", "float32", FORCED | other)
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    pretrain(config_of(tune=True), shards_folder, whole)
+    pretrain(config_of(tune=True, steps=4), shards_folder, resumed)
+    tuned.write_table("cpu", "float32", LATER)
+    pretrain(config_of(tune=False), shards_folder, resumed)
+    assert_same_result(resumed, whole)
+    for workdir in (whole, resumed):
+        assert load_params(workdir / "checkpoints" / str(STEPS))[1]["convolutions"] == FORCED
+    # These algorithms were used: without them weights end otherwise, if only by rounding.
+    arrays, usual = (arrays_of_checkpoint(w, STEPS) for w in (whole, finished))
+    assert any(np.any(arrays[name] != usual[name]) for name in usual)
+
+
+def test_a_run_of_before_and_one_on_other_devices_have_the_usual_algorithms(cache, caplog):
+    tuned.write_table("cpu", "float32", FORCED)
+    settings, mesh = read_settings(config_of(tune=True)), hosts.data_mesh()
+    for found, expected in (
+        ({"mesh": {"device_kind": "cpu"}}, {}),
+        ({"mesh": {"device_kind": "cpu"}, "convolutions": LATER}, LATER),
+    ):
+        assert run_algorithms(found, settings, 5000, mesh) == expected
+    assert not caplog.records
+    found = {"mesh": {"device_kind": "TPU v5 lite"}, "convolutions": LATER}
+    with caplog.at_level("WARNING"):
+        assert run_algorithms(found, settings, 5000, mesh) == {}
+    assert "began with algorithms for TPU v5 lite, and goes on with the usual" in caplog.text
+
+
+def test_on_cpu_nothing_is_measured_and_a_switch_leaves_the_table_alone(tiny, cache):
+    mesh = hosts.data_mesh()
+    assert run_algorithms(None, read_settings(config_of(tune=True)), 5000, mesh) == {}
+    tuned.write_table("cpu", "float32", FORCED)
+    assert run_algorithms(None, read_settings(config_of(tune=True)), 5000, mesh) == FORCED
+    assert run_algorithms(None, read_settings(config_of(tune=False)), 5000, mesh) == {}
+
+
+def test_an_accelerator_is_measured_once_and_only_what_its_table_lacks(tiny, cache, capsys):
+    """The device is a CPU that says it is another; what is measured is measured."""
+    device = types.SimpleNamespace(device_kind="Test GPU", platform="gpu")
+    mesh = types.SimpleNamespace(devices=np.array([device]), size=1)
+    settings = read_settings(config_of(tune=True, batch_size=1))
+    (first, *others) = FORCED
+    tuned.write_table("Test GPU", "float32", {first: FORCED[first]})
+    found = run_algorithms(None, settings, 100, mesh)
+    assert found.keys() == FORCED.keys() and found[first] == FORCED[first]
+    told = capsys.readouterr().err
+    assert first not in told and all(f"done: {layer} " in told for layer in others)
+    assert tuned.find_table("Test GPU", "float32") == found
+    assert run_algorithms(None, settings, 100, mesh) == found
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_processes_agree_on_what_the_first_of_them_knows(tiny, shards_folder, tmp_path):
+    caches = [tmp_path / "first", tmp_path / "second"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(caches[0]))
+        tuned.write_table("cpu", "float32", FORCED)
+    workdir = tmp_path / "run"
+    environments = [{"XDG_CACHE_HOME": str(cache)} for cache in caches]
+    finish(*start_two_processes(shards_folder, workdir, environments, steps=4, tune=True))
+    assert load_params(workdir / "checkpoints" / "4")[1]["convolutions"] == FORCED
+    # A process that chose for itself would differ from the other, and the run would not end.
+    assert not caches[1].exists()
