@@ -1,5 +1,17 @@
-"""Kernels for TPU of the grouped convolution's passes."""
+"""Grouped convolutions as Pallas kernels for TPU."""
 
-from clef_jax.ops.grouped_conv.kernels.data_passes import forward, input_gradient, suits
+from clef_jax.ops.grouped_conv.kernels.data_passes import (
+    activated_forward,
+    activated_input_gradient,
+    forward,
+    input_gradient,
+    suits,
+)
 
-__all__ = ["forward", "input_gradient", "suits"]
+__all__ = [
+    "activated_forward",
+    "activated_input_gradient",
+    "forward",
+    "input_gradient",
+    "suits",
+]

@@ -9,6 +9,8 @@ so that no pass multiplies the zeros which a strided convolution's input gradien
 import dataclasses
 from collections.abc import Callable
 
+from clef_jax.ops.grouped_conv.folding import Geometry
+
 # Of a matrix unit: the depth of one product, and the rows that one instruction feeds into it.
 _DEPTH = 128
 _ROWS = 16
@@ -49,7 +51,7 @@ def forward_blocks(samples: int, taps: int, stride: int, block: int) -> Blocks:
         outputs=block,
         span=block * stride,
         reach=(block - 1) * stride + taps,
-        before=_padding(samples, taps, stride),
+        before=Geometry(samples, taps, stride, groups=1, block=1).padding[0],
         phases=(range(taps),),
         shifts=tuple(stride * o for o in range(block)),
     )
@@ -62,13 +64,11 @@ def input_gradient_blocks(samples: int, taps: int, stride: int, block: int) -> B
     with `s + padding == t * stride + k`: every stride-th tap, the later ones with the earlier t.
     `taps` are no fewer than `stride`.
     """
-    padding = _padding(samples, taps, stride)
+    padding = Geometry(samples, taps, stride, groups=1, block=1).padding[0]
     phases = tuple(range((s + padding) % stride, taps, stride)[::-1] for s in range(stride))
     firsts = [(s + padding - phase[0]) // stride for s, phase in enumerate(phases)]
     before = -min(firsts)
-    shifts = tuple(
-        firsts[o % stride] + before + o // stride for o in range(block * stride)
-    )
+    shifts = tuple(firsts[o % stride] + before + o // stride for o in range(block * stride))
     return Blocks(
         outputs=block * stride,
         span=block,
@@ -96,9 +96,3 @@ def cheapest(make: Callable[[int], Blocks], outputs: int, channels: int) -> Bloc
         return -(-outputs // blocks.outputs) * windows * (rows + _SETTING)
 
     return min(map(make, range(1, _MOST + 1)), key=time)
-
-
-def _padding(samples: int, taps: int, stride: int) -> int:
-    """Returns the zeros that XLA's SAME padding puts before `samples` of input."""
-    outputs = -(-samples // stride)
-    return max(0, (outputs - 1) * stride + taps - samples) // 2

@@ -29,7 +29,7 @@ def groups_of_a_tile(channels: int) -> int:
 
 
 def tiles_of_kernel(kernel: jax.Array, groups: int) -> jax.Array:
-    """Returns `kernel [K, C_in / g, C_out]` as dense kernels `[tiles, K, p, q]`, of tiles' channels."""
+    """Returns `kernel [K, C_in / g, C_out]` as dense kernels of tiles, `[tiles, K, p, q]`."""
     taps, channels, width = kernel.shape
     together = groups_of_a_tile(channels)
     w = kernel.reshape(taps, channels, groups // together, together, width // groups)

@@ -1,12 +1,13 @@
 """The Pallas (Mosaic) kernel for TPU: blocks of outputs as products with windows in VMEM.
 
-A step of its grid has a tile of channels, a registerful or two of the batch, and as many blocks of
-time as VMEM takes; their input comes with a halo of the samples before and after. It is copied into
-one array of windows, so that edges are zeros and the activation is computed once a sample.
+A step of its grid has a tile of channels, one or two registers' width of the batch, and as many
+blocks of time as VMEM takes, with a halo of the samples before and after. While one block is
+multiplied, the input of a later one is copied into the array of windows, so that edges are zeros,
+and activations are computed once a sample in the shade of the products.
 """
 
 import functools
-from typing import Any
+import math
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,14 @@ from jax.experimental.pallas import tpu as pltpu
 
 from clef_jax.ops.grouped_conv.kernels.blocks import Blocks
 from clef_jax.ops.grouped_conv.kernels.layout import LANES
+from clef_jax.ops.varying import shaped_alike
 
 # Samples of a halo, no fewer than any window reaches beyond its own blocks.
-HALO = 16
-# Blocks whose instructions the compiler may interleave.
-_UNROLL = 4
-_TILE_BYTES = 16 * 2**20
-_VMEM_BYTES = 48 * 2**20
+HALO = 8
+# Blocks whose instructions the compiler may interleave: by twos, the matrix units wait a third of
+# the time.
+_UNROLL = 8
+_VMEM_BYTES = 40 << 20
 
 
 def toeplitz_product(
@@ -31,36 +33,68 @@ def toeplitz_product(
     blocks: Blocks,
     outputs: int,
     *,
+    activate: bool = False,
+    bias: jax.Array | None = None,
+    activated: jax.Array | None = None,
+    tile_bytes: int = 24 << 20,
     interpret: bool = False,
-) -> jax.Array:
-    """Returns the pass's outputs `[outputs, tiles * q, N]` in the type of `x`, summed in float32.
+) -> tuple[jax.Array, jax.Array]:
+    """Returns a pass's outputs, rounded from float32 to the type of `x`, and sums of its input.
 
     Args:
         x: The pass's input `[S, tiles * p, N]`.
         w: For each tile the taps of the phases `[tiles, phases, q, taps * p]`.
         blocks: How the pass is cut.
         outputs: Length of the result.
+        activate: Whether to multiply swish(x) instead of x.
+        bias: What to add to the outputs, `[tiles * q]`.
+        activated: Values `[outputs, tiles * q, N]` by swish's slope at which to scale the outputs.
+        tile_bytes: VMEM for the input, the outputs and the windows of a step of the grid.
         interpret: Whether to run without a TPU, slowly.
+
+    Returns:
+        Outputs `[outputs, tiles * q, N]`, and x summed over time, `[tiles * p, N]` in float32.
     """
     samples, channels, batch = x.shape
     tiles, _, width, _ = w.shape
     inner = channels // tiles
     lanes = 2 * LANES if batch % (2 * LANES) == 0 else min(batch, LANES)
-    steps = _steps(blocks, outputs, (inner + width) * lanes * x.dtype.itemsize)
+    # Arrays are there twice, as one tile is computed while others move; windows once.
+    arrays = 3 * inner + (2 if activated is None else 4) * width
+    steps = _steps(blocks, outputs, tile_bytes // (arrays * lanes * x.dtype.itemsize))
     taken, made = steps * blocks.span, steps * blocks.outputs
     parts = pl.cdiv(outputs, made)
+    halos = _halos(samples, taken, (inner, lanes)) if parts > 1 else []
+    out_spec = pl.BlockSpec((made, width, lanes), lambda c, n, t: (t, c, n))
+    beside, beside_specs = {}, {}
+    if bias is not None:
+        beside["bias"] = bias.astype(jnp.float32)[:, None]
+        beside_specs["bias"] = pl.BlockSpec((width, 1), lambda c, n, t: (c, 0))
+    if activated is not None:
+        beside["activated"], beside_specs["activated"] = activated, out_spec
+    kernel = functools.partial(
+        _kernel,
+        blocks=blocks,
+        steps=steps,
+        samples=samples,
+        activate=activate,
+        unroll=1 if interpret else _UNROLL,
+    )
     return pl.pallas_call(
-        functools.partial(_kernel, blocks=blocks, steps=steps, samples=samples),
+        kernel,
         grid=(tiles, pl.cdiv(batch, lanes), parts),
         in_specs=[
-            *_halos(samples, taken, parts, (inner, lanes)),
             pl.BlockSpec((taken, inner, lanes), lambda c, n, t: (t, c, n)),
+            halos,
             pl.BlockSpec((None, *w.shape[1:]), lambda c, n, t: (c, 0, 0, 0)),
+            beside_specs,
         ],
-        out_specs=pl.BlockSpec((made, width, lanes), lambda c, n, t: (t, c, n)),
-        out_shape=_varying_like(x, (outputs, tiles * width, batch)),
+        out_specs=[out_spec, pl.BlockSpec((inner, lanes), lambda c, n, t: (c, n))],
+        out_shape=[
+            shaped_alike(x, (outputs, tiles * width, batch), x.dtype),
+            shaped_alike(x, (channels, batch), jnp.float32),
+        ],
         scratch_shapes=[
-            # Zeros that end the input may begin with the halo's last sample.
             pltpu.VMEM((2 * HALO + taken + blocks.reach, inner, lanes), x.dtype),
             pltpu.VMEM((blocks.outputs * width, blocks.reach * inner), x.dtype),
         ],
@@ -70,98 +104,106 @@ def toeplitz_product(
         ),
         interpret=interpret,
         name="toeplitz_product",
-    )(x, x, x, w)
+    )(x, [x] * len(halos), w, beside)
 
 
-def _steps(blocks: Blocks, outputs: int, bytes_a_sample: int) -> int:
-    """Returns how many blocks one step of the grid takes: all, or equal parts that fit in VMEM."""
+def _steps(blocks: Blocks, outputs: int, most_samples: int) -> int:
+    """Returns how many blocks one step of the grid takes: all, or about equal parts that fit."""
     total = pl.cdiv(outputs, blocks.outputs)
-    # Input and output twice, as one is computed while others move, and the windows.
-    most = max(HALO, _TILE_BYTES // (3 * bytes_a_sample * max(blocks.outputs, blocks.span)))
+    most = max(HALO, most_samples // max(blocks.outputs, blocks.span))
     if total <= most:
         return total
     # Parts start where halos do.
-    multiple = HALO
+    multiple = HALO // math.gcd(HALO, blocks.span)
     return pl.cdiv(pl.cdiv(total, pl.cdiv(total, most)), multiple) * multiple
 
 
-def _halos(samples: int, taken: int, parts: int, shape: tuple[int, int]) -> list[pl.BlockSpec]:
-    """Returns where the samples before and after a part lie; at the ends, anywhere."""
-    size = min(HALO, samples)
+def _halos(samples: int, taken: int, shape: tuple[int, int]) -> list[pl.BlockSpec]:
+    """Returns where the samples before and after a part lie; beyond the ends, anywhere."""
     a_part, last = taken // HALO, (samples - 1) // HALO
-
-    def before(c, n, t):
-        # The same block from one step to the next is not read again.
-        there = t > 0
-        return tuple(jnp.where(there, i, 0) for i in (t * a_part - 1, c, n))
-
-    def after(c, n, t):
-        there = t < parts - 1
-        place = jnp.minimum((t + 1) * a_part, last)
-        return tuple(jnp.where(there, i, 0) for i in (place, c, n))
-
-    return [pl.BlockSpec((size, *shape), place) for place in (before, after)]
+    return [
+        pl.BlockSpec((HALO, *shape), lambda c, n, t: (jnp.maximum(t * a_part - 1, 0), c, n)),
+        pl.BlockSpec((HALO, *shape), lambda c, n, t: (jnp.minimum((t + 1) * a_part, last), c, n)),
+    ]
 
 
-def _varying_like(x: jax.Array, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    """Returns a result of `x`'s type that varies over the mesh axes over which `x` does."""
-    kind = jax.typeof(x)
-    # jax 0.9 has `vma` where later versions have `manual_axis_type`.
-    name = "manual_axis_type" if hasattr(kind, "manual_axis_type") else "vma"
-    varying: dict[str, Any] = {name: getattr(kind, name)}
-    return jax.ShapeDtypeStruct(shape, x.dtype, **varying)
-
-
-def _kernel(before, after, x, w, y, windows, matrix, *, blocks, steps, samples):
-    """Computes `y` of one step; `windows` and `matrix` are scratch."""
+def _kernel(
+    x, halos, w, beside, y, sums, windows, matrix, *, blocks, steps, samples, activate, unroll
+):
+    """Computes one step's `y` and adds to its `sums`; `windows` and `matrix` are scratch."""
     n, t = pl.program_id(1), pl.program_id(2)
+    taken, inner, lanes = x.shape
+    put = functools.partial(_put, windows, samples - t * taken, activate)
 
     @pl.when((n == 0) & (t == 0))
     def _():
         _lay_out(w, matrix, blocks)
 
-    _fill(before, x, after, windows, t=t, blocks=blocks, steps=steps, samples=samples)
-    _, width, lanes = y.shape
-
-    def make(i, _):
-        window = windows[pl.ds(HALO - blocks.before + i * blocks.span, blocks.reach)]
-        block = jnp.dot(
-            matrix[...], window.reshape(-1, lanes), preferred_element_type=jnp.float32
-        )
-        block = block.reshape(blocks.outputs, width, lanes)
-        y[pl.ds(i * blocks.outputs, blocks.outputs)] = block.astype(y.dtype)
-        return 0
-
-    lax.fori_loop(0, steps, make, 0, unroll=min(steps, _UNROLL))
-
-
-def _fill(before, x, after, windows, *, t, blocks, steps, samples):
-    """Writes part `t` of the input with its halos into `windows`, and zeros around all of it."""
-    size, taken = len(before), len(x)
-
-    def zero(start, length):
-        windows[pl.ds(start, length)] = jnp.zeros((length, *x.shape[1:]), x.dtype)
+    def zero(start, stop):
+        windows[pl.ds(start, stop - start)] = jnp.zeros((stop - start, inner, lanes), x.dtype)
 
     @pl.when(t == 0)
     def _():
+        sums[...] = jnp.zeros_like(sums)
         zero(0, HALO)
 
-    @pl.when(t > 0)
-    def _():
-        windows[pl.ds(HALO - size, size)] = before[...]
+    zero(HALO + taken, len(windows))
+    if halos:
+        before, after = halos
 
-    def copy(i, _):
-        part = pl.ds(i * blocks.span, blocks.span)
-        windows[pl.ds(HALO + i * blocks.span, blocks.span)] = x[part]
-        return 0
+        @pl.when(t > 0)
+        def _():
+            put(-HALO, before[...])
 
-    lax.fori_loop(0, steps, copy, 0, unroll=min(steps, _UNROLL))
-    windows[pl.ds(HALO + taken, size)] = after[...]
-    left = samples - t * taken
+        put(taken, after[...])
 
-    @pl.when(left < taken + HALO)
-    def _():
-        zero(HALO + left, blocks.reach)
+    def fill(i):
+        start = i * blocks.span
+        sums[...] += put(start, x[pl.ds(start, blocks.span)])
+
+    def make(i):
+        start, stop = HALO - blocks.before + i * blocks.span, blocks.reach
+        block = _multiply(matrix[...], windows[pl.ds(start, stop)])
+        at = pl.ds(i * blocks.outputs, blocks.outputs)
+        block = block.reshape(blocks.outputs, *y.shape[1:])
+        if "bias" in beside:
+            block += beside["bias"][...][None]
+        if "activated" in beside:
+            block *= _slope(beside["activated"][at].astype(jnp.float32))
+        y[at] = block.astype(y.dtype)
+
+    def make_and_fill(i, _):
+        fill(i + ahead)
+        make(i)
+        return _
+
+    # A window ends within so many blocks' input.
+    ahead = min(steps, pl.cdiv(blocks.reach - blocks.before, blocks.span))
+    for i in range(ahead):
+        fill(i)
+    both = steps - ahead
+    lax.fori_loop(0, both, make_and_fill, 0, unroll=max(1, min(both, unroll)))
+    for i in range(both, steps):
+        make(i)
+
+
+def _put(windows, left, activate, start, part):
+    """Writes samples from `start` on into the windows, zeros from `left` on; returns their sum."""
+    row = lax.broadcasted_iota(jnp.int32, part.shape, 0)
+    part = jnp.where(row < left - start, part.astype(jnp.float32), 0)
+    seen = _swish(part) if activate else part
+    windows[pl.ds(HALO + start, len(part))] = seen.astype(windows.dtype)
+    return part.sum(axis=0)
+
+
+def _multiply(matrix, window):
+    """Returns `matrix [M, reach * p]` times `window [reach, p, lanes]`, summed in float32."""
+    return jnp.dot(
+        matrix,
+        window.reshape(-1, window.shape[-1]),
+        precision=lax.Precision.HIGHEST if matrix.dtype == jnp.float32 else None,
+        preferred_element_type=jnp.float32,
+    )
 
 
 def _lay_out(w, matrix, blocks):
@@ -174,3 +216,15 @@ def _lay_out(w, matrix, blocks):
         columns = len(blocks.phases[phase]) * inner
         start = shift * inner
         matrix[row * width : (row + 1) * width, start : start + columns] = w[phase, :, :columns]
+
+
+def _swish(x: jax.Array) -> jax.Array:
+    """Returns `x * sigmoid(x)`, by a transcendental that TPUs have an instruction for."""
+    half = x / 2
+    return half * jnp.tanh(half) + half
+
+
+def _slope(x: jax.Array) -> jax.Array:
+    """Returns the derivative of swish."""
+    sigmoid = jnp.tanh(x / 2) / 2 + 0.5
+    return sigmoid * (1 + x - x * sigmoid)
