@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 
 from clef_jax.ops.activation import swish
 from clef_jax.ops.broadcast import add_bias, scale_channels
-from clef_jax.ops.grouped_conv import grouped_conv
+from clef_jax.ops.grouped_conv import activated_conv, grouped_conv
 from clef_jax.ops.pointwise import pointwise
 
 # Uniform with variance 1/(3 fan_in), which is what the original's framework draws by default.
@@ -32,18 +32,20 @@ class Conv(nn.Module):
     kernel_size: int
     stride: int = 1
     groups: int = 1
+    activate_input: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns the convolution of `x [N, T, C]`, computed in `dtype`."""
+        """Returns the convolution of `x [N, T, C]`, or of swish(x), computed in `dtype`."""
         channels = x.shape[-1] // self.groups
         kernel = self.param("kernel", _kernel_init, (self.kernel_size, channels, self.width))
         bias = self.param("bias", _bias_init(self.kernel_size * channels), (self.width,))
         # Parameters go in as they are, so that their gradients come out in their own type.
         x = x.astype(self.dtype)
-        y = grouped_conv(x, kernel, stride=self.stride, groups=self.groups)
-        return add_bias(y, bias)
+        if self.activate_input:
+            return activated_conv(x, kernel, bias, stride=self.stride, groups=self.groups)
+        return add_bias(grouped_conv(x, kernel, stride=self.stride, groups=self.groups), bias)
 
 
 class Linear(nn.Module):
@@ -119,9 +121,10 @@ class Block(nn.Module):
             self.kernel_size,
             stride=self.stride,
             groups=self.width // self.group_width,
+            activate_input=True,
             dtype=self.dtype,
             name="conv2",
-        )(swish(y))
+        )(y)
         y = Conv(self.width, 1, dtype=self.dtype, name="conv3")(swish(y))
 
         gate = Linear(self.width // 2, dtype=self.dtype, name="se_fc1")(y.mean(axis=1))

@@ -1,0 +1,39 @@
+"""How arrays lie in the kernels: batch in lanes, a tile of channels in sublanes, time outermost.
+
+So XLA itself keeps activations on TPU wherever the batch fills the lanes, and `lanes_last` costs
+nothing there. Groups of fewer channels than a tile share one, their kernels in its block diagonal.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+# A packed register's rows of bfloat16, and the lanes of a register.
+SUBLANES, LANES = 16, 128
+
+
+def lanes_last(x: jax.Array) -> jax.Array:
+    """Returns `[N, T, C]` as `[T, C, N]`; `lanes_first` is its inverse."""
+    return x.transpose(1, 2, 0)
+
+
+def lanes_first(x: jax.Array) -> jax.Array:
+    """Returns `[T, C, N]` as `[N, T, C]`."""
+    return x.transpose(2, 0, 1)
+
+
+def groups_of_a_tile(channels: int) -> int:
+    """Returns how many groups of `channels` make a tile."""
+    return SUBLANES // math.gcd(channels, SUBLANES)
+
+
+def tiles_of_kernel(kernel: jax.Array, groups: int) -> jax.Array:
+    """Returns `kernel [K, C_in / g, C_out]` as dense kernels of tiles, `[tiles, K, p, q]`."""
+    taps, channels, width = kernel.shape
+    together = groups_of_a_tile(channels)
+    w = kernel.reshape(taps, channels, groups // together, together, width // groups)
+    if together > 1:
+        own = jnp.eye(together, dtype=w.dtype)
+        w = w[:, None] * own[None, :, None, None, :, None]
+    return w.reshape(taps, together * channels, groups // together, -1).transpose(2, 0, 1, 3)
