@@ -2,6 +2,7 @@
 
 import jax
 from jax import lax
+from jax.typing import DTypeLike
 
 
 def varying_alike(*arrays: jax.Array) -> list[jax.Array]:
@@ -13,6 +14,17 @@ def varying_alike(*arrays: jax.Array) -> list[jax.Array]:
     """
     axes = frozenset().union(*map(_varying_axes, arrays))
     return [lax.pcast(a, tuple(axes - _varying_axes(a)), to="varying") for a in arrays]
+
+
+def shaped_alike(x: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    """Returns the shape and type of a result which varies over the same mesh axes as `x`.
+
+    What `pallas_call` returns must be declared so, where other operations find out by themselves.
+    """
+    kind = jax.typeof(x)
+    if hasattr(kind, "manual_axis_type"):
+        return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=kind.manual_axis_type)
+    return jax.ShapeDtypeStruct(shape, dtype, vma=kind.vma)
 
 
 def _varying_axes(x: jax.Array) -> frozenset[str]:

@@ -1,0 +1,1 @@
+"""Grouped convolutions as Pallas kernels for TPU."""
