@@ -9,6 +9,7 @@ a product, of which only a part is of use: still in less time than reading the a
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -52,12 +53,16 @@ def kernel_gradient(
     taps, width, _ = kernel.shape
     padding = Geometry(x.shape[1], taps, stride, groups, 1).padding[0]
     pairing = Pairing(x.shape[1], taps, stride, padding)
-    channels = max(width, _CHANNELS)
+    shared = _CHANNELS // math.gcd(width, _CHANNELS)
+    channels = shared * width
     w = _correlate(_views_last(x), _views_last(dy), channels, pairing, interpret)
-    # Of groups that shared a product, each is wanted with itself only.
-    shared = channels // width
-    w = jnp.diagonal(w.reshape(-1, shared, width, taps, shared, width), axis1=1, axis2=4)
-    return w.transpose(2, 3, 0, 4, 1).reshape(kernel.shape).astype(kernel.dtype)
+    w = w.reshape(-1, taps * channels).T.reshape(taps, shared, width, -1)
+    if shared > 1:
+        # Of groups that shared a product, each is wanted with itself only.
+        group = jnp.arange(w.shape[-1]) // width % shared
+        own = group == jnp.arange(shared)[:, None]
+        w = jnp.where(own[None, :, None], w, 0)
+    return w.sum(axis=1).astype(kernel.dtype)
 
 
 def _views_last(x: jax.Array) -> jax.Array:
@@ -159,18 +164,20 @@ def _add(x, dy, sums, step, *, origins, pairing: Pairing) -> None:
         x: Inputs of one group from `origins[0]` on, `[T, c, lanes]`.
         dy: Cotangents from `origins[1]` on.
         sums: Pairs `[rows * c, SPAN * c]` in float32.
-        step: Number of the step; if it is no array, the step may reach into padding.
+        step: Number of the step. If it is no array, the step may reach into padding.
         origins: As above.
         pairing: The pairs.
     """
     _, channels, lanes = x.shape
     precision = lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+    blocks = [step * STEP + number for number in range(STEP)]
+    if isinstance(step, int):
+        blocks = [block for block in blocks if block * SPAN < pairing.samples]
     for column in range(0, SPAN * channels, _LANES):
         stop = column + _LANES
         rows = pairing.rows_seeing(column // channels, -(-stop // channels))
         products = []
-        for number in range(STEP):
-            block = step * STEP + number
+        for block in blocks:
             first = pairing.first_row(block) + rows.start
             a = _rows(dy, first, len(rows), origins[1], pairing.outputs)
             b = _rows(x, block * SPAN, SPAN, origins[0], pairing.samples)
