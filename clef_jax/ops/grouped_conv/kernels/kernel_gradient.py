@@ -60,7 +60,7 @@ def kernel_gradient(
     if shared > 1:
         # Of groups that shared a product, each is wanted with itself only.
         group = jnp.arange(w.shape[-1]) // width % shared
-        own = group == jnp.arange(shared)[:, None]
+        own = group[None] == jnp.arange(shared)[:, None]
         w = jnp.where(own[None, :, None], w, 0)
     return w.sum(axis=1).astype(kernel.dtype)
 

@@ -21,7 +21,7 @@ class Pairing:
 
     Attributes:
         samples: Inputs.
-        taps: Taps K.
+        taps: Taps K, no fewer than `stride`.
         stride: Step between outputs, in samples; divides `SPAN`.
         padding: Zeros before the inputs.
     """
