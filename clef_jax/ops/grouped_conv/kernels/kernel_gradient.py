@@ -10,6 +10,7 @@ a product, of which only a part is of use: still in less time than reading the a
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,12 +51,29 @@ def kernel_gradient(
         groups: Number of channel groups, each of a divisor or a multiple of 16 channels.
         interpret: Whether to run without a TPU, slowly.
     """
+    return _kernel_gradient(x, kernel, dy, stride, groups, activate=False, interpret=interpret)
+
+
+def activated_kernel_gradient(
+    x: jax.Array,
+    kernel: jax.Array,
+    dy: jax.Array,
+    stride: int,
+    groups: int,
+    *,
+    interpret: bool = False,
+) -> jax.Array:
+    """Returns `kernel_gradient` for the convolution of swish(x); arguments are its own."""
+    return _kernel_gradient(x, kernel, dy, stride, groups, activate=True, interpret=interpret)
+
+
+def _kernel_gradient(x, kernel, dy, stride, groups, **options):
     taps, width, _ = kernel.shape
     padding = Geometry(x.shape[1], taps, stride, groups, 1).padding[0]
     pairing = Pairing(x.shape[1], taps, stride, padding)
     shared = _CHANNELS // math.gcd(width, _CHANNELS)
     channels = shared * width
-    w = _correlate(_views_last(x), _views_last(dy), channels, pairing, interpret)
+    w = _correlate(_views_last(x), _views_last(dy), channels, pairing, **options)
     w = w.reshape(-1, taps * channels).T.reshape(taps, shared, width, -1)
     if shared > 1:
         # Of groups that shared a product, each is wanted with itself only.
@@ -73,43 +91,69 @@ def _views_last(x: jax.Array) -> jax.Array:
     return x.transpose(1, 2, 0)
 
 
+class _Tiling(NamedTuple):
+    """What VMEM holds at a time: several groups of short recordings, several steps of long ones.
+
+    Attributes:
+        groups: Groups, or sets of those that share a product.
+        steps: Steps.
+        tiles: Tiles of so many steps, one after the other.
+    """
+
+    groups: int
+    steps: int
+    tiles: int
+
+
+def _tiling(group_bytes: int, groups: int, pairing: Pairing) -> _Tiling:
+    most = max(1, _TILE_BYTES // group_bytes)
+    at_once = max(n for n in range(1, groups + 1) if groups % n == 0 and n <= most)
+    steps = pl.cdiv(pairing.steps, pl.cdiv(group_bytes, _TILE_BYTES))
+    return _Tiling(at_once, steps, pl.cdiv(pairing.steps, steps))
+
+
 def _correlate(
-    x: jax.Array, dy: jax.Array, channels: int, pairing: Pairing, interpret: bool
+    x: jax.Array,
+    dy: jax.Array,
+    channels: int,
+    pairing: Pairing,
+    *,
+    activate: bool,
+    interpret: bool,
 ) -> jax.Array:
     """Returns sums `[g, channels of dy, taps * channels of x]` over x `[T, C, N]`, dy alike."""
     samples, width, views = x.shape
     groups, lanes, taps = width // channels, min(views, _LANES), pairing.taps
-    # A tile is several groups of short recordings, or several steps of long ones.
-    size = samples * channels * lanes * x.dtype.itemsize
-    at_once = max(
-        n for n in range(1, groups + 1) if groups % n == 0 and n * size <= max(_TILE_BYTES, size)
-    )
-    steps = -(-pairing.steps // -(-size // _TILE_BYTES))
-    tiles = -(-pairing.steps // steps)
-    inputs = min(samples, steps * STEP * SPAN)
-    rows = pairing.first_row(steps * STEP - 1) + pairing.rows - pairing.first_row(0)
-    rows = min(pairing.outputs, rows)
+    tiling = _tiling(samples * channels * lanes * x.dtype.itemsize, groups, pairing)
+    own, last = tiling.groups * channels, tiling.steps * STEP - 1
+    inputs = min(samples, tiling.steps * STEP * SPAN)
+    rows = min(pairing.outputs, pairing.first_row(last) - pairing.first_row(0) + pairing.rows)
 
     def first_row(tile):
-        if tiles == 1:
+        if tiling.tiles == 1:
             return 0
-        return jnp.clip(pairing.first_row(tile * steps * STEP), 0, pairing.outputs - rows)
+        row = pairing.first_row(tile * tiling.steps * STEP)
+        return jnp.clip(row, 0, pairing.outputs - rows)
 
     return pl.pallas_call(
-        functools.partial(_kernel, pairing=pairing, tiles=tiles, steps=steps, first_row=first_row),
-        grid=(groups // at_once, views // lanes, tiles),
+        functools.partial(
+            _kernel, pairing=pairing, tiling=tiling, first_row=first_row, activate=activate
+        ),
+        grid=(width // own, views // lanes, tiling.tiles),
         in_specs=[
-            pl.BlockSpec((inputs, at_once * channels, lanes), lambda g, n, t: (t, g, n)),
+            pl.BlockSpec((inputs, own, lanes), lambda g, n, t: (t, g, n)),
             # By elements, as rows of neighbouring tiles overlap.
             pl.BlockSpec(
-                (pl.Element(rows), pl.Element(at_once * channels), pl.Element(lanes)),
-                lambda g, n, t: (first_row(t), g * at_once * channels, n * lanes),
+                (pl.Element(rows), pl.Element(own), pl.Element(lanes)),
+                lambda g, n, t: (first_row(t), g * own, n * lanes),
             ),
         ],
-        out_specs=pl.BlockSpec((at_once, channels, taps * channels), lambda g, n, t: (g, 0, 0)),
+        out_specs=pl.BlockSpec(
+            (tiling.groups, channels, taps * channels), lambda g, n, t: (g, 0, 0)
+        ),
         out_shape=shaped_alike(x, (groups, channels, taps * channels), jnp.float32),
         scratch_shapes=[
-            pltpu.VMEM((at_once, pairing.rows * channels, SPAN * channels), jnp.float32)
+            pltpu.VMEM((tiling.groups, pairing.rows * channels, SPAN * channels), jnp.float32)
         ],
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "arbitrary", "arbitrary"),
@@ -118,95 +162,115 @@ def _correlate(
         cost_estimate=pl.CostEstimate(
             flops=2 * views * pairing.outputs * taps * width * channels,
             bytes_accessed=x.nbytes + dy.nbytes,
-            transcendentals=0,
+            transcendentals=x.size if activate else 0,
         ),
         interpret=interpret,
+        name="kernel_gradient",
     )(x, dy)
 
 
-def _kernel(x, dy, taps, sums, *, pairing: Pairing, tiles: int, steps: int, first_row) -> None:
+def _kernel(x, dy, taps, sums, *, pairing: Pairing, tiling: _Tiling, first_row, activate: bool):
     """Adds the pairs of a tile to `sums`; the last tile's turn makes them the taps."""
     n, t = pl.program_id(1), pl.program_id(2)
-    at_once, channels, _ = taps.shape
-    origins = (0, 0) if tiles == 1 else (t * steps * STEP * SPAN, first_row(t))
+    channels = taps.shape[1]
+    origin = 0 if tiling.tiles == 1 else t * tiling.steps * STEP * SPAN
     inside = pairing.inside()
 
     @pl.when((n == 0) & (t == 0))
-    def _():
+    def start_sums():
         sums[...] = jnp.zeros_like(sums)
 
     def add_group(g, _):
         own = pl.ds(pl.multiple_of(g * channels, channels), channels)
-        add = functools.partial(
-            _add, x.at[:, own], dy.at[:, own], sums.at[g], origins=origins, pairing=pairing
-        )
-        start, stop = inside.start, inside.stop
-        if tiles > 1:
-            start, stop = jnp.maximum(start, t * steps), jnp.minimum(stop, (t + 1) * steps)
-        if inside:
-            lax.fori_loop(start, stop, lambda step, _: add(step), None)
-        for step in set(range(pairing.steps)) - set(inside):
-            pl.when(t == step // steps)(functools.partial(add, step))
+        x_own, dy_own = x.at[:, own], dy.at[:, own]
+        add = functools.partial(_add, sums.at[g], pairing=pairing, activate=activate)
 
-        @pl.when((n == pl.num_programs(1) - 1) & (t == tiles - 1))
-        def _():
+        def add_step(step, _):
+            blocks = [step * STEP + number for number in range(STEP)]
+            add(_rows(x_own, origin), _rows(dy_own, first_row(t)), blocks)
+
+        if inside and tiling.tiles == 1:
+            lax.fori_loop(inside.start, inside.stop, add_step, None)
+        elif inside:
+            start = jnp.maximum(inside.start, t * tiling.steps)
+            stop = jnp.minimum(inside.stop, (t + 1) * tiling.steps)
+            lax.fori_loop(start, stop, add_step, None)
+
+        def add_edge(step):
+            blocks = [step * STEP + number for number in range(STEP)]
+            add(
+                _padded_rows(x_own, origin, pairing.samples),
+                _padded_rows(dy_own, first_row(t), pairing.outputs),
+                [block for block in blocks if block * SPAN < pairing.samples],
+            )
+
+        for step in range(pairing.steps):
+            if step not in inside:
+                pl.when(t == step // tiling.steps)(functools.partial(add_edge, step))
+
+        @pl.when((n == pl.num_programs(1) - 1) & (t == tiling.tiles - 1))
+        def finish():
             _sum_taps(sums.at[g], taps.at[g], pairing)
 
-        return 0
-
-    lax.fori_loop(0, at_once, add_group, 0)
+    lax.fori_loop(0, tiling.groups, add_group, None)
 
 
-def _add(x, dy, sums, step, *, origins, pairing: Pairing) -> None:
-    """Adds a step's pairs, one product for 128 columns of a block.
+def _rows(ref, origin):
+    """Returns a reader of `ref`, which holds an array from row `origin` on: (start, count)."""
+    return lambda start, count: ref[pl.ds(start - origin, count)]
 
-    Args:
-        x: Inputs of one group from `origins[0]` on, `[T, c, lanes]`.
-        dy: Cotangents from `origins[1]` on.
-        sums: Pairs `[rows * c, SPAN * c]` in float32.
-        step: Number of the step. If it is no array, the step may reach into padding.
-        origins: As above.
-        pairing: The pairs.
-    """
-    _, channels, lanes = x.shape
-    precision = lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
-    blocks = [step * STEP + number for number in range(STEP)]
-    if isinstance(step, int):
-        blocks = [block for block in blocks if block * SPAN < pairing.samples]
+
+def _padded_rows(ref, origin, length: int):
+    """Returns `_rows` that gives zeros before and beyond the array's `length` rows."""
+
+    def read(start: int, count: int) -> jax.Array:
+        low = min(max(start, 0), start + count)
+        high = max(min(start + count, length), low)
+        parts = [
+            jnp.zeros((low - start, *ref.shape[1:]), ref.dtype),
+            ref[pl.ds(low - origin, high - low)] if low < high else None,
+            jnp.zeros((start + count - high, *ref.shape[1:]), ref.dtype),
+        ]
+        return jnp.concatenate([part for part in parts if part is not None and len(part)])
+
+    return read
+
+
+def _add(sums, x_rows, dy_rows, blocks, *, pairing: Pairing, activate: bool) -> None:
+    """Adds the pairs of blocks to `sums [rows * c, SPAN * c]`, 128 columns at a time."""
+    seen = [x_rows(block * SPAN, SPAN) for block in blocks]
+    channels, lanes = seen[0].shape[1:]
+    if activate:
+        seen = [_swish(block) for block in seen]
     for column in range(0, SPAN * channels, _LANES):
         stop = column + _LANES
         rows = pairing.rows_seeing(column // channels, -(-stop // channels))
-        products = []
-        for block in blocks:
-            first = pairing.first_row(block) + rows.start
-            a = _rows(dy, first, len(rows), origins[1], pairing.outputs)
-            b = _rows(x, block * SPAN, SPAN, origins[0], pairing.samples)
-            product = lax.dot_general(
-                a.reshape(-1, lanes),
-                b.reshape(-1, lanes)[column:stop],
-                (((1,), (1,)), ((), ())),
-                precision=precision,
-                preferred_element_type=jnp.float32,
+        products = [
+            _paired(
+                dy_rows(pairing.first_row(block) + rows.start, len(rows)).reshape(-1, lanes),
+                inputs.reshape(-1, lanes)[column:stop],
             )
-            products.append(product)
-        sums[rows.start * channels : rows.stop * channels, column:stop] += sum(
-            products[1:], products[0]
-        )
+            for block, inputs in zip(blocks, seen, strict=True)
+        ]
+        own = slice(rows.start * channels, rows.stop * channels)
+        sums[own, column:stop] += functools.reduce(jnp.add, products)
 
 
-def _rows(ref, start, count: int, origin, length: int) -> jax.Array:
-    """Returns rows of an array of some length, of which `ref` is what follows row `origin`.
+def _paired(dy: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns `dy [a, lanes]` times the transpose of `x [b, lanes]`, summed in float32."""
+    return lax.dot_general(
+        dy,
+        x,
+        (((1,), (1,)), ((), ())),
+        precision=lax.Precision.HIGHEST if x.dtype == jnp.float32 else None,
+        preferred_element_type=jnp.float32,
+    )
 
-    If `start` is no array, rows before and beyond the array are zeros.
-    """
-    if isinstance(start, jax.Array):
-        return ref[pl.ds(start - origin, count)]
-    low = min(max(start, 0), start + count)
-    high = max(min(start + count, length), low)
-    parts = [jnp.zeros((n, *ref.shape[1:]), ref.dtype) for n in (low - start, start + count - high)]
-    if low < high:
-        parts.insert(1, ref[pl.ds(low - origin, high - low)])
-    return jnp.concatenate([part for part in parts if len(part)])
+
+def _swish(x: jax.Array) -> jax.Array:
+    """Returns `x * sigmoid(x)`, by a transcendental that TPUs have an instruction for."""
+    half = x.astype(jnp.float32) / 2
+    return (half * jnp.tanh(half) + half).astype(x.dtype)
 
 
 def _sum_taps(sums, taps, pairing: Pairing) -> None:

@@ -5,14 +5,11 @@ outputs that see any of them, as rows; pairs that are equally far apart are of t
 """
 
 import dataclasses
-from typing import TypeVar
+from typing import Any
 
 SPAN = 8
 # Blocks of a step, whose products are summed before memory sees them: a v5e has four matrix units.
 STEP = 4
-
-# A block's number, known when the kernel is compiled or only when it runs.
-_Number = TypeVar("_Number")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Pairing:
         """Steps, of which the last may go beyond the inputs."""
         return -(-self.samples // (STEP * SPAN))
 
-    def first_row(self, block: _Number) -> _Number:
+    def first_row(self, block: Any) -> Any:
         """Returns the output of a block's first row, which may be before or beyond all outputs."""
         return block * (SPAN // self.stride) - (self.taps - 1 - self.padding) // self.stride
 

@@ -10,10 +10,14 @@ from jax.sharding import SingleDeviceSharding
 
 from clef_jax import hosts
 from clef_jax.models.resnext1d_config import SIZES
-from clef_jax.ops.grouped_conv.kernels.kernel_gradient import kernel_gradient
+from clef_jax.ops.grouped_conv.kernels.kernel_gradient import (
+    activated_kernel_gradient,
+    kernel_gradient,
+)
 from tests.ops.grouped_conv.test_conv import example, oracle
 
-RECORDING = 2500
+# Samples of ten seconds at 500 Hz.
+RECORDING = 5000
 
 
 def layers():
@@ -72,6 +76,15 @@ def test_recordings_of_several_tiles(stride):
 
 def test_more_views_than_lanes():
     check(24, 4, 1, 21, batch=130)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_swish_before_the_convolution(stride):
+    x, kernel, dy = example(16, 2, 75, stride)
+    _, _, expected = oracle(x / (1 + np.exp(-x)), kernel, dy, stride, 2)
+    x, kernel, dy = (a.astype(np.float32) for a in (x, kernel, dy))
+    found = activated_kernel_gradient(x, kernel, dy, stride, 2, interpret=True)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
 def test_bfloat16_is_summed_in_float32():
