@@ -1,0 +1,157 @@
+"""The kernel gradient's Pallas kernel against sums written out in float64 numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import topologies
+from jax.sharding import PartitionSpec as P
+from jax.sharding import SingleDeviceSharding
+
+from clef_jax import hosts
+from clef_jax.models.resnext1d_config import SIZES
+from clef_jax.ops.grouped_conv.kernels.kernel_gradient import (
+    activated_kernel_gradient,
+    kernel_gradient,
+)
+from tests.ops.grouped_conv.test_conv import example, oracle
+
+# Samples of ten seconds at 500 Hz.
+RECORDING = 5000
+
+
+def layers():
+    """Each (channels of a group, groups, stride, samples) of the three sizes' grouped layers."""
+    found = {}
+    for config in SIZES:
+        samples = RECORDING // 2
+        for width, blocks in zip(config.stage_widths, config.stage_blocks, strict=True):
+            groups = width // config.group_width
+            channels = int(width * config.ratio) // groups
+            found[channels, groups, 2, samples] = None
+            samples = -(-samples // 2)
+            if blocks > 1:
+                found[channels, groups, 1, samples] = None
+    return list(found)
+
+
+def check(channels, groups, stride, samples, taps=16, batch=2, relative=2e-6):
+    x, kernel, dy = example(channels, groups, samples, stride, taps=taps, batch=batch)
+    _, _, expected = oracle(x, kernel, dy, stride, groups)
+    x, kernel, dy = (a.astype(np.float32) for a in (x, kernel, dy))
+    found = jax.jit(
+        lambda x, kernel, dy: kernel_gradient(x, kernel, dy, stride, groups, interpret=True)
+    )(x, kernel, dy)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=relative * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("channels", "groups"), [(4, 8), (16, 3), (48, 2)])
+def test_the_widths_of_the_three_sizes(channels, groups, stride):
+    check(channels, groups, stride, 101)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", layers(), ids=str)
+def test_every_layer_of_the_three_sizes(layer):
+    check(*layer)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("samples", [2, 20, 39])
+def test_recordings_shorter_than_a_step_or_a_few_long(samples, stride):
+    check(8, 2, stride, samples)
+
+
+@pytest.mark.parametrize(("taps", "stride"), [(1, 1), (5, 2), (33, 1), (9, 4), (24, 8)])
+def test_other_kernels_and_strides(taps, stride):
+    check(16, 2, stride, 75, taps=taps)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_recordings_of_several_tiles(stride):
+    check(16, 2, stride, 801, batch=128)
+
+
+def test_more_views_than_lanes():
+    check(24, 4, 1, 21, batch=130)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_swish_before_the_convolution(stride):
+    x, kernel, dy = example(16, 2, 75, stride)
+    _, _, expected = oracle(x / (1 + np.exp(-x)), kernel, dy, stride, 2)
+    x, kernel, dy = (a.astype(np.float32) for a in (x, kernel, dy))
+    found = activated_kernel_gradient(x, kernel, dy, stride, 2, interpret=True)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
+def test_bfloat16_is_summed_in_float32():
+    """Rounded operands, float32 sums of thousands: sums in bfloat16 would be 1,000 times off."""
+    arrays = example(16, 2, 601, 1, batch=4)
+    x, kernel, dy = (jnp.asarray(a, jnp.bfloat16) for a in arrays)
+    _, _, expected = oracle(*(np.asarray(a, np.float64) for a in (x, kernel, dy)), 1, 2)
+    found = kernel_gradient(x, kernel.astype(jnp.float32), dy, 1, 2, interpret=True)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    narrow = kernel_gradient(x, kernel, dy, 1, 2, interpret=True)
+    np.testing.assert_array_equal(narrow, found.astype(jnp.bfloat16))
+
+
+def shapes(channels, groups, stride, samples, views=128, dtype=jnp.bfloat16):
+    width = channels * groups
+    return (
+        jax.ShapeDtypeStruct((views, samples, width), dtype),
+        jax.ShapeDtypeStruct((16, channels, width), jnp.float32),
+        jax.ShapeDtypeStruct((views, -(-samples // stride), width), dtype),
+    )
+
+
+def test_its_result_varies_over_devices_as_its_input_does():
+    x, kernel, dy = shapes(4, 8, 2, 50, views=512)
+
+    def summed(x, kernel, dy):
+        kernel = jax.lax.pcast(kernel, "data", to="varying")
+        return jax.lax.psum(kernel_gradient(x, kernel, dy, 2, 8), "data")
+
+    devices = jax.shard_map(
+        summed, mesh=hosts.data_mesh(), in_specs=(P("data"), P(), P("data")), out_specs=P()
+    )
+    lowered = jax.jit(devices).trace(x, kernel, dy).lower(lowering_platforms=("tpu",))
+    assert "tpu_custom_call" in lowered.as_text()
+
+
+def compile_for(target, layer, views=128, dtype=jnp.bfloat16):
+    pytest.importorskip("libtpu", reason="libtpu, the TPU's compiler, is not installed")
+    topology = topologies.get_topology_desc(platform="tpu", topology_name=target)
+    chip = SingleDeviceSharding(topology.devices[0])
+    _, groups, stride, _ = layer
+    jax.jit(
+        lambda x, kernel, dy: kernel_gradient(x, kernel, dy, stride, groups),
+        in_shardings=chip,
+        out_shardings=chip,
+    ).lower(*shapes(*layer, views=views, dtype=dtype)).compile()
+
+
+TARGETS = ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_it_compiles_for(target):
+    compile_for(target, (16, 10, 1, 313))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layer", layers(), ids=str)
+def test_every_layer_compiles_for(layer, target):
+    compile_for(target, layer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layer", [(48, 4, 2, 1250), (4, 8, 1, 157), (16, 4, 1, 20)], ids=str)
+def test_float32_and_few_views_compile_for(layer, target):
+    compile_for(target, layer, dtype=jnp.float32)
+    compile_for(target, layer, views=32)
