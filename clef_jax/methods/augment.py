@@ -35,7 +35,10 @@ def augment_view(key: jax.Array, x_mv: jax.Array, lead: jax.Array, noise: jax.Ar
     kind = jax.random.randint(kind_key, (), 0, _CHOICES)
     start = jax.random.randint(noise_key, (), 0, noise.shape[-1] - samples + 1)
     origin = (jnp.maximum(kind - 1, 0), lead, start)
-    stretch = lax.dynamic_slice(noise, origin, (1, 1, samples))[0, 0].astype(x_mv.dtype)
+    stretch = lax.dynamic_slice(noise, origin, (1, 1, samples))[0, 0]
+    # A TPU's registers hold 8 rows of 128: here, and where views part, the barriers keep the
+    # compiler from carrying a shape with an axis of 1 or 2 on, of which few rows would be filled.
+    stretch = lax.optimization_barrier(stretch).astype(x_mv.dtype)
     gain = jnp.where(kind > 0, _NOISE_SD_MV / (jnp.std(stretch) + _SD_EPSILON), 0)
     x_mv = x_mv + gain * stretch
 
@@ -56,9 +59,8 @@ def augment_batch(keys: jax.Array, batch: Mapping[str, jax.Array], noise: jax.Ar
         batch: `ecg` int16 `[b, 2, T]`, `scale_mv` float32 `[b, 2]`, `lead` int32 `[b, 2]`.
         noise: The bank, see `augment_view`.
     """
-    x_mv = batch["ecg"].astype(jnp.float32) * batch["scale_mv"][:, :, None]
+    keys = jax.vmap(jax.random.split)(keys).reshape(-1)
+    ecg = lax.optimization_barrier(batch["ecg"].reshape(-1, batch["ecg"].shape[-1]))
+    x_mv = ecg.astype(jnp.float32) * batch["scale_mv"].reshape(-1, 1)
     over_views = jax.vmap(augment_view, in_axes=(0, 0, 0, None))
-    views = jax.vmap(over_views, in_axes=(0, 0, 0, None))(
-        jax.vmap(jax.random.split)(keys), x_mv, batch["lead"], noise
-    )
-    return views.reshape(-1, views.shape[-1], 1)
+    return over_views(keys, x_mv, batch["lead"].reshape(-1), noise)[..., None]
