@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.typing import DTypeLike
 
 from clef_jax.ops.residual_block.geometry import LANES, UNIT, Geometry
 
@@ -65,7 +65,7 @@ def arrange(p: Parameters, shape: Geometry) -> Weights:
     return Weights(
         into_middle(p.conv1[0], shape),
         middle(p.bias1),
-        _toeplitz(p.conv2, _forward_taps(shape), shape),
+        toeplitz(p.conv2, shape),
         middle(p.bias2),
         into_middle(p.conv3[0].T, shape),
         lanes(p.bias3),
@@ -80,47 +80,60 @@ def into_middle(matrix: jax.Array, shape: Geometry) -> jax.Array:
     """Arranges a map `[channels, middle]` as `[p middle, p channels]` for p samples at once."""
     channels = len(matrix)
     p = shape.together(channels)
-    split = matrix.reshape(channels, shape.packs, shape.wide)
-    return _einsum("cgm,tu->gtmuc", split, np.eye(p)).reshape(-1, p * channels)
+    split = matrix.T.reshape(shape.packs, 1, shape.wide, 1, channels)
+    same = _identity(p, matrix.dtype).reshape(1, p, 1, p, 1)
+    return (split * same).reshape(p * shape.middle, p * channels)
 
 
 def out_of_middle(matrix: jax.Array, shape: Geometry) -> jax.Array:
     """Arranges a map `[middle, channels]` as `[p channels, p middle]` for p samples at once."""
+    channels = matrix.shape[1]
     p = shape.together(shape.middle)
-    split = matrix.reshape(shape.packs, shape.wide, -1)
-    return _einsum("gmc,tu->tcgum", split, np.eye(p)).reshape(-1, p * shape.middle)
+    split = matrix.T.reshape(1, channels, shape.packs, 1, shape.wide)
+    same = _identity(p, matrix.dtype).reshape(p, 1, 1, p, 1)
+    return (split * same).reshape(p * channels, p * shape.middle)
 
 
-def transposed_taps(kernel: jax.Array, shape: Geometry) -> jax.Array:
-    """Arranges the convolution's transpose: `[packs, unit of samples, outputs they reach]`."""
-    sample = np.arange(UNIT * shape.stride)[None, :, None]
-    output = np.arange(shape.earlier + UNIT + shape.later)[None, None] - shape.earlier
-    tap = np.arange(shape.taps)[:, None, None]
-    meets = sample + shape.before - tap == output * shape.stride
-    return _toeplitz(kernel, meets, shape, "gtiuo")
+def toeplitz(kernel: jax.Array, shape: Geometry) -> jax.Array:
+    """Arranges the convolution over time: `[packs, UNIT outputs, window of samples]`."""
+    packed = _pack(kernel, shape).transpose(2, 3, 0, 1)
+    steps = [(t * shape.stride, (UNIT - 1 - t) * shape.stride) for t in range(UNIT)]
+    return _stack([_pad_time(packed, *step) for step in steps])
 
 
-def _forward_taps(shape: Geometry) -> np.ndarray:
-    """Returns `[K, UNIT, window]`: whether a tap takes an output from a sample of the window."""
-    tap = np.arange(shape.taps)[:, None, None]
-    output, sample = np.arange(UNIT)[None, :, None], np.arange(shape.window)[None, None]
-    return sample == output * shape.stride + tap
+def toeplitz_transposed(kernel: jax.Array, shape: Geometry) -> jax.Array:
+    """Arranges its transpose: `[packs, UNIT * stride samples, outputs that they reach]`."""
+    packed = _pack(kernel, shape).transpose(2, 1, 0, 3)
+    rows = []
+    for sample in range(UNIT * shape.stride):
+        # The tap that takes each output from this sample, falling from output to output.
+        taps = [sample + shape.before - o * shape.stride for o in shape.reached]
+        known = [tap for tap in taps if 0 <= tap < shape.taps]
+        row = jnp.flip(packed[:, :, known[-1] : known[0] + 1 : shape.stride], axis=2)
+        first = taps.index(known[0])
+        rows.append(_pad_time(row, first, len(taps) - first - len(known)))
+    return _stack(rows)
 
 
-def _toeplitz(
-    kernel: jax.Array, meets: np.ndarray, shape: Geometry, order: str = "gtoui"
-) -> jax.Array:
-    """Returns `[packs, t wide, u wide]`: the tap where `meets [K, t, u]`, and zero elsewhere."""
+def _pack(kernel: jax.Array, shape: Geometry) -> jax.Array:
+    """Returns `[K, wide in, packs, wide out]`: narrow groups block-diagonally side by side."""
     taps, inner, _ = kernel.shape
-    narrow = shape.wide // inner
-    split = kernel.reshape(taps, inner, shape.packs, narrow, -1)
-    packed = _einsum("kigpo,pq->kqigpo", split, np.eye(narrow))
-    packed = packed.reshape(taps, shape.wide, shape.packs, shape.wide)
-    matrix = _einsum(f"kigo,ktu->{order}", packed, meets)
-    return matrix.reshape(shape.packs, meets.shape[1] * shape.wide, -1)
+    groups = shape.wide // inner
+    split = kernel.reshape(taps, 1, inner, shape.packs, groups, -1)
+    same = _identity(groups, kernel.dtype).reshape(1, groups, 1, 1, groups, 1)
+    return (split * same).reshape(taps, shape.wide, shape.packs, shape.wide)
 
 
-def _einsum(subscripts: str, matrix: jax.Array, selection: np.ndarray) -> jax.Array:
-    # Exact, and so must be its transpose, which sums.
-    selection = jnp.asarray(selection, matrix.dtype)
-    return jnp.einsum(subscripts, matrix, selection, precision="highest")
+def _pad_time(row: jax.Array, before: int, after: int) -> jax.Array:
+    return jnp.pad(row, ((0, 0), (0, 0), (before, after), (0, 0)))
+
+
+def _stack(rows: list[jax.Array]) -> jax.Array:
+    """Returns `[packs, rows wide, time wide]` for rows `[packs, wide, time, wide]`."""
+    matrix = jnp.stack(rows, axis=1)
+    packs, count, wide, time, _ = matrix.shape
+    return matrix.reshape(packs, count * wide, time * wide)
+
+
+def _identity(size: int, dtype: DTypeLike) -> jax.Array:
+    return jnp.eye(size, dtype=dtype)

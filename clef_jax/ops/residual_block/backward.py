@@ -17,7 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 from clef_jax.ops.residual_block import chunks
 from clef_jax.ops.residual_block.arrangement import Weights
 from clef_jax.ops.residual_block.forward import like, resident
-from clef_jax.ops.residual_block.geometry import LANES, UNIT, VMEM_BYTES, Geometry
+from clef_jax.ops.residual_block.geometry import LANES, SPAN, UNIT, VMEM_BYTES, Geometry
 
 
 class Maps(NamedTuple):
@@ -26,7 +26,7 @@ class Maps(NamedTuple):
     Attributes:
         expand: The last convolution, from `out_of_middle`.
         reduce_transposed: The first, transposed, from `out_of_middle`.
-        taps_transposed: From `transposed_taps`.
+        taps_transposed: From `toeplitz_transposed`.
     """
 
     expand: jax.Array
@@ -39,20 +39,16 @@ class _Scratch(NamedTuple):
 
     Attributes:
         recent: Activations before the convolution over time, as in `chunks`.
-        unit: A unit of activations after it.
         early: What the first activation in the middle is given, then its slope.
         late: What the second is given, then the gradient for it; zeros before and after.
-        d_early: The gradient for what the first is given, of a unit.
         dy: The result's gradient of the late chunk.
         total: The last convolution's result summed over time, then the gate.
         d_gate: The gate's gradient, then that of the mean over time, per sample.
     """
 
     recent: jax.Array
-    unit: jax.Array
     early: jax.Array
     late: jax.Array
-    d_early: jax.Array
     dy: jax.Array
     total: jax.Array
     d_gate: jax.Array
@@ -111,10 +107,8 @@ def backward(
         ],
         scratch_shapes=_Scratch(
             recent=middle(shape.before + 2 * shape.chunk_samples),
-            unit=middle(UNIT),
             early=middle(shape.chunks * shape.chunk_samples),
             late=middle(shape.earlier + shape.chunks * shape.chunk + shape.later),
-            d_early=middle(UNIT * shape.stride),
             dy=pltpu.VMEM((shape.chunk, shape.width, LANES), x.dtype),
             total=total,
             d_gate=total,
@@ -145,31 +139,21 @@ def _kernel(x_ref, dy_ref, *refs, shape: Geometry) -> None:
 
     @pl.when(step == 0)
     def _():
-        for array in (own.total, own.d_gate):
+        for array in (own.total, own.d_gate, own.late):
             array[...] = jnp.zeros_like(array)
-        own.late[:, : shape.earlier] = jnp.zeros_like(own.late[:, : shape.earlier])
-        own.late[:, -shape.later :] = jnp.zeros_like(own.late[:, -shape.later :])
 
-    for first in (step, again):
-
-        @pl.when(first == 0)
-        def _():
-            own.recent[...] = jnp.zeros_like(own.recent)
-
-        @pl.when((first > 0) & (first <= shape.chunks))
-        def _():
-            chunks.advance(own.recent, shape)
-
-        @pl.when(first == shape.chunks)
-        def _():
-            chunks.clear_new(own.recent, shape)
+    for chunk in (step, again):
+        _move_on(own.recent, chunk, shape)
 
     @pl.when(step < shape.chunks)
     def _():
+        chunks.clear_rest(x_ref, step, shape.samples)
         _first_activation(x_ref, weights, own, step, shape)
+        chunks.clear_recent(own.recent, step, shape)
 
     @pl.when((step > 0) & (step < turn))
     def _():
+        chunks.clear_rest(dy_ref, step - 1, shape.outputs)
         _gate_gradient(dy_ref, weights, maps, own, step - 1, shape)
 
     @pl.when(step == shape.chunks)
@@ -178,11 +162,14 @@ def _kernel(x_ref, dy_ref, *refs, shape: Geometry) -> None:
 
     @pl.when((again >= 0) & (again < shape.chunks))
     def _():
+        chunks.clear_rest(dy_ref, again, shape.outputs)
         _last_convolution(dy_ref, weights, gradients, own, again, shape)
         _slope_of_first(own, again, shape)
+        chunks.clear_recent(own.recent, again, shape)
 
     @pl.when(again > 0)
     def _():
+        chunks.clear_rest(x_ref, again - 1, shape.samples)
         _first_convolutions(x_ref, maps, gradients, own, dx_ref, again - 1, shape)
 
     @pl.when((again >= 0) & (again < shape.chunks))
@@ -190,53 +177,58 @@ def _kernel(x_ref, dy_ref, *refs, shape: Geometry) -> None:
         own.dy[...] = dy_ref[...]
 
 
+def _move_on(recent, chunk, shape: Geometry) -> None:
+    """Makes room for a new chunk of a sweep, unless it has passed or is yet to come."""
+
+    @pl.when(chunk == 0)
+    def _():
+        recent[...] = jnp.zeros_like(recent)
+
+    @pl.when((chunk > 0) & (chunk <= shape.chunks))
+    def _():
+        chunks.advance(recent, shape)
+
+    @pl.when(chunk == shape.chunks)
+    def _():
+        chunks.clear_recent(recent, chunk, shape)
+
+
 def _first_activation(x_ref, weights, own: _Scratch, chunk, shape: Geometry) -> None:
     """Keeps the first convolution's result for a new chunk, and its activation."""
 
-    def keep(start, x, h):
-        at = pl.ds(chunk * shape.chunk_samples + start, h.shape[1])
-        own.early[:, at] = h.astype(own.early.dtype)
-        chunks.keep_recent(own.recent, start, chunks.swish(h), chunk, shape)
+    def keep(i, x, h):
+        count = h.shape[1]
+        own.early[:, pl.ds(chunk * shape.chunk_samples + i * count, count)] = h.astype(x.dtype)
+        chunks.keep_recent(own.recent, i, chunks.swish(h), shape)
 
-    chunks.reduce_channels(x_ref, weights, chunk, shape, keep)
-
-
-def _load_gradient(dy_ref, start, count: int, chunk, shape: Geometry) -> jax.Array:
-    """Returns `count` outputs of a chunk of `dy`, float32, with zeros after the last of all."""
-    dy = dy_ref[pl.ds(start, count)].astype(jnp.float32)
-    if shape.outputs % shape.chunk:
-        dy = chunks.where_valid(dy, chunk * shape.chunk + start, shape.outputs)
-    return dy
+    chunks.reduce_channels(x_ref, weights, shape, keep)
 
 
 def _gate_gradient(dy_ref, weights, maps: Maps, own: _Scratch, chunk, shape: Geometry) -> None:
     """Adds a late chunk to the last convolution's sum over time, and to the gate's gradient."""
+    dtype = own.late.dtype
 
-    def unit(u):
-        start = chunk * shape.chunk + u * UNIT
+    def span(i):
+        start = chunk * shape.chunk + i * SPAN
+        s = []
+        for pack in range(shape.packs):
+            h = chunks.mix_time(own.recent, weights, shape, i, pack)
+            own.late[pack, pl.ds(shape.earlier + start, SPAN)] = h.astype(dtype)
+            s.append(chunks.swish(h).astype(dtype))
+        bias = weights.expand_bias[...]
+        y = chunks.expand_channels(jnp.stack(s), maps.expand[...], bias, shape)
+        dy = dy_ref[pl.ds(i * SPAN, SPAN)].astype(jnp.float32)
+        own.d_gate[...] += (dy * y).sum(axis=0)
+        own.total[...] += chunks.until(y, start, shape.outputs, shape.chunk).sum(axis=0)
 
-        def keep(pack, h):
-            own.late[pack, pl.ds(shape.earlier + start, UNIT)] = h.astype(own.late.dtype)
-            own.unit[pack] = chunks.swish(h).astype(own.unit.dtype)
-
-        def add(t, y):
-            dy = _load_gradient(dy_ref, u * UNIT + t, len(y), chunk, shape)
-            own.d_gate[...] += (dy * y).sum(axis=0)
-            if shape.outputs % shape.chunk:
-                y = chunks.where_valid(y, start + t, shape.outputs)
-            own.total[...] += y.sum(axis=0)
-
-        chunks.mix_time(own.recent, weights, shape, u, keep)
-        chunks.expand_channels(own.unit, maps.expand, weights.expand_bias, shape, add)
-
-    chunks.loop(shape.chunk // UNIT, unit)
+    chunks.loop(shape.chunk // SPAN, span)
 
 
 def _squeeze_excite(weights, gradients, own: _Scratch, shape: Geometry) -> None:
     """Adds the gradients of squeeze-excite; replaces the sums by the gate and the mean's."""
-    dtype = own.unit.dtype
+    dtype = own.late.dtype
     mean = own.total[...] / shape.outputs
-    hidden, gate = chunks.squeeze_excite(mean, weights, dtype)
+    hidden, gate = chunks.squeeze_excite(mean, weights)
     s, slope = chunks.swish_and_slope(hidden)
     d_excited = own.d_gate[...] * gate * (1 - gate)
     gradients.excite_bias[...] += d_excited
@@ -256,102 +248,106 @@ def _dot_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
 def _last_convolution(dy_ref, weights, gradients, own: _Scratch, chunk, shape: Geometry) -> None:
     """Takes a chunk of `dy` through the gate, the last convolution and the second activation."""
     p, dtype = shape.together(shape.width), own.late.dtype
-    unit_of_middle = (shape.packs, p, shape.wide, LANES)
 
-    def unit(u):
-        start = chunk * shape.chunk + u * UNIT
-        dy = dy_ref[pl.ds(u * UNIT, UNIT)].astype(jnp.float32) * own.total[...] + own.d_gate[...]
-        if shape.outputs % shape.chunk:
-            dy = chunks.where_valid(dy, start, shape.outputs)
+    def span(i):
+        start = chunk * shape.chunk + i * SPAN
+        dy = dy_ref[pl.ds(i * SPAN, SPAN)].astype(jnp.float32)
+        dy = dy * own.total[...][None] + own.d_gate[...][None]
+        dy = chunks.until(dy, start, shape.outputs, shape.chunk)
         gradients.expand_bias[...] += dy.sum(axis=0)
-        dy = dy.astype(dtype)
-        for t in range(0, UNIT, p):
-            at = pl.ds(shape.earlier + start + t, p)
-            d = dy[t : t + p].reshape(p * shape.width, LANES)
-            s, slope = chunks.swish_and_slope(own.late[:, at].astype(jnp.float32))
-            s = s.astype(dtype).reshape(p * shape.middle, LANES)
-            gradients.expand[...] += chunks.dot_over_views(s, d)
-            dh = chunks.dot(weights.expand[...], d).reshape(unit_of_middle) * slope
-            gradients.taps_bias[...] += dh.sum(axis=1)
-            own.late[:, at] = dh.astype(dtype)
+        dy = [chunks.rows(dy.astype(dtype), t, p) for t in range(0, SPAN, p)]
+        dh = [chunks.dot(weights.expand[...], d) for d in dy]
+        dh = [d.reshape(shape.packs, p, shape.wide, LANES) for d in dh]
+        at = pl.ds(shape.earlier + start, SPAN)
+        s, slope = chunks.swish_and_slope(own.late[:, at].astype(jnp.float32))
+        dh = jnp.concatenate(dh, axis=1) * slope
+        own.late[:, at] = dh.astype(dtype)
+        gradients.taps_bias[...] += dh.sum(axis=1)
+        s = s.astype(dtype)
+        gradients.expand[...] += sum(
+            chunks.dot_over_views(chunks.rows_of_middle(s, j * p, p), d) for j, d in enumerate(dy)
+        )
 
-    chunks.loop(shape.chunk // UNIT, unit)
+    chunks.loop(shape.chunk // SPAN, span)
 
 
 def _slope_of_first(own: _Scratch, chunk, shape: Geometry) -> None:
     """Replaces a new chunk of what the first activation is given by its slope."""
+    rest = shape.samples % shape.chunk_samples
 
-    def unit(u):
-        start = chunk * shape.chunk_samples + u * UNIT
-        at = pl.ds(start, UNIT)
+    def span(i):
+        at = pl.ds(chunk * shape.chunk_samples + i * SPAN, SPAN)
         s, slope = chunks.swish_and_slope(own.early[:, at].astype(jnp.float32))
-        chunks.keep_recent(own.recent, u * UNIT, s, chunk, shape)
-        if shape.samples % shape.chunk_samples:
-            slope = chunks.where_valid(slope, start, shape.samples, axis=1)
+        chunks.keep_recent(own.recent, i, s, shape)
         own.early[:, at] = slope.astype(own.early.dtype)
 
-    chunks.loop(shape.chunk_samples // UNIT, unit)
+    chunks.loop(shape.chunk_samples // SPAN, span)
+    if rest:
+
+        @pl.when(chunk == shape.chunks - 1)
+        def _():
+            own.early[:, shape.samples :] = jnp.zeros_like(own.early[:, shape.samples :])
 
 
 def _first_convolutions(
     x_ref, maps: Maps, gradients, own: _Scratch, dx_ref, chunk, shape: Geometry
 ) -> None:
     """Takes a late chunk through the convolution over time, the first, and the shortcut."""
-    count, dtype = UNIT * shape.stride, own.late.dtype
+    count, dtype = SPAN * shape.stride, own.late.dtype
 
-    def unit(u):
-        _through_time(maps, gradients, own, u, chunk, shape)
-        x = chunks.load_input(x_ref, u * count, count, chunk, shape)
+    def span(i):
+        x = x_ref[pl.ds(i * count, count)]
         a, slope = x, None
         if shape.activate:
             a, slope = chunks.swish_and_slope(x.astype(jnp.float32))
             a = a.astype(dtype)
+        dh = [_through_time(maps, gradients, own, i, pack, chunk, shape) for pack in range(shape.packs)]
+        dh = jnp.stack(dh)
         p = shape.together(shape.channels)
-        for t in range(0, count, p):
-            d = own.d_early[:, t : t + p].reshape(p * shape.middle, LANES)
-            gradients.reduce[...] += chunks.dot_over_views(
-                d, a[t : t + p].reshape(p * shape.channels, LANES)
-            )
+        gradients.reduce[...] += sum(
+            chunks.dot_over_views(chunks.rows_of_middle(dh, t, p), chunks.rows(a, t, p))
+            for t in range(0, count, p)
+        )
         p = shape.together(shape.middle)
-        d = [
-            chunks.dot(
-                maps.reduce_transposed[...],
-                own.d_early[:, t : t + p].reshape(p * shape.middle, LANES),
-            ).reshape(p, shape.channels, LANES)
+        dx = [
+            chunks.dot(maps.reduce_transposed[...], chunks.rows_of_middle(dh, t, p))
             for t in range(0, count, p)
         ]
-        d = jnp.concatenate(d)
+        dx = jnp.concatenate(dx).reshape(x.shape)
         if slope is not None:
-            d = d * slope
-        d = d + _shortcut_gradient(x, own.dy[pl.ds(u * UNIT, UNIT)], shape)
-        dx_ref[pl.ds(u * count, count)] = d.astype(dx_ref.dtype)
+            dx = dx * slope
+        dx = dx + _shortcut_gradient(x, own.dy[pl.ds(i * SPAN, SPAN)], shape)
+        dx_ref[pl.ds(i * count, count)] = dx.astype(dx_ref.dtype)
 
-    chunks.loop(shape.chunk // UNIT, unit)
+    chunks.loop(shape.chunk // SPAN, span)
 
 
-def _through_time(maps: Maps, gradients, own: _Scratch, u, chunk, shape: Geometry) -> None:
-    """Leaves in `own.d_early` a late unit's gradient for what the first activation is given."""
-    count, dtype = UNIT * shape.stride, own.late.dtype
-    reach = shape.earlier + UNIT + shape.later
-    start = chunk * shape.chunk + u * UNIT
-    for pack in range(shape.packs):
-        window = own.late[pack, pl.ds(start, reach)].reshape(reach * shape.wide, LANES)
-        d = chunks.dot(maps.taps_transposed[pack], window).reshape(count, shape.wide, LANES)
-        d = d * own.early[pack, pl.ds(start * shape.stride, count)].astype(jnp.float32)
-        gradients.reduce_bias[pack] += d.sum(axis=0)
-        own.d_early[pack] = d.astype(dtype)
-        gradients.taps[pack] += chunks.dot_over_views(
-            own.late[pack, pl.ds(shape.earlier + start, UNIT)].reshape(-1, LANES),
-            own.recent[pack, pl.ds(u * count, shape.window)].reshape(-1, LANES),
-        )
+def _through_time(
+    maps: Maps, gradients, own: _Scratch, i, pack: int, chunk, shape: Geometry
+) -> jax.Array:
+    """Returns a pack's gradient for what the first activation is given, of a late span."""
+    gradient, dh = 0, []
+    start = chunk * shape.chunk + i * SPAN
+    for t in range(0, SPAN, UNIT):
+        reached = own.late[pack, pl.ds(start + t, len(shape.reached))].reshape(-1, LANES)
+        product = chunks.dot(maps.taps_transposed[pack], reached)
+        dh.append(product.reshape(UNIT * shape.stride, shape.wide, LANES))
+        unit = own.late[pack, pl.ds(shape.earlier + start + t, UNIT)].reshape(-1, LANES)
+        window = own.recent[pack, pl.ds((i * SPAN + t) * shape.stride, shape.window)]
+        gradient += chunks.dot_over_views(unit, window.reshape(-1, LANES))
+    gradients.taps[pack] += gradient
+    slope = own.early[pack, pl.ds(start * shape.stride, SPAN * shape.stride)]
+    dh = jnp.concatenate(dh) * slope.astype(jnp.float32)
+    gradients.reduce_bias[pack] += dh.sum(axis=0)
+    return dh.astype(slope.dtype)
 
 
 def _shortcut_gradient(x: jax.Array, dy: jax.Array, shape: Geometry) -> jax.Array:
-    """Returns what `dy [UNIT, width, 128]` gives the input `x` along the shortcut, float32."""
+    """Returns what `dy [SPAN, width, 128]` gives the input `x` along the shortcut, float32."""
     dy = dy[:, shape.offset : shape.offset + shape.channels].astype(jnp.float32)
     if shape.stride == 1:
         return dy
-    pairs = x.astype(jnp.float32).reshape(UNIT, 2, shape.channels, LANES)
+    pairs = x.astype(jnp.float32).reshape(SPAN, 2, shape.channels, LANES)
     first = pairs[:, 0] >= pairs[:, 1]
     both = [jnp.where(first, dy, 0), jnp.where(first, 0, dy)]
-    return jnp.stack(both, axis=1).reshape(UNIT * 2, shape.channels, LANES)
+    return jnp.stack(both, axis=1).reshape(x.shape)

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 
-from clef_jax.ops.residual_block.geometry import LANES, UNIT, Geometry
+from clef_jax.ops.residual_block.arrangement import Weights
+from clef_jax.ops.residual_block.geometry import LANES, SPAN, UNIT, Geometry
 
 
 def loop(count: int, body: Callable[[jax.Array], None]) -> None:
@@ -28,12 +29,6 @@ def loop(count: int, body: Callable[[jax.Array], None]) -> None:
         return carry
 
     lax.fori_loop(0, count, step, 0)
-
-
-def where_valid(values: jax.Array, start: jax.Array | int, end: int, axis: int = 0) -> jax.Array:
-    """Returns `values`, of times `start`, `start + 1`, ... along `axis`, and zero from `end` on."""
-    time = start + lax.broadcasted_iota(jnp.int32, values.shape, axis)
-    return jnp.where(time < end, values, jnp.zeros_like(values))
 
 
 def swish(h: jax.Array) -> jax.Array:
@@ -59,78 +54,103 @@ def dot_over_views(a: jax.Array, b: jax.Array) -> jax.Array:
     return lax.dot_general(a, b, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def load_input(x_ref, start: jax.Array | int, count: int, chunk, shape: Geometry) -> jax.Array:
-    """Returns `count` samples of a chunk from its `start` on, with zeros after the last of all."""
-    x = x_ref[pl.ds(start, count)]
-    if shape.samples % shape.chunk_samples:
-        x = where_valid(x, chunk * shape.chunk_samples + start, shape.samples)
-    return x
+def until(values: jax.Array, start: jax.Array, end: int, size: int) -> jax.Array:
+    """Returns `values` of the times from `start` on, and zeros from the time `end` on.
 
-
-def reduce_channels(x_ref, weights, chunk, shape: Geometry, use: Callable) -> None:
-    """Calls `use(start, x, h)` for each unit of the chunk `x_ref`.
-
-    Of the samples from `start` on, `x` is the input and `h [packs, time, wide, 128]` the first
-    convolution's result.
+    Where chunks of `size` fill time without a rest, there are none such.
     """
-    count, p = UNIT * shape.stride, shape.together(shape.channels)
-    matrix, bias = weights.reduce[...], weights.reduce_bias[...][:, None]
+    if end % size == 0:
+        return values
+    time = start + lax.broadcasted_iota(jnp.int32, values.shape, 0)
+    return jnp.where(time < end, values, jnp.zeros_like(values))
 
-    def unit(u):
-        x = load_input(x_ref, u * count, count, chunk, shape)
+
+def clear_rest(ref, chunk: jax.Array, end: int) -> None:
+    """Stores zeros in the chunk `ref` from the time `end` on: whatever is there was not loaded."""
+    size = len(ref)
+    if end % size:
+
+        @pl.when(chunk == end // size)
+        def _():
+            ref[end % size :] = jnp.zeros_like(ref[end % size :])
+
+
+def reduce_channels(x_ref, weights: Weights, shape: Geometry, use: Callable) -> None:
+    """Calls `use(i, x, h)` for the i-th span of the chunk `x_ref`.
+
+    `x` is the span's input and `h [packs, time, wide, 128]` the first convolution's result.
+    """
+    count, p = SPAN * shape.stride, shape.together(shape.channels)
+
+    def span(i):
+        x = x_ref[pl.ds(i * count, count)]
         a = swish(x.astype(jnp.float32)).astype(x.dtype) if shape.activate else x
-        h = [
-            dot(matrix, a[t : t + p].reshape(p * shape.channels, LANES)).reshape(
-                shape.packs, p, shape.wide, LANES
-            )
-            for t in range(0, count, p)
-        ]
-        use(u * count, x, jnp.concatenate(h, axis=1) + bias)
+        h = [dot(weights.reduce[...], rows(a, t, p)) for t in range(0, count, p)]
+        h = [product.reshape(shape.packs, p, shape.wide, LANES) for product in h]
+        use(i, x, jnp.concatenate(h, axis=1) + weights.reduce_bias[...][:, None])
 
-    loop(shape.chunk // UNIT, unit)
+    loop(shape.chunk // SPAN, span)
+
+
+def rows(values: jax.Array, start: int, count: int) -> jax.Array:
+    """Returns `count` samples of `[time, channels, 128]` as one matrix."""
+    return values[start : start + count].reshape(-1, LANES)
+
+
+def rows_of_middle(values: jax.Array, start: int, count: int) -> jax.Array:
+    """Returns `count` samples of `[packs, time, wide, 128]` as one matrix."""
+    return values[:, start : start + count].reshape(-1, LANES)
 
 
 def advance(recent, shape: Geometry) -> None:
     """Makes the newest chunk of `recent` the late one."""
-    step, size = shape.chunk_samples, UNIT
-    rows = shape.before + step
+    step = shape.chunk_samples
 
     def move(start, count):
         recent[:, pl.ds(start, count)] = recent[:, pl.ds(start + step, count)]
 
-    loop(rows // size, lambda i: move(i * size, size))
-    if rows % size:
-        move(rows - rows % size, rows % size)
+    loop(step // UNIT, lambda i: move(i * UNIT, UNIT))
+    if shape.before:
+        move(step, shape.before)
 
 
-def keep_recent(recent, start, s: jax.Array, chunk, shape: Geometry) -> None:
-    """Stores activations `s` of a new chunk, from its `start` on, with zeros after the last."""
-    if shape.samples % shape.chunk_samples:
-        s = where_valid(s, chunk * shape.chunk_samples + start, shape.samples, axis=1)
+def keep_recent(recent, i: jax.Array, s: jax.Array, shape: Geometry) -> None:
+    """Stores activations `s` of the i-th span of a new chunk."""
+    start = shape.before + shape.chunk_samples + i * s.shape[1]
+    recent[:, pl.ds(start, s.shape[1])] = s.astype(recent.dtype)
+
+
+def clear_recent(recent, chunk: jax.Array, shape: Geometry) -> None:
+    """Stores zeros from the last sample on, when the new chunk is the last or the one after."""
     new = shape.before + shape.chunk_samples
-    recent[:, pl.ds(new + start, s.shape[1])] = s.astype(recent.dtype)
+    rest = shape.samples % shape.chunk_samples
+
+    @pl.when(chunk == shape.chunks)
+    def _():
+        recent[:, new:] = jnp.zeros_like(recent[:, new:])
+
+    if rest:
+
+        @pl.when(chunk == shape.chunks - 1)
+        def _():
+            recent[:, new + rest :] = jnp.zeros_like(recent[:, new + rest :])
 
 
-def clear_new(recent, shape: Geometry) -> None:
-    """Stores zeros for the chunk after the last."""
-    new = shape.before + shape.chunk_samples
-    recent[:, new:] = jnp.zeros_like(recent[:, new:])
+def mix_time(recent, weights: Weights, shape: Geometry, i: jax.Array, pack: int) -> jax.Array:
+    """Returns the convolution over time `[SPAN, wide, 128]` of the i-th span of late outputs."""
+    h = []
+    for start in range(0, SPAN, UNIT):
+        window = recent[pack, pl.ds((i * SPAN + start) * shape.stride, shape.window)]
+        product = dot(weights.taps[pack], window.reshape(-1, LANES))
+        h.append(product.reshape(UNIT, shape.wide, LANES))
+    return jnp.concatenate(h) + weights.taps_bias[pack][None]
 
 
-def mix_time(recent, weights, shape: Geometry, unit, use: Callable) -> None:
-    """Calls `use(pack, h)` with the convolution over time for a unit of late outputs."""
-    for pack in range(shape.packs):
-        window = recent[pack, pl.ds(unit * UNIT * shape.stride, shape.window)]
-        h = dot(weights.taps[pack], window.reshape(shape.window * shape.wide, LANES))
-        use(pack, h.reshape(UNIT, shape.wide, LANES) + weights.taps_bias[pack])
-
-
-def expand_channels(s_ref, matrix, bias, shape: Geometry, use: Callable) -> None:
-    """Calls `use(start, y)` with the last convolution of `s_ref [packs, UNIT, wide, 128]`."""
+def expand_channels(s: jax.Array, matrix: jax.Array, bias: jax.Array, shape: Geometry) -> jax.Array:
+    """Returns the last convolution `[SPAN, width, 128]` of `s [packs, SPAN, wide, 128]`."""
     p = shape.together(shape.middle)
-    for t in range(0, UNIT, p):
-        s = s_ref[:, t : t + p].reshape(p * shape.middle, LANES)
-        use(t, dot(matrix[...], s).reshape(p, shape.width, LANES) + bias[...])
+    y = [dot(matrix, rows_of_middle(s, t, p)) for t in range(0, SPAN, p)]
+    return jnp.concatenate(y).reshape(SPAN, shape.width, LANES) + bias[None]
 
 
 class SqueezeExcite(NamedTuple):
@@ -140,8 +160,9 @@ class SqueezeExcite(NamedTuple):
     gate: jax.Array
 
 
-def squeeze_excite(mean: jax.Array, weights, dtype) -> SqueezeExcite:
-    """Returns the gate `[width, 128]` for a mean over time, multiplying in `dtype`."""
-    hidden = dot(weights.squeeze[...], mean.astype(dtype)) + weights.squeeze_bias[...]
-    excited = dot(weights.excite[...], swish(hidden).astype(dtype)) + weights.excite_bias[...]
+def squeeze_excite(mean: jax.Array, weights: Weights) -> SqueezeExcite:
+    """Returns the gate `[width, 128]` for a mean over time, multiplying in the weights' type."""
+    squeeze, excite = weights.squeeze[...], weights.excite[...]
+    hidden = dot(squeeze, mean.astype(squeeze.dtype)) + weights.squeeze_bias[...]
+    excited = dot(excite, swish(hidden).astype(excite.dtype)) + weights.excite_bias[...]
     return SqueezeExcite(hidden, 0.5 * jnp.tanh(0.5 * excited) + 0.5)

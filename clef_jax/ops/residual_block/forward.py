@@ -4,13 +4,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from clef_jax.ops.residual_block import chunks
 from clef_jax.ops.residual_block.arrangement import Weights
-from clef_jax.ops.residual_block.geometry import LANES, UNIT, VMEM_BYTES, Geometry
+from clef_jax.ops.residual_block.geometry import LANES, SPAN, VMEM_BYTES, Geometry
 
 
 def forward(
@@ -46,7 +45,6 @@ def forward(
         out_shape=like((shape.outputs, shape.width, shape.views), x.dtype, x),
         scratch_shapes=[
             own((shape.packs, shape.before + 2 * shape.chunk_samples, shape.wide, LANES)),
-            own((shape.packs, UNIT, shape.wide, LANES)),
             own((whole, shape.width, LANES)),
             own((whole, shape.channels, LANES)),
             f32((shape.width, LANES)),
@@ -72,8 +70,9 @@ def like(shape: tuple[int, ...], dtype, x: jax.Array) -> jax.ShapeDtypeStruct:
 
 def _kernel(x_ref, *refs, shape: Geometry) -> None:
     weights = Weights(*refs[: len(Weights._fields)])
-    expand, y_ref, recent, s_ref, long, shortcut, gate = refs[len(Weights._fields) :]
+    expand, y_ref, recent, long, shortcut, gate = refs[len(Weights._fields) :]
     step = pl.program_id(1)
+    chunk = step - shape.chunks - 1
 
     @pl.when(step == 0)
     def _():
@@ -84,65 +83,58 @@ def _kernel(x_ref, *refs, shape: Geometry) -> None:
     def _():
         chunks.advance(recent, shape)
 
+    def keep(i, x, h):
+        chunks.keep_recent(recent, i, chunks.swish(h), shape)
+        if shape.stride == 2:
+            x = x.reshape(SPAN, 2, shape.channels, LANES).max(axis=1)
+        shortcut[pl.ds(step * shape.chunk + i * SPAN, SPAN)] = x
+
     @pl.when(step < shape.chunks)
     def _():
-        def use(start, x, h):
-            chunks.keep_recent(recent, start, chunks.swish(h), step, shape)
-            if shape.stride == 2:
-                x = x.reshape(UNIT, 2, shape.channels, LANES).max(axis=1)
-            at = pl.ds(step * shape.chunk + lax.div(start, shape.stride), UNIT)
-            shortcut[at] = x
+        chunks.clear_rest(x_ref, step, shape.samples)
+        chunks.reduce_channels(x_ref, weights, shape, keep)
 
-        chunks.reduce_channels(x_ref, weights, step, shape, use)
-
-    @pl.when(step == shape.chunks)
-    def _():
-        chunks.clear_new(recent, shape)
+    chunks.clear_recent(recent, step, shape)
 
     @pl.when((step > 0) & (step <= shape.chunks))
     def _():
-        _residual(recent, s_ref, weights, expand, long, gate, step - 1, shape)
+        _residual(recent, weights, expand, long, gate, step - 1, shape)
 
     @pl.when(step == shape.chunks)
     def _():
         # The sum over time until now, the squeeze-excite's gate from here on.
-        gate[...] = chunks.squeeze_excite(gate[...] / shape.outputs, weights, long.dtype).gate
+        gate[...] = chunks.squeeze_excite(gate[...] / shape.outputs, weights).gate
 
-    @pl.when(step > shape.chunks)
+    @pl.when(chunk >= 0)
     def _():
-        _sum(long, shortcut, gate, y_ref, step - shape.chunks - 1, shape)
+        _sum(long, shortcut, gate, y_ref, chunk, shape)
 
 
-def _residual(recent, s_ref, weights, expand, long, total, chunk, shape: Geometry) -> None:
+def _residual(recent, weights, expand, long, total, chunk, shape: Geometry) -> None:
     """Stores the last convolution's result for a late chunk, and adds up its sum over time."""
 
-    def unit(u):
-        start = chunk * shape.chunk + u * UNIT
+    def span(i):
+        s = [
+            chunks.swish(chunks.mix_time(recent, weights, shape, i, pack)).astype(long.dtype)
+            for pack in range(shape.packs)
+        ]
+        y = chunks.expand_channels(jnp.stack(s), expand[...], weights.expand_bias[...], shape)
+        start = chunk * shape.chunk + i * SPAN
+        long[pl.ds(start, SPAN)] = y.astype(long.dtype)
+        total[...] += chunks.until(y, start, shape.outputs, shape.chunk).sum(axis=0)
 
-        def keep(pack, h):
-            s_ref[pack] = chunks.swish(h).astype(s_ref.dtype)
-
-        def add(t, y):
-            long[pl.ds(start + t, len(y))] = y.astype(long.dtype)
-            if shape.outputs % shape.chunk:
-                y = chunks.where_valid(y, start + t, shape.outputs)
-            total[...] += y.sum(axis=0)
-
-        chunks.mix_time(recent, weights, shape, u, keep)
-        chunks.expand_channels(s_ref, expand, weights.expand_bias, shape, add)
-
-    chunks.loop(shape.chunk // UNIT, unit)
+    chunks.loop(shape.chunk // SPAN, span)
 
 
 def _sum(long, shortcut, gate, y_ref, chunk, shape: Geometry) -> None:
     """Stores a chunk of the gated residual plus the shortcut."""
     own = slice(shape.offset, shape.offset + shape.channels)
 
-    def unit(u):
-        at = pl.ds(chunk * shape.chunk + u * UNIT, UNIT)
-        y = long[at].astype(jnp.float32) * gate[...]
-        y_ref[pl.ds(u * UNIT, UNIT)] = y.astype(y_ref.dtype)
-        y = y[:, own] + shortcut[at].astype(jnp.float32)
-        y_ref[pl.ds(u * UNIT, UNIT), own] = y.astype(y_ref.dtype)
+    def span(i):
+        at = pl.ds(chunk * shape.chunk + i * SPAN, SPAN)
+        y = long[at].astype(jnp.float32) * gate[...][None]
+        here = y_ref.at[pl.ds(i * SPAN, SPAN)]
+        here[...] = y.astype(y_ref.dtype)
+        here[:, own] = (y[:, own] + shortcut[at].astype(jnp.float32)).astype(y_ref.dtype)
 
-    chunks.loop(shape.chunk // UNIT, unit)
+    chunks.loop(shape.chunk // SPAN, span)

@@ -4,10 +4,12 @@ import dataclasses
 import math
 
 LANES = 128
-# Outputs computed by one product with the taps, and the least that time is parted into.
+# Outputs computed by one product with the taps.
 UNIT = 8
+# Outputs computed by straight-line code: enough that one product's wait is filled by another's.
+SPAN = 2 * UNIT
 # Rows of a bfloat16 register; channels of narrower groups share one, block-diagonally.
-_ROWS = 16
+ROWS = 16
 _CHUNK_BYTES = 2 * 2**20
 # Of the 128 MiB of a v5e; what the compiler keeps for itself is left.
 VMEM_BYTES = 100 * 2**20
@@ -52,7 +54,7 @@ class Geometry:
     @property
     def wide(self) -> int:
         """Channels that the convolution over time mixes at once: a group, or several narrow."""
-        return max(self.middle // self.groups, _ROWS)
+        return max(self.middle // self.groups, ROWS)
 
     @property
     def packs(self) -> int:
@@ -63,13 +65,13 @@ class Geometry:
     def chunks(self) -> int:
         """Parts of time that are loaded one after another."""
         row = max(self.channels * self.stride, self.width) * LANES * 2
-        units = -(-self.outputs // UNIT)
-        return -(-units // max(2, _CHUNK_BYTES // (row * UNIT)))
+        spans = -(-self.outputs // SPAN)
+        return -(-spans // max(1, _CHUNK_BYTES // (row * SPAN)))
 
     @property
     def chunk(self) -> int:
         """Outputs of a chunk."""
-        return UNIT * -(-(-(-self.outputs // UNIT)) // self.chunks)
+        return SPAN * -(-self.outputs // (SPAN * self.chunks))
 
     @property
     def chunk_samples(self) -> int:
@@ -82,14 +84,20 @@ class Geometry:
         return (UNIT - 1) * self.stride + self.taps
 
     @property
+    def reached(self) -> range:
+        """Outputs that a unit of samples contributes to, counted from the unit's first output."""
+        first = -((self.taps - 1 - self.before) // self.stride)
+        return range(first, (UNIT * self.stride - 1 + self.before) // self.stride + 1)
+
+    @property
     def earlier(self) -> int:
-        """Outputs before a unit's first that its first sample contributes to."""
-        return (self.taps - 1 - self.before) // self.stride
+        """How many of them are before the unit."""
+        return -self.reached.start
 
     @property
     def later(self) -> int:
-        """Outputs after a unit's last that its last sample contributes to."""
-        return (UNIT * self.stride - 1 + self.before) // self.stride - (UNIT - 1)
+        """How many of them are after the unit."""
+        return self.reached.stop - UNIT
 
     @property
     def offset(self) -> int:
