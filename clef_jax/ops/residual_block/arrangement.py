@@ -53,6 +53,20 @@ class Weights(NamedTuple):
     excite_bias: jax.Array
 
 
+class Maps(NamedTuple):
+    """What the backward pass multiplies by besides `Weights`, in the type of the input.
+
+    Attributes:
+        expand: The last convolution, from `out_of_middle`.
+        reduce_transposed: The first, transposed, from `out_of_middle`.
+        taps_transposed: From `toeplitz_transposed`.
+    """
+
+    expand: jax.Array
+    reduce_transposed: jax.Array
+    taps_transposed: jax.Array
+
+
 def arrange(p: Parameters, shape: Geometry) -> Weights:
     """Returns the matrices whose gradients the backward kernel sums, float32."""
 
@@ -73,6 +87,16 @@ def arrange(p: Parameters, shape: Geometry) -> Weights:
         lanes(p.fc1_bias),
         p.fc2.T,
         lanes(p.fc2_bias),
+    )
+
+
+def arrange_maps(p: Parameters, shape: Geometry, dtype: DTypeLike) -> Maps:
+    """Returns the other matrices of the backward pass."""
+    conv1, conv2, conv3 = (kernel.astype(dtype) for kernel in (p.conv1, p.conv2, p.conv3))
+    return Maps(
+        out_of_middle(conv3[0], shape),
+        out_of_middle(conv1[0].T, shape),
+        toeplitz_transposed(conv2, shape),
     )
 
 

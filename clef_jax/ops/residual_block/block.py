@@ -10,10 +10,10 @@ from clef_jax.ops.residual_block.arrangement import (
     Parameters,
     Weights,
     arrange,
+    arrange_maps,
     out_of_middle,
-    toeplitz_transposed,
 )
-from clef_jax.ops.residual_block.backward import Maps, backward
+from clef_jax.ops.residual_block.backward import backward
 from clef_jax.ops.residual_block.forward import forward
 from clef_jax.ops.residual_block.geometry import LANES, ROWS, VMEM_BYTES, Geometry
 from clef_jax.ops.varying import varying_alike
@@ -73,19 +73,11 @@ def _forward(x, parameters, shape, interpret):
 def _backward(shape, interpret, saved, dy):
     x, parameters = saved
     weights, transpose = jax.vjp(functools.partial(arrange, shape=shape), parameters)
-    conv1, conv2, conv3 = (
-        kernel.astype(x.dtype) for kernel in (parameters.conv1, parameters.conv2, parameters.conv3)
-    )
-    maps = Maps(
-        out_of_middle(conv3[0], shape),
-        out_of_middle(conv1[0].T, shape),
-        toeplitz_transposed(conv2, shape),
-    )
     dx, gradients = backward(
         x.transpose(1, 2, 0),
         dy.transpose(1, 2, 0),
         _narrow(weights, x.dtype),
-        maps,
+        arrange_maps(parameters, shape, x.dtype),
         shape,
         interpret=interpret,
     )

@@ -102,16 +102,25 @@ def rows_of_middle(values: jax.Array, start: int, count: int) -> jax.Array:
     return values[:, start : start + count].reshape(-1, LANES)
 
 
-def advance(recent, shape: Geometry) -> None:
-    """Makes the newest chunk of `recent` the late one."""
+def advance(recent, chunk: jax.Array, shape: Geometry) -> None:
+    """Makes the newest chunk of `recent` the late one, before the given one is stored."""
     step = shape.chunk_samples
 
     def move(start, count):
         recent[:, pl.ds(start, count)] = recent[:, pl.ds(start + step, count)]
 
-    loop(step // UNIT, lambda i: move(i * UNIT, UNIT))
-    if shape.before:
-        move(step, shape.before)
+    @pl.when(chunk == 0)
+    def _():
+        # All that is read of the time before the first sample.
+        recent[:, step : step + shape.before] = jnp.zeros_like(
+            recent[:, step : step + shape.before]
+        )
+
+    @pl.when(chunk > 0)
+    def _():
+        loop(step // UNIT, lambda i: move(i * UNIT, UNIT))
+        if shape.before:
+            move(step, shape.before)
 
 
 def keep_recent(recent, i: jax.Array, s: jax.Array, shape: Geometry) -> None:

@@ -76,12 +76,11 @@ def _kernel(x_ref, *refs, shape: Geometry) -> None:
 
     @pl.when(step == 0)
     def _():
-        recent[...] = jnp.zeros_like(recent)
         gate[...] = jnp.zeros_like(gate)
 
-    @pl.when((step > 0) & (step <= shape.chunks))
+    @pl.when(step <= shape.chunks)
     def _():
-        chunks.advance(recent, shape)
+        chunks.advance(recent, step, shape)
 
     def keep(i, x, h):
         chunks.keep_recent(recent, i, chunks.swish(h), shape)
