@@ -1,15 +1,19 @@
 """ResNeXt1D, the CLEF encoder: grouped-convolution residual blocks without normalisation layers."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import DTypeLike
 
 from clef_jax.ops.activation import swish
 from clef_jax.ops.broadcast import add_bias, scale_channels
 from clef_jax.ops.grouped_conv import activated_conv, grouped_conv
 from clef_jax.ops.pointwise import pointwise
+from clef_jax.ops.residual_block import Geometry, Parameters, residual_block, suits
 
 # Uniform with variance 1/(3 fan_in), which is what the original's framework draws by default.
 _kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -99,6 +103,12 @@ def _grow_channels(x: jax.Array, width: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, 0), (missing // 2, missing - missing // 2)))
 
 
+def _parameters(block: Any) -> Parameters:
+    """Returns a block's parameters as the fused operation takes them."""
+    names = ("conv1", "conv2", "conv3", "se_fc1", "se_fc2")
+    return Parameters(*(block[name][part] for name in names for part in ("kernel", "bias")))
+
+
 class Block(nn.Module):
     """Bottleneck residual block: 1x1, grouped k16, 1x1 convolutions, then squeeze-excite."""
 
@@ -110,9 +120,34 @@ class Block(nn.Module):
     activate_input: bool
     dtype: DTypeLike = jnp.float32
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns `[N, ceil(T / stride), width]` for `x [N, T, C]` with C <= width."""
+        shape = Geometry(
+            views=x.shape[0],
+            samples=x.shape[1],
+            channels=x.shape[2],
+            middle=int(self.width * self.ratio),
+            width=self.width,
+            groups=self.width // self.group_width,
+            taps=self.kernel_size,
+            stride=self.stride,
+            activate=self.activate_input,
+        )
+        if self.is_initializing() or not suits(shape, self.dtype):
+            return self.layers(x)
+
+        def by_kernel(x: jax.Array, params: Any) -> jax.Array:
+            return residual_block(x.astype(self.dtype), _parameters(params), shape)
+
+        def by_layers(x: jax.Array, params: Any) -> jax.Array:
+            return self.clone(parent=None).apply({"params": params}, x, method="layers")
+
+        params = self.variables["params"]
+        return lax.platform_dependent(x, params, tpu=by_kernel, default=by_layers)
+
+    @nn.compact
+    def layers(self, x: jax.Array) -> jax.Array:
+        """Returns the block's output, layer by layer."""
         middle = int(self.width * self.ratio)
         y = swish(x) if self.activate_input else x
         y = Conv(middle, 1, dtype=self.dtype, name="conv1")(y)

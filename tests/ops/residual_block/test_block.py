@@ -1,0 +1,185 @@
+"""The residual block's kernels, interpreted, against the layers that they stand for."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+
+from clef_jax.models.resnext1d import Block
+from clef_jax.ops.residual_block import (
+    Geometry,
+    Parameters,
+    arrangement,
+    geometry,
+    residual_block,
+    suits,
+)
+
+# Channels in, middle and out, groups, stride: the structure of the three sizes' blocks.
+STRUCTURES = {
+    "small-first": (32, 16, 32, 4, 2, False),
+    "small-growing": (64, 64, 128, 16, 2, True),
+    "small": (64, 32, 64, 8, 1, True),
+    "medium": (32, 32, 32, 2, 1, True),
+    "medium-growing": (64, 160, 160, 10, 2, True),
+    "large": (64, 96, 64, 2, 1, True),
+}
+
+
+def make_block(structure, views, samples):
+    channels, middle, width, groups, stride, activate = STRUCTURES[structure]
+    shape = Geometry(views, samples, channels, middle, width, groups, 16, stride, activate)
+    block = Block(
+        width=width,
+        ratio=middle / width,
+        group_width=width // groups,
+        kernel_size=16,
+        stride=stride,
+        activate_input=activate,
+    )
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (views, samples, channels))
+    params = block.init(keys[1], x)["params"]
+    dy = jax.random.normal(keys[2], (views, shape.outputs, width))
+    return shape, block, params, x, dy
+
+
+def pass_through(f, x, params, dy):
+    y, vjp = jax.vjp(f, x, params)
+    return y, *vjp(dy)
+
+
+def as_parameters(params):
+    layers = ("conv1", "conv2", "conv3", "se_fc1", "se_fc2")
+    return Parameters(*(params[layer][part] for layer in layers for part in ("kernel", "bias")))
+
+
+def by_kernels(shape):
+    def block(x, params):
+        return residual_block(x, as_parameters(params), shape, interpret=True)
+
+    return jax.jit(functools.partial(pass_through, block))
+
+
+def by_layers(block):
+    return jax.jit(functools.partial(pass_through, lambda x, p: block.apply({"params": p}, x)))
+
+
+def assert_near(found, expected, tolerance):
+    """Compares with each array's own largest value: single elements may cancel to nothing."""
+    paths = jax.tree_util.tree_leaves_with_path(expected)
+    for (path, e), f in zip(paths, jax.tree.leaves(found), strict=True):
+        assert f.shape == e.shape
+        error = np.abs(np.asarray(f, np.float64) - np.asarray(e, np.float64)).max()
+        assert error <= tolerance * np.abs(np.asarray(e, np.float64)).max(), (path, error)
+
+
+def slow(*case):
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "structure, samples",
+    [
+        ("small-first", 50),
+        ("medium", 41),
+        slow("small-first", 35),
+        slow("small-growing", 37),
+        slow("small-growing", 64),
+        slow("small", 48),
+        slow("small", 17),
+        slow("medium-growing", 43),
+        slow("large", 33),
+    ],
+)
+def test_equals_the_layers_and_their_gradients(structure, samples, monkeypatch):
+    # Several chunks, the last of them ragged, though the signal is short.
+    monkeypatch.setattr(geometry, "_CHUNK_BYTES", 1)
+    shape, block, params, x, dy = make_block(structure, 128, samples)
+    assert shape.chunks > 1
+    assert_near(by_kernels(shape)(x, params, dy), by_layers(block)(x, params, dy), 2e-6)
+
+
+@pytest.mark.slow
+def test_adds_up_the_gradients_of_several_tiles():
+    shape, block, params, x, dy = make_block("small-first", 256, 36)
+    assert_near(by_kernels(shape)(x, params, dy), by_layers(block)(x, params, dy), 2e-6)
+
+
+@pytest.mark.slow
+def test_bfloat16_is_as_near_to_float32_as_the_layers_are():
+    shape, block, params, x, dy = make_block("small", 128, 40)
+    exact = by_layers(block)(x, params, dy)
+    x, dy = x.astype(jnp.bfloat16), dy.astype(jnp.bfloat16)
+    narrow = by_layers(block.clone(dtype=jnp.bfloat16))(x, params, dy)
+    found = by_kernels(shape)(x, params, dy)
+    assert all(g.dtype == jnp.float32 for g in jax.tree.leaves(found[2]))
+    for f, n, e in zip(*map(jax.tree.leaves, (found, narrow, exact)), strict=True):
+        f, n, e = (np.asarray(a, np.float64) for a in (f, n, e))
+        assert np.linalg.norm(f - e) <= 1.2 * np.linalg.norm(n - e)
+
+
+@pytest.mark.slow
+def test_sums_gradients_over_the_devices_of_a_mesh():
+    shape, block, params, x, dy = make_block("small-first", 256, 36)
+    here = dataclasses.replace(shape, views=128)
+
+    def of_a_device(x, params, dy):
+        return pass_through(
+            lambda x, p: residual_block(x, as_parameters(p), here, interpret=True), x, params, dy
+        )
+
+    rows, all_of_it = PartitionSpec("data"), PartitionSpec()
+    sharded = jax.shard_map(
+        of_a_device,
+        mesh=Mesh(np.array(jax.devices()[:2]), ("data",)),
+        in_specs=(rows, all_of_it, rows),
+        out_specs=(rows, rows, all_of_it),
+    )
+    assert_near(jax.jit(sharded)(x, params, dy), by_layers(block)(x, params, dy), 2e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"views": 64},
+        {"channels": 24},
+        {"middle": 40, "groups": 5},
+        {"stride": 1, "channels": 32},
+        {"samples": 16},
+        {"samples": 10**6},
+    ],
+)
+def test_takes_no_shape_that_it_was_not_made_for(change):
+    shape = Geometry(128, 313, 64, 32, 64, 8, 16, 1, True)
+    assert suits(shape, jnp.bfloat16)
+    assert not suits(shape, jnp.float32)
+    assert not suits(dataclasses.replace(shape, **change), jnp.bfloat16)
+
+
+@pytest.mark.parametrize("samples", [40, 313])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_matrices_do_what_the_convolutions_do(stride, samples):
+    shape = Geometry(128, samples, 64, 64, 64, 16, 16, stride, True)
+    rng = np.random.default_rng(0)
+    kernel = rng.integers(-9, 9, size=(16, 4, 64)).astype(np.float32)
+    matrix = np.asarray(arrangement.toeplitz(jnp.asarray(kernel), shape))
+    matrix = matrix.reshape(shape.packs, 8, 16, shape.window, 16)
+    back = np.asarray(arrangement.toeplitz_transposed(jnp.asarray(kernel), shape))
+    back = back.reshape(shape.packs, 8 * stride, 16, len(shape.reached), 16)
+    for channel, other, output, tap in rng.integers((64, 64, 8, 16), size=(200, 4)):
+        same = channel // 4 == other // 4
+        expected = kernel[tap, channel % 4, other] if same else 0
+        if channel // 16 == other // 16:
+            pack = channel // 16
+            sample = output * stride + tap
+            found = matrix[pack, output, other % 16, sample, channel % 16]
+            assert found == expected
+            own = sample - shape.before
+            if 0 <= own < 8 * stride:
+                reached = shape.reached.index(output)
+                assert back[pack, own, channel % 16, reached, other % 16] == expected
