@@ -69,7 +69,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         record = run_record(settings, data, validation, mesh)
         opened.enter_context(only_run(folder))
         with SavedStates(folder, keep=settings.cadence.keep_checkpoints) as saved:
-            start = find_start(saved, record, data, learner.initial, mesh, folder)
+            start = find_start(saved, record, data, learner, mesh, folder)
             if jax.process_index() == 0:
                 write_json(folder / "config.json", settings.record)
             with (
