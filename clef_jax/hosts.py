@@ -45,6 +45,20 @@ def split_rows(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(DATA_AXIS))
 
 
+def shapes_at(tree: Any, shardings: Any) -> Any:
+    """Returns the shapes and types of arrays, as of arrays that lie by `shardings`.
+
+    Args:
+        tree: Arrays, or what `jax.eval_shape` makes of them.
+        shardings: One for each, in the same structure, or in a prefix of it such as one for all.
+    """
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        jax.tree.broadcast(shardings, tree),
+    )
+
+
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Returns host arrays, the same on every process, as arrays that every device holds whole."""
     sharding = replicated(mesh)
@@ -76,6 +90,26 @@ def replicate_here(tree: Any, mesh: Mesh) -> Any:
         return jax.device_put(array, sharding)
 
     return jax.tree.map(place, tree)
+
+
+def whole(tree: Any) -> Any:
+    """Returns arrays whole on each of the devices that hold them, or parts of them.
+
+    To be called by every process. What is whole already is not copied.
+    """
+
+    def place(array):
+        if array.is_fully_replicated:
+            return array
+        return jax.device_put(array, replicated(array.sharding.mesh))
+
+    return jax.tree.map(place, tree)
+
+
+def fetch(array: Any) -> np.ndarray:
+    """Returns an array as one of the host; every process calls it if devices hold but parts."""
+    is_elsewhere = isinstance(array, jax.Array) and not array.is_fully_addressable
+    return np.asarray(whole(array) if is_elsewhere else array)
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

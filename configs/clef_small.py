@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
     config.warmup_steps = 1000  # Of warmup_cosine.
     config.clip_norm = config_dict.placeholder(float)  # Greatest gradient norm; unset, any.
     config.ema_decay = config_dict.placeholder(float)  # Of a moving average of the weights.
+    config.shard_state = False  # Each device holds a part of weights and moments, to save memory.
 
     config.log_steps = 50  # Steps from one row of metrics.jsonl to the next.
     config.checkpoint_steps = 1000  # Steps from one checkpoint to the next.

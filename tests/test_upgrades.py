@@ -115,7 +115,8 @@ def test_an_older_run_loads_and_is_restored(older, tiny, tmp_path):
             method, optimizer, jax.random.key(0), jnp.zeros((1, 5000, 1)), with_ema=True
         )
     )
-    state = state_from_items(checkpoints.restore(like.items(), hosts.data_mesh()))
+    like = hosts.shapes_at(like, hosts.replicated(hosts.data_mesh()))
+    state = state_from_items(checkpoints.restore(like.items()))
     checkpoints.close()
     stored = {
         item: stored_arrays(older / "run/checkpoints/4" / item)

@@ -38,7 +38,9 @@ def main():
     # Imported only now: reading processes import this file too, and do without jax; and jax must
     # not start its devices before the processes have joined.
     from clef_jax import hosts
+    from clef_jax.hardware.compiling import keep_programs
 
+    keep_programs()
     hosts.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as info.
     import jax

@@ -16,6 +16,7 @@ from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.evaluate.held_out import annotate_as_run
 from clef_jax.evaluate.recordings import choose_recordings
 from clef_jax.files import write_json
+from clef_jax.hardware.compiling import keep_programs
 from clef_jax.inference import load_encoder
 
 _WORKDIR = flags.DEFINE_string(
@@ -46,6 +47,7 @@ def main():
     from clef_jax.evaluate.report import plot_learned, sentences
 
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every load as info.
+    keep_programs()
     out = pathlib.Path(_OUT.value or _WORKDIR.value)
     encoder = load_encoder(_WORKDIR.value)
     shards = ShardSet(_SHARDS.value)

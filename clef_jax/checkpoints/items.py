@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from clef_jax import hosts
 from clef_jax.checkpoints.meta import CheckpointError
 
 CHECKPOINTS = "checkpoints"
@@ -26,10 +27,13 @@ def leaf_types(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def params_sha256(params: Any) -> str:
-    """Returns a hash of names, types, shapes and values, the same however they are stored."""
+    """Returns a hash of names, types, shapes and values, the same however they are stored.
+
+    To be called by every process where each holds a part of the parameters.
+    """
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        array = np.ascontiguousarray(leaf)
+        array = np.ascontiguousarray(hosts.fetch(leaf))
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         found.update(f"{name} {array.dtype.str} {np.shape(leaf)}\n".encode())
         found.update(array.data)

@@ -9,11 +9,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
-from jax.sharding import Mesh
 
-from clef_jax import files, hosts
+from clef_jax import files
 from clef_jax.checkpoints.items import CHECKPOINTS, params_sha256, require_match
 from clef_jax.checkpoints.meta import (
     CheckpointError,
@@ -63,7 +61,8 @@ class Checkpoints:
 
         Args:
             step: Steps done.
-            items: Nested arrays: `encoder`, `rest` and, if the run has one, `ema`.
+            items: Nested arrays, whole on every device or split over them: `encoder`, `rest` and,
+                if the run has one, `ema`.
             meta: JSON record, to which `weights_sha256` is added, the hash of what loading the
                 encoder will give. Its `progress["best_step"]`, if any, names the best checkpoint.
 
@@ -81,12 +80,11 @@ class Checkpoints:
                 "there already; does another process write to this workdir?"
             )
 
-    def restore(self, like: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
-        """Returns the newest checkpoint's arrays, placed on every device of `mesh`.
+    def restore(self, like: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the newest checkpoint's arrays, wherever those lay that were saved.
 
         Args:
-            like: The run's own items, or their `jax.eval_shape`.
-            mesh: The run's mesh.
+            like: The run's own items where they are to lie: arrays, or `hosts.shapes_at` of them.
 
         Raises:
             CheckpointError: It holds a model of another size, lacks or has an average, or cannot be
@@ -102,15 +100,11 @@ class Checkpoints:
                 "moving average of the weights, which ema_decay now changes; set it as before or "
                 "start another workdir"
             )
-        sharding = hosts.replicated(mesh)
         wanted = dict(like)
         if is_older := encoder != "encoder":
             wanted[encoder] = wanted.pop("encoder")
             wanted["rest"] = older_rest(like["rest"])
-        targets = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), wanted
-        )
-        args = {name: ocp.args.StandardRestore(target) for name, target in targets.items()}
+        args = {name: ocp.args.StandardRestore(target) for name, target in wanted.items()}
         with reading(path):
             found = dict(self._manager.restore(step, args=ocp.args.Composite(**args)))
         if is_older:

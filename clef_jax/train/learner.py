@@ -16,6 +16,7 @@ from clef_jax.methods import Method
 from clef_jax.methods.method import Batch, Metrics
 from clef_jax.train import optim
 from clef_jax.train.data import RunData
+from clef_jax.train.placement import state_shardings
 from clef_jax.train.settings import OptimizerSettings, RunSettings
 from clef_jax.train.state import TrainState, create_state
 from clef_jax.train.step import make_train_step
@@ -31,7 +32,8 @@ class Learner(NamedTuple):
         schedule: The learning rate by step.
         train_step: (state, batch) -> (state, metrics); it consumes the state.
         initial: Makes the state before the first step, from an encoder's parameters or, of None,
-            from random ones.
+            random ones.
+        shardings: Where the state lies.
     """
 
     model: nn.Module
@@ -40,6 +42,7 @@ class Learner(NamedTuple):
     schedule: optax.Schedule
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
     initial: Callable[[Any], TrainState]
+    shardings: TrainState
 
 
 def make_method(
@@ -61,12 +64,6 @@ def make_learner(
     optimizer = optim.make_optimizer(
         schedule, weight_decay=optimizing.weight_decay, clip_norm=optimizing.clip_norm
     )
-    step = make_train_step(
-        method, optimizer, mesh, seed=settings.seed, ema_decay=optimizing.ema_decay
-    )
-
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return step(state, batch, constants)
 
     def initial(encoder: Any) -> TrainState:
         return create_state(
@@ -78,7 +75,20 @@ def make_learner(
             encoder=encoder,
         )
 
-    return Learner(model, method, constants, schedule, train_step, initial)
+    shardings = state_shardings(jax.eval_shape(initial, None), mesh, split=optimizing.shard_state)
+    step = make_train_step(
+        method,
+        optimizer,
+        mesh,
+        seed=settings.seed,
+        ema_decay=optimizing.ema_decay,
+        shardings=shardings,
+    )
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return step(state, batch, constants)
+
+    return Learner(model, method, constants, schedule, train_step, initial, shardings)
 
 
 def _make_schedule(settings: OptimizerSettings, data: RunData) -> optax.Schedule:

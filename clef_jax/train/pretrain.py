@@ -78,7 +78,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
             algorithms = run_algorithms(saved.meta(), settings, shards.spec.samples, mesh)
             opened.enter_context(choice.using(algorithms))
             record["convolutions"] = algorithms
-            start = find_start(saved, record, data, learner.initial, mesh, folder)
+            start = find_start(saved, record, data, learner, mesh, folder)
             if jax.process_index() == 0:
                 write_json(folder / "config.json", settings.record)
             with (

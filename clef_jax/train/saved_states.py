@@ -5,8 +5,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jax.sharding import Mesh
-
 from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.train.state import TrainState, state_from_items
 from clef_jax.train.workdir import Unvalidated
@@ -50,9 +48,9 @@ class SavedStates:
         newest = self._newer or self._checkpoints
         return None if newest.latest_step() is None else newest.meta()
 
-    def restore(self, like: TrainState, mesh: Mesh) -> TrainState:
-        """Returns the newest state, of the structure of `like`; see `Checkpoints.restore`."""
-        items = (self._newer or self._checkpoints).restore(like.items(), mesh)
+    def restore(self, like: TrainState) -> TrainState:
+        """Returns the newest state, as `like` is; see `Checkpoints.restore`."""
+        items = (self._newer or self._checkpoints).restore(like.items())
         self._close_newer()
         return state_from_items(items)
 

@@ -107,7 +107,7 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW, its learning rate over the steps, and the average of what it gives."""
+    """AdamW, its learning rate over the steps, the average of what it gives, where they lie."""
 
     learning_rate: float = _setting(_RATE)
     weight_decay: float = _setting(_RATE)
@@ -115,6 +115,7 @@ class OptimizerSettings:
     warmup_steps: int = _setting(_WHOLE)
     clip_norm: float | None = _setting(_LIMIT, before=None)
     ema_decay: float | None = _setting(_FRACTION, before=None)
+    shard_state: bool = _setting(_SWITCH, free=True, before=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The state that a run starts from: its own newest, an encoder's weights, or random ones."""
 
 import pathlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.spec import spec_differences
 from clef_jax.inference.loading import preprocessing_of
 from clef_jax.train.data import RunData
+from clef_jax.train.learner import Learner
 from clef_jax.train.run_record import run_differences
 from clef_jax.train.saved_states import SavedStates
 from clef_jax.train.settings import ConfigError
@@ -26,7 +26,7 @@ class Start(NamedTuple):
     """What a run goes on from.
 
     Attributes:
-        state: On every device.
+        state: On the devices.
         record: Goes with every state of the run.
         progress: That of the state.
         unvalidated: The row of a state that was saved before its evaluations, else None.
@@ -42,7 +42,7 @@ def find_start(
     saved: SavedStates,
     record: dict[str, Any],
     data: RunData,
-    initial: Callable[[Any], TrainState],
+    learner: Learner,
     mesh: Mesh,
     folder: pathlib.Path,
 ) -> Start:
@@ -52,7 +52,7 @@ def find_start(
         saved: The run's states.
         record: `run_record` of now.
         data: The run's.
-        initial: Makes the state before the first step, from an encoder's parameters or from None.
+        learner: What learns.
         mesh: The run's mesh.
         folder: The run's, for messages.
 
@@ -67,7 +67,7 @@ def find_start(
         if path := record["config"]["init"]:
             params, init = _weights_of(path, record, data.shards)
             encoder, record = hosts.replicate(params, mesh), {**record, "init": init}
-        state = jax.jit(initial, out_shardings=hosts.replicated(mesh))(encoder)
+        state = jax.jit(learner.initial, out_shardings=learner.shardings)(encoder)
         return Start(state, record, Progress(), None)
     # Before annotations stood apart, a run had those of its shards.
     if "annotations" not in found:
@@ -79,7 +79,8 @@ def find_start(
         )
     if "init" in found:
         record = {**record, "init": found["init"]}
-    state = saved.restore(jax.eval_shape(initial, None), mesh)
+    like = hosts.shapes_at(jax.eval_shape(learner.initial, None), learner.shardings)
+    state = saved.restore(like)
     return Start(state, record, _comparable_progress(found, record), found.get("row"))
 
 

@@ -11,9 +11,11 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
+from clef_jax.hardware import compiling
 from clef_jax.methods import Method, row_keys
 from clef_jax.methods.method import Batch, Metrics, Params
 from clef_jax.ops.precision import multiply_as
+from clef_jax.train.placement import gather
 from clef_jax.train.state import TrainState
 
 
@@ -41,6 +43,7 @@ def make_train_step(
     *,
     seed: int,
     ema_decay: float | None = None,
+    shardings: TrainState | None = None,
 ) -> Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]:
     """Returns the jitted step (state, batch, constants) -> (state, metrics); it consumes `state`.
 
@@ -50,6 +53,8 @@ def make_train_step(
         mesh: From `hosts.data_mesh`.
         seed: Seed of the rows' random draws.
         ema_decay: Decay of the moving average of the weights, for states that carry one.
+        shardings: Where the state lies, from `placement.state_shardings`; whole on every device by
+            default.
 
     Returns:
         The step. `batch` holds global arrays as `data.batches.stream` describes, without
@@ -57,8 +62,11 @@ def make_train_step(
         own, and `grad_norm` (before clipping).
     """
     encode_rows = make_encode_rows(method, seed=seed)
+    whole = hosts.replicated(mesh)
+    specs = P() if shardings is None else jax.tree.map(lambda s: s.spec, shardings.params)
 
-    def loss(params, carried, step, batch, constants):
+    def loss(parts, carried, step, batch, constants):
+        params = gather(parts, specs)
         outputs = encode_rows(params, carried, step, batch, constants)
         value, metrics = method.loss(params, carried, outputs, hosts.DATA_AXIS)
         return value, (metrics, outputs)
@@ -68,8 +76,8 @@ def make_train_step(
     gradients = jax.shard_map(
         jax.value_and_grad(loss, has_aux=True),
         mesh=mesh,
-        in_specs=(P(), P(), P(), P(hosts.DATA_AXIS), P()),
-        out_specs=((P(), (P(), P(hosts.DATA_AXIS))), P()),
+        in_specs=(specs, P(), P(), P(hosts.DATA_AXIS), P()),
+        out_specs=((P(), (P(), P(hosts.DATA_AXIS))), specs),
     )
 
     def step(state: TrainState, batch: Batch, constants: Any) -> tuple[TrainState, Metrics]:
@@ -92,4 +100,9 @@ def make_train_step(
         return state, {"loss": value, **metrics, "grad_norm": optax.tree.norm(grads)}
 
     # Left to the compiler, a queue would come out split, and the next step be compiled for that.
-    return jax.jit(step, donate_argnums=0, out_shardings=hosts.replicated(mesh))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(shardings or whole, whole),
+        compiler_options=compiling.step_options(mesh.devices.flat[0].platform, mesh.size),
+    )

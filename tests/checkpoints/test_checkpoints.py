@@ -80,7 +80,7 @@ def test_a_state_comes_back_bit_for_bit_on_any_number_of_devices(tmp_path, with_
     expected = items_at(4, with_ema=with_ema)
     for devices in (1, 4):
         mesh = hosts.data_mesh(jax.devices()[:devices])
-        found = checkpoints.restore(jax.eval_shape(lambda: expected), mesh)
+        found = checkpoints.restore(hosts.shapes_at(expected, hosts.replicated(mesh)))
         jax.tree.map(np.testing.assert_array_equal, found, expected)
         assert len(found["encoder"]["stem"]["bias"].devices()) == devices
     checkpoints.close()
@@ -89,7 +89,7 @@ def test_a_state_comes_back_bit_for_bit_on_any_number_of_devices(tmp_path, with_
 def test_another_model_is_refused_with_every_difference(tmp_path):
     checkpoints = saved(tmp_path, {4: None})
     with pytest.raises(CheckpointError) as error:
-        checkpoints.restore(items_at(0, width=5), hosts.data_mesh())
+        checkpoints.restore(items_at(0, width=5))
     assert "stem/kernel: ((2, 3), 'float32') stored, ((2, 5), 'float32') expected" in str(
         error.value
     )
@@ -224,7 +224,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, caplog
         (record,) = caplog.records
         assert str(file) in record.getMessage() and f"{latest}.damaged" in record.getMessage()
         assert checkpoints.latest_step() == 2 and checkpoints.meta()["step"] == 2
-        found = checkpoints.restore(items_at(0, with_ema=True), hosts.data_mesh())
+        found = checkpoints.restore(items_at(0, with_ema=True))
         jax.tree.map(np.testing.assert_array_equal, found, items_at(2, with_ema=True))
         # The step can be saved again, and the run goes on beyond it.
         for step in (3, 4):
@@ -285,7 +285,7 @@ def test_loading_and_resuming_warn_of_nothing(tmp_path, caplog):
         load_params(tmp_path / "e")
         checkpoints = Checkpoints(tmp_path)
         checkpoints.meta()
-        checkpoints.restore(items_at(0, with_ema=True), hosts.data_mesh())
+        checkpoints.restore(items_at(0, with_ema=True))
         checkpoints.close()
     assert [record.getMessage() for record in caplog.records] == []
 

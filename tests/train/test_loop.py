@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pytest
 
-from clef_jax import hosts
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from clef_jax.train import optim
@@ -69,7 +68,7 @@ def run(folder, evaluators=(VALIDATION,), *, train_step=STEP, total_steps=STEPS,
     with StopSignal() as stop, SavedStates(folder, keep=2) as saved:
         found, state, progress = saved.meta(), initial(), Progress()
         if found is not None:
-            state = saved.restore(jax.eval_shape(initial), hosts.data_mesh())
+            state = saved.restore(initial())
             progress = Progress(**found["progress"])
         unvalidated = None if found is None else found.get("row")
         done = int(state.step)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from clef_jax import hosts
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.inference.forward import Forward
 from clef_jax.inference.shards import embed_records, records_to_map, slots_of_lead
@@ -82,9 +83,10 @@ def _of_embeddings(
     model = model.clone(dtype=jnp.float32)
 
     def evaluate(state: TrainState, stopped: Callable[[], bool]) -> dict[str, float] | None:
+        encoder = hosts.whole(state.evaluated["encoder"])
         if jax.process_index() != 0:
             return {}
-        forward = Forward(model, state.evaluated["encoder"])
+        forward = Forward(model, encoder)
         z = []
         for start in range(0, len(records), _ROWS_AT_ONCE):
             if stopped():

@@ -1,0 +1,104 @@
+"""Compiled programs that are kept, and options that the installed XLA knows."""
+
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from clef_jax.hardware import compiling
+
+
+@pytest.fixture
+def unset(monkeypatch, tmp_path):
+    """A process for a GPU whose user has chosen no cache, and whose home is empty."""
+    chosen = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    yield
+    jax.config.update("jax_compilation_cache_dir", chosen)
+
+
+@pytest.mark.parametrize(
+    ("cache_home", "expected"),
+    [
+        (None, "home/.cache/clef_jax/xla"),
+        ("{}/caches", "caches/clef_jax/xla"),
+        ("relative", "home/.cache/clef_jax/xla"),  # Invalid by the specification.
+    ],
+)
+def test_programs_are_kept_in_the_users_cache(unset, monkeypatch, tmp_path, cache_home, expected):
+    if cache_home is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", cache_home.format(tmp_path))
+    folder = compiling.keep_programs()
+    assert folder == tmp_path / expected
+    assert jax.config.jax_compilation_cache_dir == str(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    jax.config.update("jax_compilation_cache_dir", None)
+    assert compiling.keep_programs() == folder  # When it is there already, too.
+
+
+def test_what_the_user_chose_comes_first(unset, tmp_path):
+    for chosen in (str(tmp_path / "mine"), ""):
+        jax.config.update("jax_compilation_cache_dir", chosen)
+        assert compiling.keep_programs() is None
+        assert jax.config.jax_compilation_cache_dir == chosen
+    code = (
+        "import jax; from clef_jax.hardware.compiling import keep_programs; "
+        "print(keep_programs(), repr(jax.config.jax_compilation_cache_dir))"
+    )
+    for chosen in ("/somewhere", ""):
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": chosen, "JAX_PLATFORMS": "cuda"}
+        found = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, check=True
+        )
+        assert found.stdout.decode().strip() == f"None {chosen!r}"
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_a_warning(unset, monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with caplog.at_level("WARNING", logger="absl"):
+        assert compiling.keep_programs() is None
+    assert jax.config.jax_compilation_cache_dir is None
+    (record,) = caplog.records
+    assert str(tmp_path / "file" / "clef_jax" / "xla") in record.getMessage()
+    assert "JAX_COMPILATION_CACHE_DIR" in record.getMessage()
+
+
+def test_programs_for_the_cpu_are_not_kept(unset, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert compiling.keep_programs() is None
+    assert jax.config.jax_compilation_cache_dir is None
+    assert not pathlib.Path(tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("platform", ["gpu", "cuda"])
+def test_the_installed_xla_knows_the_options_for_gpus(platform):
+    # Every build of XLA reads them, and refuses names that it does not know.
+    program = jax.jit(lambda x: x + 1).lower(1.0)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option"):
+        program.compile(compiler_options={"xla_gpu_unheard_of": True})
+    alone, several = (compiling.step_options(platform, devices) for devices in (1, 8))
+    assert alone.items() < several.items()
+    assert program.compile(compiler_options=several)(1.0) == 2
+
+
+def test_options_are_for_their_platform_alone_and_leave_what_the_environment_sets(monkeypatch):
+    assert compiling.step_options("cpu", 1) == compiling.step_options("cpu", 4) == {}
+    assert compiling.step_options("tpu", 1) == {}
+    assert {name.split("_")[1] for name in compiling.step_options("cuda", 8)} == {"gpu"}
+    several = compiling.step_options("tpu", 4)
+    assert several and not any(name.startswith("xla_gpu") for name in several)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=4 --xla_dump_to=/tmp/here")
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_enable_async_all_reduce=false")
+    assert "xla_gpu_autotune_level" not in compiling.step_options("cuda", 1)
+    assert several.keys() - compiling.step_options("tpu", 4).keys() == {
+        "xla_enable_async_all_reduce"
+    }
