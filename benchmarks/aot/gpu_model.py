@@ -1,0 +1,5 @@
+"""gpu."""
+
+
+def costs(module, peak):
+    return []
