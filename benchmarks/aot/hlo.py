@@ -79,7 +79,7 @@ class Operation:
 
     @property
     def op_name(self) -> str:
-        """Where in the traced program it comes from, as JAX writes it: `jit(step)/…/dot_general`."""
+        """Where in the traced program it comes from, by JAX: `jit(step)/…/dot_general`."""
         return self.attribute(r'op_name="([^"]*)"') or ""
 
     def attribute(self, pattern: str) -> str | None:

@@ -1,17 +1,17 @@
 """Devices that are not here, by name: enough of them to compile a program for."""
 
-import importlib.resources
 import importlib.util
 import os
+import pathlib
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 from jax.experimental import topologies
-from jax.sharding import Mesh
 
-from clef_jax import hosts
 from clef_jax.errors import ClefError
+from clef_jax.hardware import peaks
 
 # Without them libtpu asks the machine which TPU it has, and waits.
 _LIBTPU_SETTINGS = {
@@ -21,6 +21,9 @@ _LIBTPU_SETTINGS = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
 }
+# Of a chip's memory: libtpu keeps some, and JAX leaves a quarter of a GPU's alone unless told
+# otherwise (XLA_PYTHON_CLIENT_MEM_FRACTION).
+_USABLE = {"tpu": 0.984, "cuda": 0.75}
 _SLICE = re.compile(r"(v5e|v5p|v6e):(\d+(?:x\d+){1,2})")
 _GPUS = {"h100": "h100.txtpb"}
 _CHOICES = (
@@ -39,17 +42,25 @@ class Target(NamedTuple):
     Attributes:
         name: As asked for.
         platform: "tpu" or "cuda".
-        mesh: Of the first devices asked for, along `hosts.DATA_AXIS`.
+        devices: The first ones asked for, for `hosts.data_mesh`.
     """
 
     name: str
     platform: str
-    mesh: Mesh
+    devices: Sequence[jax.Device]
 
     @property
     def device_kind(self) -> str:
         """The device's name by JAX, which `peaks.peak` knows."""
-        return self.mesh.devices.flat[0].device_kind
+        return self.devices[0].device_kind
+
+    @property
+    def compiler_options(self) -> dict[str, bool]:
+        """Options to compile with.
+
+        Without a device nothing is tuned, and the tile that XLA takes untuned does not compile.
+        """
+        return {"xla_gpu_enable_triton_gemm": False} if self.platform == "cuda" else {}
 
 
 def describe(name: str, devices: int | None = None) -> Target:
@@ -72,7 +83,7 @@ def describe(name: str, devices: int | None = None) -> Target:
     if devices is not None and not 1 <= devices <= len(found):
         raise TargetError(f"target {name} has {len(found)} devices, but {devices} are asked for")
     platform = "cuda" if name in _GPUS else "tpu"
-    return Target(name, platform, hosts.data_mesh(found[:devices]))
+    return Target(name, platform, found[:devices])
 
 
 def _tpus(name: str) -> topologies.TopologyDescription:
@@ -88,7 +99,7 @@ def _tpus(name: str) -> topologies.TopologyDescription:
 def _gpus(name: str, count: int) -> topologies.TopologyDescription:
     if not any(importlib.util.find_spec(f"jax_cuda{n}_plugin") for n in (12, 13)):
         raise _missing(name, "JAX's CUDA plugin", "cuda12")
-    config = (importlib.resources.files(__package__) / _GPUS[name]).read_text()
+    config = pathlib.Path(__file__).with_name(_GPUS[name]).read_text(encoding="utf-8")
     return topologies.get_topology_desc(
         platform="cuda", topology_name="", target_config=config, topology=f"1x1x{count}"
     )
@@ -104,3 +115,15 @@ def _missing(name: str, what: str, extra: str) -> TargetError:
         f"target {name} needs {what}, which is not installed: pip install 'clef-jax[aot]', or "
         f"'jax[{extra}]' of the version of jax that is installed ({jax.__version__})"
     )
+
+
+def memory(target: Target) -> int:
+    """Returns the bytes of a chip that a program can have.
+
+    Raises:
+        TargetError: Its capacity is not known.
+    """
+    found = peaks.peak(target.device_kind)
+    if found is None:
+        raise TargetError(f"{target.device_kind}: the capacity of its memory is not known")
+    return int(_USABLE[target.platform] * found.capacity)
