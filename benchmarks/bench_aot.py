@@ -63,11 +63,11 @@ def main(argv: list[str]) -> None:
             convolutions=_CONVOLUTIONS.value,
             source=str(source),
         )
-        measurements = Measurements("aot", keep=_KEEP.value, described=case.target)
+        measurements = Measurements("aot", keep=_KEEP.value, described=_TARGET.value.partition(":")[0])
         fields = {
             "target": case.target, "size": case.size, "batch": case.batch, "chips": chips,
             "dtype": case.dtype, "remat": case.remat, "convolutions": case.convolutions,
-            "commit": commit,
+            "version": "before" if _SOURCE.value else "now", "commit": commit,
         }  # fmt: skip
         try:
             found = examine(case)

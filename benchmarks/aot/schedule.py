@@ -174,10 +174,10 @@ class _Program:
         for _ in range(_MOST_STEPS):
             stop = after[at]
             if jump is not None and jump[0] < stop:
-                runs[at, jump[0] + 1] += 1
+                runs[at, min(jump[0] + 1, self.length)] += 1
                 at, jump = jump[1], None
                 continue
-            runs[at, stop + 1] += 1
+            runs[at, min(stop + 1, self.length)] += 1
             if stop == self.length:
                 return self._total(runs, uncertain)
             if stop in self.branches and jump is None:
@@ -196,7 +196,6 @@ class _Program:
 
     def _total(self, runs: Mapping[tuple[int, int], int], uncertain: int) -> Cycles:
         """Sums runs of bundles, from one to before another, each so many times."""
-        runs = {(a, min(b, self.length)): n for (a, b), n in runs.items()}
         count = sum((end - begin) * times for (begin, end), times in runs.items())
         rows = [
             sum((taken[end] - taken[begin]) * times for (begin, end), times in runs.items())
@@ -298,10 +297,8 @@ def _parse_instruction(text: str) -> _Instruction | None:
         return None
     result, name, rest = match.groups()
     guard = otherwise = None
-    if found := _GUARD.match(rest):
+    if found := _GUARD.match(rest):  # `(p, a), b` is b where p holds, else a.
         guard, otherwise, rest = (found[1] == "!", found[2]), found[3], rest[found.end() :]
-        if otherwise:  # `(p, a), b` keeps a where p holds.
-            guard = (not guard[0], guard[1])
     if name == "sld":
         slot = _SPILL.search(rest)
         operands: tuple[str | int, ...] = (_spill(slot[1]),) if slot else ()

@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from benchmarks.aot import schedule
+from benchmarks.aot import collectives, schedule
 from benchmarks.aot.costs import Cost
 from benchmarks.aot.hlo import Execution, Module, Shape, executions
 from benchmarks.aot.traffic import moved
@@ -78,6 +78,8 @@ def _is_end_of_copy(run: Execution) -> bool:
 
 def _cost(module: Module, run: Execution, schedules: Schedules, peak: Peak) -> Cost:
     operation, times = run.operation, run.times
+    if collectives.kind(operation):
+        return _by_links(run, peak)
     if operation.opcode.endswith("-start"):
         # The smaller side: a slice of the larger one.
         amount = min((shape.bytes for shape in _sides(operation.shapes)), default=0)
@@ -103,6 +105,22 @@ def _compute_seconds(found: schedule.Cycles, peak: Peak) -> float:
     """Returns the time of a schedule: of its instructions, or of its busiest matrix unit."""
     assert peak.tpu is not None
     return max(found.count / peak.tpu.clock_hz, found.rows / peak.tpu.rows_hz)
+
+
+def _by_links(run: Execution, peak: Peak) -> Cost:
+    """Returns the cost of a collective, as if all links of a chip worked at their best."""
+    assert peak.tpu is not None
+    sent = run.times * collectives.sent_bytes(run.operation)
+    return Cost(
+        run.operation,
+        run.times,
+        compute_seconds=sent / peak.tpu.links,
+        bytes=0,
+        memory_seconds=0.0,
+        told_by="links",
+        known=run.known,
+        background=run.operation.opcode.endswith("-start"),
+    )
 
 
 def _sides(shapes: tuple[Shape, ...]) -> list[Shape]:
