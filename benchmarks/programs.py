@@ -1,21 +1,19 @@
 """The product's own training step, compiled and ready to run on made-up batches."""
 
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from clef_jax import hosts, models
+from clef_jax import hosts
 from clef_jax.data.noise.simulated import simulate_noise_bank
+from clef_jax.data.signals.leads import NOISE_LEADS
 from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.methods import read_options
-from clef_jax.train import optim
-from clef_jax.train.state import create_state
-from clef_jax.train.step import make_train_step
+from clef_jax.train import ahead, optim
 
 DEFAULT_BATCHES = {
     "cpu": {"clef_small": 64, "clef_medium": 8, "clef_large": 8},
@@ -64,44 +62,53 @@ class Program:
     flops: float
 
 
+def describe_program(
+    size: str, mesh: Mesh, *, dtype: str, remat: bool = False, noise: np.ndarray | None = None
+) -> ahead.StepProgram:
+    """Returns the step of one size, by the published recipe, for the devices of a mesh.
+
+    Args:
+        size: Name of the encoder.
+        mesh: Devices, which need not be here.
+        dtype: Type of the encoder's products.
+        remat: Whether blocks are computed anew in the backward pass.
+        noise: The bank; by default of a minute, with nothing in it.
+    """
+    if noise is None:
+        noise = np.broadcast_to(np.float32(0), (4, len(NOISE_LEADS), round(60 * CLEF_V2.fs)))
+    return ahead.make_program(
+        size,
+        read_options({"name": "clef"}),
+        mesh,
+        dtype=dtype,
+        remat=remat,
+        optimizer=optim.make_optimizer(optim.warm_restarts(1e-4, steps_per_epoch=1000)),
+        noise=noise,
+        samples=CLEF_V2.samples,
+    )
+
+
 def make_program(
     size: str, batch_size: int, *, dtype: str, remat: bool = False, devices: int | None = None
 ) -> Program:
     """Returns the step of one size at a global batch size on the first `devices` devices."""
     mesh = hosts.data_mesh(jax.devices()[:devices])
-    model = models.create_model(size, dtype=jnp.dtype(dtype), remat=remat)
-    optimizer = optim.make_optimizer(optim.warm_restarts(1e-4, steps_per_epoch=1000))
-    method = read_options({"name": "clef"}).create(
-        model, simulate_noise_bank(0, 60.0, CLEF_V2.fs).signal
-    )
-    train_step = make_train_step(method, optimizer, mesh, seed=0)
-
-    def initial():
-        x = jnp.zeros((1, 100, 1))
-        return create_state(method, optimizer, jax.random.key(0), x, with_ema=False)
-
-    constants = hosts.replicate(method.constants, mesh)
+    noise = simulate_noise_bank(0, 60.0, CLEF_V2.fs).signal
+    program = describe_program(size, mesh, dtype=dtype, remat=remat, noise=noise)
+    compiled = ahead.compile_step(program, batch_size)
+    constants = hosts.replicate(program.method.constants, mesh)
     batch = hosts.to_devices(made_up_batch(batch_size), mesh)
-    begin = time.perf_counter()
-    shapes = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=hosts.replicated(mesh)),
-        jax.eval_shape(initial),
-    )
-    compiled = train_step.lower(shapes, batch, constants).compile()
-    compile_seconds = time.perf_counter() - begin
-    carried: dict[str, Any] = {"state": jax.jit(initial, out_shardings=hosts.replicated(mesh))()}
+    initial = jax.jit(program.initial, out_shardings=hosts.replicated(mesh))
+    carried: dict[str, Any] = {"state": initial()}
 
     def run(batch):
-        carried["state"], metrics = compiled(carried["state"], batch, constants)
+        carried["state"], metrics = compiled.executable(carried["state"], batch, constants)
         return metrics["loss"]
 
-    memory = compiled.memory_analysis()
-    used = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    used += memory.temp_size_in_bytes - memory.alias_size_in_bytes
     return Program(
         step=lambda: float(run(batch)),
         run=run,
-        compile_seconds=compile_seconds,
-        memory_bytes=used,
-        flops=compiled.cost_analysis()["flops"],
+        compile_seconds=compiled.lower_seconds + compiled.compile_seconds,
+        memory_bytes=compiled.memory.total - compiled.memory.code,
+        flops=compiled.flops,
     )

@@ -74,7 +74,7 @@ def render(results: pathlib.Path, out: pathlib.Path) -> None:
     rows = [row for path in sorted(results.glob("*.jsonl")) for row in read_lines(path)]
     machines = dict.fromkeys(map(_machine, rows))
     parts = [_INTRODUCTION]
-    if all(backend == "cpu" for backend, _ in machines):
+    if all(backend in ("cpu", "described") for backend, _ in machines):
         parts.append(_NO_ACCELERATOR)
     for machine in machines:
         here = [row for row in rows if _machine(row) == machine]
@@ -93,6 +93,8 @@ def render(results: pathlib.Path, out: pathlib.Path) -> None:
 def _machine(row: sections.Row) -> tuple[str, str]:
     """Returns the backend, and the device in words."""
     machine = row["machine"]
+    if machine["backend"] == "described":
+        return "described", f"{machine['device']}, by its compiler"
     return machine["backend"], f"{machine['device']}, {machine['cores']} cores"
 
 

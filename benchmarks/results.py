@@ -12,21 +12,31 @@ FOLDER = pathlib.Path(__file__).with_name("results")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 
 
-def machine() -> dict[str, Any]:
-    """Returns what a reader needs to know of the machine: processor, devices, versions, load."""
-    import jax
+def machine(described: str | None = None) -> dict[str, Any]:
+    """Returns what a reader needs to know of the machine: processor, devices, versions, load.
 
-    device = jax.devices()[0]
+    Args:
+        described: The device that a compiler was told of, where none of this machine's is used.
+    """
     return {
         "date": datetime.date.today().isoformat(),
-        "backend": jax.default_backend(),
-        "device": _processor() if device.platform == "cpu" else device.device_kind,
-        "devices": jax.device_count(),
+        **(_devices() if described is None else {"backend": "described", "device": described}),
         "cores": os.cpu_count(),
         # Of others too: shared machines are slower than their processors say.
         "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _devices() -> dict[str, Any]:
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "backend": jax.default_backend(),
+        "device": _processor() if device.platform == "cpu" else device.device_kind,
+        "devices": jax.device_count(),
     }
 
 
@@ -50,16 +60,17 @@ class Measurements:
     Args:
         benchmark: Name of the benchmark.
         keep: Whether to append to the file; smoke tests do not.
+        described: As of `machine`.
     """
 
-    def __init__(self, benchmark: str, *, keep: bool):
+    def __init__(self, benchmark: str, *, keep: bool, described: str | None = None):
         self._benchmark, self._keep = benchmark, keep
-        self._machine = machine()
+        self._machine = machine(described)
 
     def add(self, **fields: Any) -> None:
         """Adds one measurement; numbers are rounded to four digits."""
         row = {"benchmark": self._benchmark, **fields, "machine": self._machine}
-        line = json.dumps({k: _rounded(v) for k, v in row.items()})
+        line = json.dumps(_rounded(row))
         print(line, flush=True)
         if self._keep:
             FOLDER.mkdir(exist_ok=True)
@@ -68,4 +79,6 @@ class Measurements:
 
 
 def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
     return float(f"{value:.4g}") if isinstance(value, float) else value

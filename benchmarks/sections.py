@@ -54,6 +54,39 @@ def _plot_loss(axes: Axes, rows: list[Row]) -> None:
     axes.legend(frameon=False)
 
 
+# Parts of the step, by how the names begin that `benchmarks.aot.places` gives; others are the rest.
+_PARTS = ("grouped convolution", "whole block", "pointwise", "activation", "squeeze-excite",
+          "pooling", "loss", "augmentation", "optimiser", "collectives")  # fmt: skip
+
+
+def _plot_parts(axes: Axes, rows: list[Row]) -> None:
+    """Draws a bar for each case, its parts one after another."""
+    rows = [row for row in rows if "by_place" in row]
+    names = [
+        "{size}, {batch}, {chips} chips, {version}, {convolutions}".format(**row) for row in rows
+    ]
+    left = [0.0] * len(rows)
+    for number, part in enumerate((*_PARTS, "")):
+        # What begins with a part's name; in the end, the empty one, whatever is left.
+        widths = [
+            1e3 * row["seconds"] - left[i] if not part else 1e3 * seconds_of(row["by_place"], part)
+            for i, row in enumerate(rows)
+        ]
+        colour, round_ = _COLOURS[number % len(_COLOURS)], number // len(_COLOURS)
+        axes.barh(range(len(rows)), widths, left=left, color=colour, alpha=1 - 0.3 * round_,
+                  label=part or "rest")  # fmt: skip
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(rows)), names, fontsize="small")
+    axes.invert_yaxis()
+    axes.legend(frameon=False, fontsize="x-small", ncols=2)
+    axes.set_xlabel("ms a step, by the compiler's schedules or modelled: nothing was run")
+
+
+def seconds_of(by_place: dict[str, dict[str, float]], part: str) -> float:
+    """Returns the seconds of all places whose names begin with a part's."""
+    return sum(found["seconds"] for name, found in by_place.items() if name.startswith(part))
+
+
 @dataclasses.dataclass(frozen=True)
 class Section:
     """One table of the report, and its plot.
@@ -100,6 +133,29 @@ SECTIONS = (
          "roofline": "{roofline_share:.1%}", "memory, MiB": "{memory_mb:,.0f}",
          "compiling, s": "{compile_seconds:.0f}"},
         _plot_shares,
+    ),
+    Section(
+        "aot", ("step",), "What the compilers say",
+        "No such device was at hand: the product's step was compiled for a description of it "
+        "(`benchmarks/bench_aot.py`). *Predicted* is, for TPUs, the time of the compiler's own "
+        "schedules or of the bytes in memory, whichever is longer, operation by operation; for "
+        "GPUs it is modelled by bytes and FLOPs, a lower bound. *Resolved* is the share of it that "
+        "no guess is part of. Memory and FLOPs are one chip's, the largest batch extrapolated. "
+        "*Before* is another commit, by the same predictor; *plain* is XLA's own convolutions.",
+        ("target", "size", "batch", "chips", "dtype", "remat", "version", "convolutions"),
+        {"predicted, s": "{seconds:.3g}", "by": "{predicted_by}", "resolved": "{resolved:.1%}",
+         "records/s": "{records_per_s:,.0f}", "MFU": "{mfu:.1%}",
+         "FLOPs": "{flops:.3g}", "useful FLOPs": "{useful_flops:.3g}",
+         "bytes": "{moved_bytes:.3g}", "operations": "{operations}",
+         "memory, bytes": "{memory_bytes:.3g}", "fits": "{fits}",
+         "largest batch": "{largest_batch:,}", "compiling, s": "{compile_seconds:.0f}",
+         "commit": "{commit}"},
+        _plot_parts,
+    ),
+    Section(
+        "aot", ("failed",), "What did not compile", "The compiler's last word.",
+        ("target", "size", "batch", "chips", "dtype", "remat", "version", "convolutions"),
+        {"error": "{error}", "commit": "{commit}"},
     ),
     Section(
         "step", ("ceilings",), "Measured ceilings",

@@ -1,6 +1,7 @@
 """Pretrains an encoder from shards; running the same command again continues where it stopped."""
 
 import json
+import os
 import pathlib
 import sys
 
@@ -20,6 +21,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _SHARDS = flags.DEFINE_string("shards", None, "Folder written by tools/write_shards.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run.")
+_CHECK = flags.DEFINE_string(
+    "check", None, "Devices one need not own, v5e:4x4 or h100: says whether the run would fit them "
+    "and how long it compiles, and runs nothing. Needs neither shards nor workdir."
+)  # fmt: skip
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, if several.")
 _PROCESSES = flags.DEFINE_integer("processes", 1, "Number of processes.")
 _PROCESS = flags.DEFINE_integer("process", 0, "Number of this process.")
@@ -31,8 +36,21 @@ def _unlisted() -> tool.Unlisted:
     return tool.Unlisted(describe_unlisted(), RENAMED)
 
 
+def _check():
+    """Prints what the compiler of other devices says of the run."""
+    # Described devices need none of this machine's, which may be held by another process.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from clef_jax.train.check import check_run
+
+    report = check_run(_CONFIG.value, _CHECK.value)
+    print(json.dumps(report, indent=2))
+    print(report["summary"], file=sys.stderr)
+
+
 def main():
     """Runs or continues the run, and prints its report."""
+    if _CHECK.value:
+        return _check()
     if allocator.steps_run_on_cpu():
         allocator.keep_freed_memory()
     # Imported only now: reading processes import this file too, and do without jax; and jax must
@@ -53,5 +71,10 @@ def main():
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "shards", "workdir"])
+    flags.mark_flag_as_required("config")
+    flags.register_multi_flags_validator(
+        ["shards", "workdir", "check"],
+        lambda given: given["check"] or (given["shards"] and given["workdir"]),
+        "--shards and --workdir are needed (or --check=DEVICES, which runs nothing)",
+    )
     tool.run(main, example_config=str(_ROOT / "configs" / "clef_small.py"), unlisted=_unlisted)

@@ -12,34 +12,57 @@ class Peak:
         float32: Dense FLOP/s of float32 products with all 24 bits, as `ops.precision` asks for
             them: outside the tensor cores on GPUs, in six bfloat16 passes on TPUs.
         memory: Bytes/s of its main memory.
+        capacity: Bytes of its main memory.
+        tpu: What schedules of a TPU are timed by, else None.
     """
 
     bfloat16: float
     float32: float
     memory: float
+    capacity: float
+    tpu: "TpuCore | None" = None
 
 
-def _tpu(bfloat16: float, memory: float) -> Peak:
-    return Peak(bfloat16, bfloat16 / 6, memory)
+@dataclasses.dataclass(frozen=True)
+class TpuCore:
+    """The clocks of a TPU.
+
+    Attributes:
+        clock_hz: Instructions a second.
+        rows_hz: Rows of bfloat16 that each of its matrix units multiplies by its weights a second.
+        links: Bytes/s that a chip sends over all its links to others.
+    """
+
+    clock_hz: float
+    rows_hz: float
+    links: float
+
+
+def _tpu(
+    bfloat16: float, memory: float, gib: int, clock_hz: float, units: int, side: int, links: float
+) -> Peak:
+    """Returns the peaks of a chip of so many matrix units of `side` by `side`."""
+    core = TpuCore(clock_hz, bfloat16 / (2 * side**2 * units), links)
+    return Peak(bfloat16, bfloat16 / 6, memory, gib * 2**30, core)
 
 
 # By part of the device kind; the first that fits holds, so the more specific come first.
 PEAKS = {
-    "B200": Peak(2250e12, 75e12, 8.0e12),
-    "H200": Peak(989e12, 67e12, 4.8e12),
-    "H100 PCIe": Peak(756e12, 51e12, 2.0e12),
-    "H100 NVL": Peak(835e12, 60e12, 3.9e12),
-    "H100": Peak(989e12, 67e12, 3.35e12),
-    "A100-SXM4-80GB": Peak(312e12, 19.5e12, 2.04e12),
-    "A100": Peak(312e12, 19.5e12, 1.55e12),
-    "L40S": Peak(362e12, 91.6e12, 0.864e12),
-    "L4": Peak(121e12, 30.3e12, 0.3e12),
-    "TPU7x": _tpu(2307e12, 7.37e12),
-    "TPU v6": _tpu(918e12, 1.64e12),
-    "TPU v5 lite": _tpu(197e12, 0.819e12),
-    "TPU v5e": _tpu(197e12, 0.819e12),
-    "TPU v5": _tpu(459e12, 2.765e12),
-    "TPU v4": _tpu(275e12, 1.23e12),
+    "B200": Peak(2250e12, 75e12, 8.0e12, 180e9),
+    "H200": Peak(989e12, 67e12, 4.8e12, 141e9),
+    "H100 PCIe": Peak(756e12, 51e12, 2.0e12, 80e9),
+    "H100 NVL": Peak(835e12, 60e12, 3.9e12, 94e9),
+    "H100": Peak(989e12, 67e12, 3.35e12, 80e9),
+    "A100-SXM4-80GB": Peak(312e12, 19.5e12, 2.04e12, 80e9),
+    "A100": Peak(312e12, 19.5e12, 1.55e12, 40e9),
+    "L40S": Peak(362e12, 91.6e12, 0.864e12, 48e9),
+    "L4": Peak(121e12, 30.3e12, 0.3e12, 24e9),
+    "TPU7x": Peak(2307e12, 2307e12 / 6, 7.37e12, 192 * 2**30),
+    "TPU v6": _tpu(918e12, 1.64e12, 32, 1.75e9, 2, 256, 400e9),
+    "TPU v5 lite": _tpu(197e12, 0.819e12, 16, 1.5e9, 4, 128, 200e9),
+    "TPU v5e": _tpu(197e12, 0.819e12, 16, 1.5e9, 4, 128, 200e9),
+    "TPU v5": _tpu(459e12, 2.765e12, 95, 1.75e9, 8, 128, 600e9),
+    "TPU v4": _tpu(275e12, 1.23e12, 32, 1.05e9, 8, 128, 300e9),
 }
 
 

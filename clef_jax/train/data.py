@@ -57,12 +57,7 @@ def choose_data(
         BatchError: The shards hold too few patients for a batch.
     """
     batch_size = settings.data.batch_size
-    if batch_size % mesh.size:
-        lower = max(batch_size // mesh.size, 1) * mesh.size
-        raise ConfigError(
-            f"config.batch_size {batch_size} does not divide by {mesh.size} devices; use {lower} "
-            f"or {lower + mesh.size}"
-        )
+    require_divisible(batch_size, mesh)
     annotations = annotate(
         shards.annotations,
         shards.keys(),
@@ -87,3 +82,17 @@ def choose_data(
         batch_rows=batch_rows,
         total_steps=total_steps,
     )
+
+
+def require_divisible(batch_size: int, mesh: Mesh) -> None:
+    """Returns if a global batch divides by the devices of a mesh.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if batch_size % mesh.size:
+        lower = max(batch_size // mesh.size, 1) * mesh.size
+        raise ConfigError(
+            f"config.batch_size {batch_size} does not divide by {mesh.size} devices; use {lower} "
+            f"or {lower + mesh.size}"
+        )

@@ -60,9 +60,10 @@ def make_learner(
     """Returns what learns by the settings of a run from its data, on the devices of a mesh."""
     optimizing = settings.optimizer
     constants = hosts.replicate(method.constants, mesh)
-    schedule = _make_schedule(optimizing, data)
-    optimizer = optim.make_optimizer(
-        schedule, weight_decay=optimizing.weight_decay, clip_norm=optimizing.clip_norm
+    optimizer, schedule = make_optimizer(
+        optimizing,
+        steps_per_epoch=data.batch_rows.steps_per_epoch,
+        total_steps=data.total_steps,
     )
 
     def initial(encoder: Any) -> TrainState:
@@ -91,9 +92,17 @@ def make_learner(
     return Learner(model, method, constants, schedule, train_step, initial, shardings)
 
 
-def _make_schedule(settings: OptimizerSettings, data: RunData) -> optax.Schedule:
+def make_optimizer(
+    settings: OptimizerSettings, *, steps_per_epoch: int, total_steps: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Returns the optimiser of a run of so many steps, and its learning rate by step."""
     if settings.schedule == "warm_restarts":
-        return optim.warm_restarts(settings.learning_rate, data.batch_rows.steps_per_epoch)
-    return optim.warmup_cosine(
-        settings.learning_rate, data.total_steps, warmup_steps=settings.warmup_steps
+        schedule = optim.warm_restarts(settings.learning_rate, steps_per_epoch)
+    else:
+        schedule = optim.warmup_cosine(
+            settings.learning_rate, total_steps, warmup_steps=settings.warmup_steps
+        )
+    optimizer = optim.make_optimizer(
+        schedule, weight_decay=settings.weight_decay, clip_norm=settings.clip_norm
     )
+    return optimizer, schedule

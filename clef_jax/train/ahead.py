@@ -1,0 +1,238 @@
+"""Compiles the training step before anything runs, for devices that need not be here."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from clef_jax import hosts, models
+from clef_jax.errors import ClefError
+from clef_jax.methods import Method
+from clef_jax.methods.options import Options
+from clef_jax.train.state import TrainState, create_state
+from clef_jax.train.step import make_train_step
+
+_RAN_OUT = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class DoesNotFit(ClefError):
+    """A step that needs more memory than a chip has.
+
+    Attributes:
+        needed: Bytes of a chip that it needs, as the compiler says.
+        available: Bytes that there are.
+    """
+
+    def __init__(self, batch_size: int, needed: int, available: int):
+        super().__init__(
+            f"a global batch of {batch_size} does not fit: it needs {needed / 2**30:.1f} GiB of "
+            f"each chip, which has {available / 2**30:.1f}; use a smaller batch, remat or more "
+            "chips"
+        )
+        self.needed, self.available = needed, available
+
+
+@dataclasses.dataclass(frozen=True)
+class StepProgram:
+    """A training step that is yet to be compiled.
+
+    Attributes:
+        method: What it learns by.
+        step: From `make_train_step`.
+        initial: Makes the state before the first step.
+        mesh: Its devices.
+        samples: Samples of a view.
+    """
+
+    method: Method
+    step: Any
+    initial: Callable[[], TrainState]
+    mesh: Mesh
+    samples: int
+
+    def arguments(self, batch_size: int) -> tuple[TrainState, dict[str, Any], Any]:
+        """Returns the shapes of the step's state, of a global batch and of the constants."""
+        whole, rows = hosts.replicated(self.mesh), hosts.split_rows(self.mesh)
+
+        def shape(sharding):
+            return lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
+
+        batch = {
+            "ecg": np.broadcast_to(np.int16(0), (batch_size, 2, self.samples)),
+            "scale_mv": np.broadcast_to(np.float32(0), (batch_size, 2)),
+            "lead": np.broadcast_to(np.int32(0), (batch_size, 2)),
+        } | {
+            name: np.broadcast_to(np.float32(0), batch_size) for name in sorted(self.method.needs)
+        }
+        return (
+            jax.tree.map(shape(whole), jax.eval_shape(self.initial)),
+            jax.tree.map(shape(rows), batch),
+            jax.tree.map(shape(whole), self.method.constants),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes of one chip, by the compiler.
+
+    Attributes:
+        arguments: State, batch and constants.
+        outputs: State and metrics.
+        reused: Of the arguments, what outputs take the place of.
+        temporaries: Everything between.
+        code: The program itself.
+    """
+
+    arguments: int
+    outputs: int
+    reused: int
+    temporaries: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        """Bytes that are taken at once."""
+        return self.arguments + self.outputs - self.reused + self.temporaries + self.code
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledStep:
+    """A compiled step.
+
+    Attributes:
+        executable: Jax's, to run or to read.
+        lower_seconds: Tracing and lowering it took.
+        compile_seconds: Compiling it took.
+        memory: Of one chip.
+        flops: Operations of one chip by XLA's count, which enters no loop twice.
+    """
+
+    executable: Any
+    lower_seconds: float
+    compile_seconds: float
+    memory: Memory
+    flops: float
+
+
+def make_program(
+    model: str,
+    method: Options,
+    mesh: Mesh,
+    *,
+    dtype: str,
+    remat: bool,
+    optimizer: optax.GradientTransformation,
+    noise: np.ndarray,
+    samples: int,
+    seed: int = 0,
+    ema_decay: float | None = None,
+) -> StepProgram:
+    """Returns the step that teaches an encoder on the devices of a mesh.
+
+    Args:
+        model: Name of the encoder.
+        method: Its method's options.
+        mesh: From `hosts.data_mesh`, of this machine's devices or of described ones.
+        dtype: Type of the encoder's products.
+        remat: Whether blocks are computed anew in the backward pass.
+        optimizer: From `train.optim`.
+        noise: The bank `[4, leads, M]`; of described devices only its shape matters.
+        samples: Samples of a view.
+        seed: Of the weights and of the rows' random draws.
+        ema_decay: Decay of the moving average of the weights, if there is one.
+    """
+    encoder = models.create_model(model, dtype=jnp.dtype(dtype), remat=remat)
+    learnt = method.create(encoder, noise)
+
+    def initial() -> TrainState:
+        example = jnp.zeros((1, samples, 1))
+        key = jax.random.key(seed)
+        return create_state(learnt, optimizer, key, example, with_ema=ema_decay is not None)
+
+    step = make_train_step(learnt, optimizer, mesh, seed=seed, ema_decay=ema_decay)
+    return StepProgram(learnt, step, initial, mesh, samples)
+
+
+def compile_step(
+    program: StepProgram, batch_size: int, compiler_options: Mapping[str, Any] | None = None
+) -> CompiledStep:
+    """Compiles a step at a global batch size.
+
+    Args:
+        program: The step.
+        batch_size: Records of all chips together.
+        compiler_options: Of XLA, besides the step's own.
+
+    Raises:
+        DoesNotFit: The compiler finds that a chip's memory does not suffice. Those of GPUs do not
+            look.
+    """
+    begin = time.perf_counter()
+    lowered = program.step.lower(*program.arguments(batch_size))
+    lower_seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    try:
+        executable = lowered.compile(compiler_options=dict(compiler_options or {}))
+    except jax.errors.JaxRuntimeError as error:
+        if (found := _RAN_OUT.search(str(error))) is None:
+            raise
+        used, unit, limit, limit_unit = found.groups()
+        raise DoesNotFit(
+            batch_size, int(float(used) * _UNITS[unit]), int(float(limit) * _UNITS[limit_unit])
+        ) from None
+    compile_seconds = time.perf_counter() - begin
+    return CompiledStep(
+        executable,
+        lower_seconds,
+        compile_seconds,
+        _memory(executable),
+        float((executable.cost_analysis() or {}).get("flops", 0.0)),
+    )
+
+
+def _memory(executable: Any) -> Memory:
+    found = executable.memory_analysis()
+    return Memory(
+        arguments=found.argument_size_in_bytes,
+        outputs=found.output_size_in_bytes,
+        reused=found.alias_size_in_bytes,
+        temporaries=found.temp_size_in_bytes,
+        code=found.generated_code_size_in_bytes,
+    )
+
+
+def largest_batch(
+    program: StepProgram, batch_size: int, memory: Memory, available: float
+) -> int:
+    """Returns the largest batch whose memory fits, reckoned from what one batch needs.
+
+    Temporaries but for the gradients grow with the batch, and everything else stays. Where memory
+    is nearly full, compilers begin to save some, so a little more may fit than this says; compile
+    the answer to be sure of it.
+
+    Args:
+        program: The step.
+        batch_size: The global batch that was compiled.
+        memory: What it needs of each chip.
+        available: Bytes of a chip.
+
+    Returns:
+        A multiple of the number of chips, or 0 if not even one record a chip fits.
+    """
+    state, batch, _ = program.arguments(batch_size)
+    rows = _bytes(batch) / program.mesh.size
+    growing = max(memory.temporaries - _bytes(state.params), 0) + rows
+    per_chip = (available - (memory.total - growing)) / (growing / batch_size)
+    return max(int(per_chip) // program.mesh.size * program.mesh.size, 0)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
