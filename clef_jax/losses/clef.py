@@ -7,17 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from clef_jax.losses.pairs import (
-    Pairs,
-    Tile,
-    alignment_and_uniformity,
-    gather,
-    geometry_sums,
-    map_tiles,
-    shifted_logits,
-    total,
-    view_pairs,
-)
+from clef_jax.losses.dissimilarity import Dissimilarity, make_dissimilarity
+from clef_jax.losses.geometry import alignment_and_uniformity
+from clef_jax.losses.pairs import Pairs, gather, total, view_pairs
+from clef_jax.losses.tiles import Tile, compare, shifted_logits
 
 PRESETS = {
     # What the released training code computes.
@@ -95,29 +88,21 @@ def clef_loss(
     """
     _require_subjects(len(z) // 2, risk, completeness, completeness_weighting)
     pairs = view_pairs(z, axis_name)
-    dissimilarity = _make_dissimilarity(risk, axis_name, floor, unknown_risk)
+    dissimilarity = make_dissimilarity(risk, axis_name, floor, unknown_risk)
     weights = _make_weights(completeness if completeness_weighting else None, axis_name, weighting)
-    s_min, s_max = _similarity_range(pairs)
 
-    def sums(tile: Tile) -> dict[str, jax.Array]:
-        d = dissimilarity(tile)
+    def weighted_info_nce(tile: Tile) -> jax.Array:
+        weight = weights(dissimilarity.of(tile.rows, tile.same_subject), tile)
         positive, negatives = shifted_logits(tile, temperature)
-        weighted = jnp.sum(weights(d, tile)[None, None] * jnp.exp(negatives), axis=(1, 3))
-        contrastive = jnp.log(jnp.exp(positive) + weighted + _LOG_EPSILON) - positive
-        scaled = (tile.similarity - s_min) / (s_max - s_min + _MINMAX_EPSILON)
-        return {
-            "contrastive": jnp.sum(contrastive),
-            "dissimilarity": jnp.sum((scaled - (1 - d)[None, None]) ** 2),
-            **geometry_sums(tile),
-        }
+        weighted = jnp.sum(weight[:, None, None] * jnp.exp(negatives), axis=(2, 3))
+        return jnp.log(jnp.exp(positive) + weighted + _LOG_EPSILON) - positive
 
-    sum_of = total(map_tiles(sums, pairs), pairs)
-    contrastive = sum_of["contrastive"] / pairs.size
-    mismatch = sum_of["dissimilarity"] / pairs.size**2
+    compared = compare(weighted_info_nce, pairs)
+    contrastive = compared.loss / pairs.size
+    mismatch = _mismatch(pairs, dissimilarity, *_similarity_range(pairs, compared.least))
     loss = (contrastive + mismatch) / (2 if combine == "mean" else 1)
-    parts = {"contrastive": contrastive, "dissimilarity": mismatch}
-    parts |= alignment_and_uniformity(sum_of, pairs)
-    return loss, jax.tree.map(lax.stop_gradient, parts)
+    parts = lax.stop_gradient({"contrastive": contrastive, "dissimilarity": mismatch})
+    return loss, parts | alignment_and_uniformity(compared, pairs)
 
 
 def _require_subjects(
@@ -129,43 +114,58 @@ def _require_subjects(
         raise ValueError("completeness_weighting needs the subjects' completeness")
 
 
-def _similarity_range(pairs: Pairs) -> tuple[jax.Array, jax.Array]:
-    """Returns the least and the greatest similarity of the global batch, differentiably."""
+def _similarity_range(pairs: Pairs, least: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the least and the greatest similarity of the global batch, differentiably.
 
-    def extremes(tile: Tile) -> tuple[jax.Array, jax.Array]:
-        return jnp.min(tile.similarity), jnp.max(tile.similarity)
-
-    lows, highs = map_tiles(extremes, pairs)
+    From the least similarity of each of this device's rows `[n, A]`.
+    """
+    rows = pairs.rows.swapaxes(0, 1)
+    row = rows.reshape(-1, rows.shape[-1])[jnp.argmin(least)]
+    low = jnp.min(jnp.einsum("d,bkd->bk", row, pairs.columns, precision=lax.Precision.HIGHEST))
+    # No two embeddings are more alike than one of them and itself, by Cauchy and Schwarz.
+    high = jnp.max(jnp.sum(rows**2, axis=-1))
     # pmin and pmax have no gradient; the minimum of gathered minima has.
-    low, high = (gather(a[None], pairs.axis_name) for a in (lows.min(), highs.max()))
-    return low.min(), high.max()
+    lows, highs = (gather(a[None], pairs.axis_name) for a in (low, high))
+    return jnp.min(lows), jnp.max(highs)
 
 
-def _make_dissimilarity(
-    own: jax.Array, axis_name: str | None, floor: float, unknown_risk: str
-) -> Callable[[Tile], jax.Array]:
-    """Returns the function (tile) -> D `[rows, N]`, from this device's risks `[n]`."""
-    risk = gather(own, axis_name)
-    known, own_known = jnp.isfinite(risk), jnp.isfinite(own)
-    mean: jax.Array | float = 0.0
-    # The greatest squared difference is that of the extremes, and the least is 0, on the diagonal.
-    if unknown_risk == "mean":
-        count = jnp.sum(known, dtype=risk.dtype)
-        mean = jnp.sum(jnp.where(known, risk, 0)) / jnp.maximum(count, 1)
-    own, risk = (jnp.where(jnp.isfinite(r), r - mean, 0) for r in (own, risk))
-    spread = jnp.max(risk) - jnp.min(risk)
-    scale = (1 - floor) / (spread**2 + _MINMAX_EPSILON)
+def _mismatch(
+    pairs: Pairs, dissimilarity: Dissimilarity, low: jax.Array, high: jax.Array
+) -> jax.Array:
+    """Returns the mean over all pairs of (S' - (1 - D))^2, S' = (S - low) / (high - low).
 
-    def dissimilarity(tile: Tile) -> jax.Array:
-        d = scale * (own[tile.rows][:, None] - risk[None, :]) ** 2 + floor
-        if unknown_risk == "mean":
-            # Over the pairs of two different subjects of known risk.
-            mean_square = 2 * jnp.sum(risk**2) / jnp.maximum(count - 1, 1)
-            both_known = own_known[tile.rows][:, None] & known[None, :]
-            d = jnp.where(both_known, d, scale * mean_square + floor)
-        return jnp.where(tile.same_subject, 0, d)
+    But for pairs of one subject S' - (1 - D) is the product L R^T of narrow matrices, and its sum
+    of squares the inner product of L^T L and R^T R, so that no pair is looked at.
+    """
+    # About their mean, as embeddings that are all alike would cancel to nothing:
+    # S_ik = y_i y_k + p_i + p_k + |mean|^2 with y = z - mean and p = y mean, whatever the mean.
+    mean = lax.stop_gradient(total(jnp.sum(pairs.rows, axis=(0, 1)), pairs) / pairs.size)
+    y = pairs.rows - mean[None, None]
+    p = jnp.sum(y * mean[None, None], axis=-1, keepdims=True)
+    ones = jnp.ones_like(p)
+    # S' - 1 = scale (S - high - epsilon).
+    scale = 1 / (high - low + _MINMAX_EPSILON)
+    offset = jnp.sum(mean**2) - high - _MINMAX_EPSILON
+    d_left, d_right = dissimilarity.factors()
+    left = _beside(scale * y, scale * (p + offset), scale * ones, d_left)
+    right = _beside(y, ones, p, d_right)
 
-    return dissimilarity
+    def product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.einsum(equation, a, b, precision=lax.Precision.HIGHEST)
+
+    grams = total([product("aip,aiq->pq", x, x) for x in (left, right)], pairs)
+    of_one_subject = product("aip,bip->abi", left, right)
+    without_d = of_one_subject - jnp.sum(d_left * d_right, axis=-1)[None, None]
+    correction = total(jnp.sum(without_d**2 - of_one_subject**2), pairs)
+    return (jnp.sum(grams[0] * grams[1]) + correction) / pairs.size**2
+
+
+def _beside(*parts: jax.Array) -> jax.Array:
+    """Returns parts `[A, n, …]` or `[n, …]` side by side."""
+    views, own = parts[0].shape[:2]
+    return jnp.concatenate(
+        [jnp.broadcast_to(part, (views, own, part.shape[-1])) for part in parts], axis=-1
+    )
 
 
 def _make_weights(

@@ -2,17 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from clef_jax.losses.pairs import (
-    Pairs,
-    Tile,
-    alignment_and_uniformity,
-    geometry_sums,
-    map_tiles,
-    shifted_logits,
-    total,
-)
+from clef_jax.losses.geometry import alignment_and_uniformity
+from clef_jax.losses.pairs import Pairs
+from clef_jax.losses.tiles import Tile, compare, shifted_logits
 
 
 def info_nce(pairs: Pairs, *, temperature: float) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -39,11 +32,9 @@ def info_nce(pairs: Pairs, *, temperature: float) -> tuple[jax.Array, dict[str, 
         van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018.
     """
 
-    def sums(tile: Tile) -> dict[str, jax.Array]:
+    def loss(tile: Tile) -> jax.Array:
         positive, negatives = shifted_logits(tile, temperature)
-        partition = jnp.exp(positive) + jnp.sum(jnp.exp(negatives), axis=(1, 3))
-        return {"loss": jnp.sum(jnp.log(partition) - positive), **geometry_sums(tile)}
+        return jnp.log(jnp.exp(positive) + jnp.sum(jnp.exp(negatives), axis=(2, 3))) - positive
 
-    sum_of = total(map_tiles(sums, pairs), pairs)
-    parts = alignment_and_uniformity(sum_of, pairs)
-    return sum_of["loss"] / pairs.size, jax.tree.map(lax.stop_gradient, parts)
+    compared = compare(loss, pairs)
+    return compared.loss / pairs.size, alignment_and_uniformity(compared, pairs)

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from clef_jax.losses import PRESETS, clef_loss, pairs, simclr_loss
+from clef_jax.losses import PRESETS, clef_loss, simclr_loss, tiles
 from tests.oracles import losses as oracle
 
 RISKS = {
@@ -28,6 +28,12 @@ def batch(n, kind="mixed", dim=6):
     return z, RISKS[kind](n, rng), completeness
 
 
+def value_and_gradient(preset, **options):
+    """Returns the compiled function; anew, as the size of tiles is no argument of it."""
+    loss = functools.partial(clef_loss, **PRESETS[preset], **options)
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("kind", RISKS)
 @pytest.mark.parametrize("n", [2, 7])
@@ -36,13 +42,37 @@ def test_clef_loss_and_gradient(preset, kind, n, x64):
     expected = functools.partial(
         oracle.clef, risk=risk, completeness=completeness, **PRESETS[preset]
     )
-    (actual, _), gradient = jax.value_and_grad(clef_loss, has_aux=True)(
-        z, risk, completeness, **PRESETS[preset]
-    )
+    (actual, _), gradient = value_and_gradient(preset)(z, risk, completeness)
     np.testing.assert_allclose(actual, expected(z), rtol=1e-12)
     np.testing.assert_allclose(
         gradient, oracle.finite_differences(expected, z), rtol=1e-5, atol=1e-7
     )
+
+
+@pytest.mark.parametrize("temperature", [1e-2, 1e3])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_extreme_temperatures(preset, temperature, x64):
+    z, risk, completeness = batch(5)
+    options = PRESETS[preset] | {"temperature": temperature}
+    expected = oracle.clef(z, risk, completeness, **options)
+    (actual, _), _ = value_and_gradient(preset, temperature=temperature)(z, risk, completeness)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+    arrays = (jnp.asarray(a, jnp.float32) for a in (z, risk, completeness))
+    (actual, _), gradient = value_and_gradient(preset, temperature=temperature)(*arrays)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("spread", [0.3, 0.1])
+def test_embeddings_that_are_all_alike_lose_little_in_float32(preset, spread, x64):
+    """As an encoder's may be at first: 1 - S is then no more than thousands of S's roundings."""
+    z, risk, completeness = batch(64, "some_unknown", dim=32)
+    arrays = [a.astype(np.float32) for a in (1 + spread / 3 * z, risk, completeness)]
+    exact = value_and_gradient(preset)(*(a.astype(np.float64) for a in arrays))
+    (_, parts), gradient = value_and_gradient(preset)(*arrays)
+    np.testing.assert_allclose(parts["dissimilarity"], exact[0][1]["dissimilarity"], rtol=1e-3)
+    np.testing.assert_allclose(gradient, exact[1], rtol=0, atol=1e-3 * np.abs(exact[1]).max())
 
 
 def test_simclr_loss_and_gradient(x64):
@@ -87,24 +117,13 @@ def test_an_all_zero_embedding_has_a_finite_gradient(preset):
     assert all(np.isfinite(part) for part in parts.values())
 
 
-def test_tiles_are_few_and_hold_every_row_once(monkeypatch):
-    for n, fitting in ((5, 6), (7, 1), (13, 6), (36, 6), (97, 40)):
-        monkeypatch.setattr(pairs, "_PAIRS_PER_TILE", fitting * n + n // 2)
-        of_all = pairs.view_pairs(np.ones((2 * n, 1), np.float32))
-        sizes, sums = pairs.map_tiles(
-            lambda tile: (jnp.int32(tile.rows.size), jnp.sum(tile.rows)), of_all
-        )
-        assert sizes.max() <= fitting and len(sizes) == -(-n // fitting)
-        assert sizes.sum() == n and sums.sum() == n * (n - 1) // 2
-
-
 @pytest.mark.parametrize("n", [12, 13])  # Tiles of three, and with one of a single row.
 @pytest.mark.parametrize("preset", PRESETS)
 def test_tiles_change_nothing(preset, n, x64, monkeypatch):
     z, risk, completeness = batch(n, "some_unknown")
-    whole = jax.value_and_grad(clef_loss, has_aux=True)(z, risk, completeness, **PRESETS[preset])
-    monkeypatch.setattr(pairs, "_PAIRS_PER_TILE", 3 * n)
-    tiled = jax.value_and_grad(clef_loss, has_aux=True)(z, risk, completeness, **PRESETS[preset])
+    whole = value_and_gradient(preset)(z, risk, completeness)
+    monkeypatch.setattr(tiles, "_PAIRS_PER_TILE", 3 * n)
+    tiled = value_and_gradient(preset)(z, risk, completeness)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), whole, tiled)
 
 

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
-from clef_jax.losses import info_nce, pairs, simclr_loss
+from clef_jax.losses import info_nce, pairs, simclr_loss, tiles
 from tests.oracles import losses as oracle
 
 ROWS, QUEUE, DIM = 8, 13, 6
@@ -47,7 +47,8 @@ def expected_loss(rows, keys, ids, queue, queue_ids):
 
 
 def test_info_nce_of_rows_against_keys_and_a_queue_and_its_gradient(arrays, x64):
-    (actual, parts), gradient = jax.value_and_grad(contrast, has_aux=True)(*arrays.values())
+    function = jax.jit(jax.value_and_grad(contrast, has_aux=True))
+    (actual, parts), gradient = function(*arrays.values())
     np.testing.assert_allclose(actual, expected_loss(**arrays), rtol=1e-12)
     expected = oracle.finite_differences(
         lambda rows: expected_loss(**arrays | {"rows": rows}), arrays["rows"]
@@ -59,9 +60,9 @@ def test_info_nce_of_rows_against_keys_and_a_queue_and_its_gradient(arrays, x64)
 
 @pytest.mark.parametrize("rows_of_a_tile", [100, 1])
 def test_four_devices_equal_one_whatever_the_tiles(arrays, x64, monkeypatch, rows_of_a_tile):
-    gradients = jax.value_and_grad(contrast, argnums=(0, 1, 3), has_aux=True)
+    gradients = jax.jit(jax.value_and_grad(contrast, argnums=(0, 1, 3), has_aux=True))
     expected = gradients(*arrays.values())
-    monkeypatch.setattr(pairs, "_PAIRS_PER_TILE", rows_of_a_tile * (ROWS + QUEUE))
+    monkeypatch.setattr(tiles, "_PAIRS_PER_TILE", rows_of_a_tile * (ROWS + QUEUE))
     sharded = jax.shard_map(
         functools.partial(contrast, axis_name="data"),
         mesh=hosts.data_mesh(jax.devices()[:4]),
@@ -69,6 +70,28 @@ def test_four_devices_equal_one_whatever_the_tiles(arrays, x64, monkeypatch, row
         out_specs=P(),
     )
     actual = jax.jit(jax.value_and_grad(sharded, argnums=(0, 1, 3), has_aux=True))(*arrays.values())
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), expected, actual)
+
+
+def test_a_queue_alone_has_its_gradient_summed_over_devices(x64):
+    rng = np.random.default_rng(3)
+    rows, keys, queue = (rng.normal(size=(1, n, DIM)) for n in (ROWS, ROWS, QUEUE))
+
+    def loss(rows, keys, queue, axis_name=None):
+        own, others = jnp.arange(rows.shape[1]), jnp.full(QUEUE, -1)
+        found = pairs.make_pairs(rows, keys, queue, own, others, axis_name=axis_name)
+        return info_nce(found, temperature=TEMPERATURE)[0]
+
+    sharded = jax.shard_map(
+        functools.partial(loss, axis_name="data"),
+        mesh=hosts.data_mesh(jax.devices()[:4]),
+        in_specs=(P(None, "data"), P(None, "data"), P()),
+        out_specs=P(),
+    )
+    expected, actual = (
+        jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2)))(rows, keys, queue)
+        for f in (loss, sharded)
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), expected, actual)
 
 

@@ -1,0 +1,149 @@
+"""A loss over all pairs and its gradient in one pass, a tile of rows at a time.
+
+The similarity of 2N embeddings with each other has (2N)^2 entries: 4 GB in float32 at N = 16,384,
+several times over with its temporaries. Here a device goes through the rows of its own subjects
+only, and of those through one tile at a time. A row's loss depends on nothing but its own
+similarities and a tile has them all, so it knows their gradient at once and nothing is computed
+again: three products of rows, columns and D with the gradient, and one without.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from clef_jax.losses.pairs import Pairs, total
+
+# Pairs of subjects in one tile; each of its view combinations is this many float32 (16 MB).
+_PAIRS_PER_TILE = 1 << 22
+# Divided by a temperature, and by the range of similarities, these show every bit.
+_SIMILARITY_PRECISION = lax.Precision.HIGHEST
+# Three products of bfloat16 on a TPU, half of the former's, come as near to the exact gradient as
+# float32 does (1e-7 to 1e-5 of its norm, as similarities are spread or all alike); one product of
+# bfloat16 would be off by 1e-4 to 4e-3.
+_GRADIENT_PRECISION = lax.Precision.HIGH
+
+
+class Tile(NamedTuple):
+    """Pairs of some rows with all columns.
+
+    Attributes:
+        similarity: Cosine similarities `[rows, A, B, M]`.
+        positive: Cosine similarities of the rows with their partners `[rows, A]`.
+        same_subject: Whether row and column are of one subject `[rows, M]`.
+        rows: The rows' positions among this device's `[rows]`.
+    """
+
+    similarity: jax.Array
+    positive: jax.Array
+    same_subject: jax.Array
+    rows: jax.Array
+
+
+class Compared(NamedTuple):
+    """What comes of comparing all rows with all columns.
+
+    Attributes:
+        loss: The sum of the rows' losses on all devices, differentiable once.
+        least: The least similarity of each of this device's rows `[n, A]`.
+        strangers: The number of columns' subjects that are not each row's own `[n]`.
+        nearness: The sum of exp(-2 d^2) over these subjects' columns, of each row `[n, A]`.
+    """
+
+    loss: jax.Array
+    least: jax.Array
+    strangers: jax.Array
+    nearness: jax.Array
+
+
+def compare(loss: Callable[[Tile], jax.Array], pairs: Pairs) -> Compared:
+    """Compares all rows with all columns.
+
+    Tiles are as few as fit; the first has what the others leave.
+
+    Args:
+        loss: Gives the loss `[rows, A]` of the rows of a tile.
+        pairs: What to compare.
+    """
+    rows = pairs.rows.swapaxes(0, 1)
+    positive = jnp.sum(pairs.rows * pairs.partners, axis=-1).T
+    inputs = rows, positive, pairs.columns
+    *of_rows, columns = lax.stop_gradient(inputs)
+
+    def compare_tile(
+        rows: jax.Array, positive: jax.Array, ids: jax.Array, positions: jax.Array
+    ) -> tuple[Any, jax.Array]:
+        same_subject = ids[:, None] == pairs.column_ids[None, :]
+
+        def loss_of(similarity: jax.Array, positive: jax.Array) -> jax.Array:
+            return jnp.sum(loss(Tile(similarity, positive, same_subject, positions)))
+
+        similarity = jnp.einsum("iad,bkd->iabk", rows, columns, precision=_SIMILARITY_PRECISION)
+        value, (pull, pull_of_partners) = jax.value_and_grad(loss_of, (0, 1))(similarity, positive)
+        near = jnp.where(same_subject[:, None, None], 0, jnp.exp(4 * (similarity - 1)))
+        seen = {
+            "loss": value[None],
+            "least": jnp.min(similarity, axis=(2, 3)),
+            "strangers": jnp.sum(~same_subject, axis=1),
+            "nearness": jnp.sum(near, axis=(2, 3)),
+            "gradient": (
+                jnp.einsum("iabk,bkd->iad", pull, columns, precision=_GRADIENT_PRECISION),
+                pull_of_partners,
+            ),
+        }
+        return seen, jnp.einsum("iabk,iad->bkd", pull, rows, precision=_GRADIENT_PRECISION)
+
+    own = pairs.row_ids.size
+    fitting = max(_PAIRS_PER_TILE // pairs.column_ids.size, 1)
+    tiles = -(-own // fitting)
+    size = -(-own // tiles)
+    start = own - (tiles - 1) * size
+    by_row = (*of_rows, pairs.row_ids, jnp.arange(own))
+    first, of_columns = compare_tile(*(x[:start] for x in by_row))
+
+    def proceed(of_columns: jax.Array, part: tuple[jax.Array, ...]) -> tuple[jax.Array, Any]:
+        seen, more = compare_tile(*part)
+        return of_columns + more, seen
+
+    parts = tuple(x[start:].reshape(tiles - 1, size, *x.shape[1:]) for x in by_row)
+    of_columns, others = lax.scan(proceed, of_columns, parts)
+
+    def join(first: jax.Array, others: jax.Array) -> jax.Array:
+        return jnp.concatenate([first, others.reshape(-1, *first.shape[1:])])
+
+    seen = jax.tree.map(join, first, others)
+    value = jnp.sum(seen.pop("loss"))
+    loss_sum = _with_gradient(value, inputs, (*seen.pop("gradient"), of_columns))
+    return Compared(loss=total(loss_sum, pairs), **seen)
+
+
+def shifted_logits(tile: Tile, temperature: float) -> tuple[jax.Array, jax.Array]:
+    """Returns similarities over temperature, less the greatest of each row, so that exp is safe.
+
+    Those of the rows with their partners `[rows, A]`, and with all columns `[rows, A, B, M]`, -inf
+    where the column is of the row's own subject.
+    """
+    same_subject = tile.same_subject[:, None, None]
+    positive = tile.positive / temperature
+    negatives = jnp.where(same_subject, -jnp.inf, tile.similarity / temperature)
+    greatest = lax.stop_gradient(jnp.maximum(positive, jnp.max(negatives, axis=(2, 3))))
+    return positive - greatest, negatives - greatest[:, :, None, None]
+
+
+@jax.custom_jvp
+def _with_gradient(
+    value: jax.Array, inputs: tuple[jax.Array, ...], gradient: tuple[jax.Array, ...]
+) -> jax.Array:
+    """Returns `value`, a function of `inputs` whose gradient there is known."""
+    del inputs, gradient
+    return value
+
+
+@_with_gradient.defjvp
+def _directional(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    value, _, gradient = primals
+    _, directions, _ = tangents
+    parts = [jnp.sum(g * t) for g, t in zip(gradient, directions, strict=True)]
+    return value, jnp.sum(jnp.stack(parts))
