@@ -18,12 +18,10 @@ from clef_jax.losses.pairs import Pairs, total
 
 # Pairs of subjects in one tile; each of its view combinations is this many float32 (16 MB).
 _PAIRS_PER_TILE = 1 << 22
-# Divided by a temperature, and by the range of similarities, these show every bit.
-_SIMILARITY_PRECISION = lax.Precision.HIGHEST
-# Three products of bfloat16 on a TPU, half of the former's, come as near to the exact gradient as
-# float32 does (1e-7 to 1e-5 of its norm, as similarities are spread or all alike); one product of
-# bfloat16 would be off by 1e-4 to 4e-3.
-_GRADIENT_PRECISION = lax.Precision.HIGH
+# Similarities are divided by a temperature, and by their range, which shows every bit. Fewer bits of
+# the gradient would do on a TPU (three products of bfloat16 instead of six come as near to the
+# exact one), but the same word means eleven bits on a GPU.
+_PRECISION = lax.Precision.HIGHEST
 
 
 class Tile(NamedTuple):
@@ -80,7 +78,7 @@ def compare(loss: Callable[[Tile], jax.Array], pairs: Pairs) -> Compared:
         def loss_of(similarity: jax.Array, positive: jax.Array) -> jax.Array:
             return jnp.sum(loss(Tile(similarity, positive, same_subject, positions)))
 
-        similarity = jnp.einsum("iad,bkd->iabk", rows, columns, precision=_SIMILARITY_PRECISION)
+        similarity = jnp.einsum("iad,bkd->iabk", rows, columns, precision=_PRECISION)
         value, (pull, pull_of_partners) = jax.value_and_grad(loss_of, (0, 1))(similarity, positive)
         near = jnp.where(same_subject[:, None, None], 0, jnp.exp(4 * (similarity - 1)))
         seen = {
@@ -89,11 +87,11 @@ def compare(loss: Callable[[Tile], jax.Array], pairs: Pairs) -> Compared:
             "strangers": jnp.sum(~same_subject, axis=1),
             "nearness": jnp.sum(near, axis=(2, 3)),
             "gradient": (
-                jnp.einsum("iabk,bkd->iad", pull, columns, precision=_GRADIENT_PRECISION),
+                jnp.einsum("iabk,bkd->iad", pull, columns, precision=_PRECISION),
                 pull_of_partners,
             ),
         }
-        return seen, jnp.einsum("iabk,iad->bkd", pull, rows, precision=_GRADIENT_PRECISION)
+        return seen, jnp.einsum("iabk,iad->bkd", pull, rows, precision=_PRECISION)
 
     own = pairs.row_ids.size
     fitting = max(_PAIRS_PER_TILE // pairs.column_ids.size, 1)

@@ -65,15 +65,14 @@ def test_extreme_temperatures(preset, temperature, x64):
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("spread", [0.3, 0.1])
-def test_embeddings_that_are_all_alike_lose_nothing_in_float32(preset, spread, x64):
-    """As an encoder's are at first: similarities from 0.95 or 0.995 to 1."""
+def test_embeddings_that_are_all_alike_lose_little_in_float32(preset, spread, x64):
+    """As an encoder's may be at first: 1 - S is then no more than thousands of S's roundings."""
     z, risk, completeness = batch(64, "some_unknown", dim=32)
-    z = 1 + spread / 3 * z
-    exact = value_and_gradient(preset)(z, risk, completeness)
-    arrays = (jnp.asarray(a, jnp.float32) for a in (z, risk, completeness))
+    arrays = [a.astype(np.float32) for a in (1 + spread / 3 * z, risk, completeness)]
+    exact = value_and_gradient(preset)(*(a.astype(np.float64) for a in arrays))
     (_, parts), gradient = value_and_gradient(preset)(*arrays)
-    np.testing.assert_allclose(parts["dissimilarity"], exact[0][1]["dissimilarity"], rtol=1e-4)
-    np.testing.assert_allclose(gradient, exact[1], rtol=0, atol=1e-4 * np.abs(exact[1]).max())
+    np.testing.assert_allclose(parts["dissimilarity"], exact[0][1]["dissimilarity"], rtol=1e-3)
+    np.testing.assert_allclose(gradient, exact[1], rtol=0, atol=1e-3 * np.abs(exact[1]).max())
 
 
 def test_simclr_loss_and_gradient(x64):
