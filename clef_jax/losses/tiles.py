@@ -18,8 +18,8 @@ from clef_jax.losses.pairs import Pairs, total
 
 # Pairs of subjects in one tile; each of its view combinations is this many float32 (16 MB).
 _PAIRS_PER_TILE = 1 << 22
-# Similarities are divided by a temperature, and by their range, which shows every bit. Fewer bits of
-# the gradient would do on a TPU (three products of bfloat16 instead of six come as near to the
+# Similarities are divided by a temperature, and by their range, which shows every bit. Fewer bits
+# of the gradient would do on a TPU (three products of bfloat16 instead of six come as near to the
 # exact one), but the same word means eleven bits on a GPU.
 _PRECISION = lax.Precision.HIGHEST
 
