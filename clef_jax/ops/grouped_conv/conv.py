@@ -37,30 +37,8 @@ def grouped_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: in
     return _grouped_conv(x, kernel, stride, groups)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _grouped_conv(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
-    chosen = _choose(x, kernel, stride, groups)
-    return _compute("forward", chosen, stride, groups, x, kernel.astype(x.dtype))
-
-
-def _forward(x, kernel, stride, groups):
-    return _grouped_conv(x, kernel, stride, groups), (x, kernel)
-
-
-def _backward(stride, groups, saved, dy):
-    x, kernel = saved
-    chosen = _choose(x, kernel, stride, groups)
-    narrow = kernel.astype(x.dtype)
-    dx = _compute("input_gradient", chosen, stride, groups, x, narrow, dy)
-    dkernel = _compute("kernel_gradient", chosen, stride, groups, x, kernel, dy)
-    return dx, dkernel
-
-
-_grouped_conv.defvjp(_forward, _backward)
-
-
-def _choose(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> dict[str, Passes]:
-    """Returns the algorithms by platform."""
+def chosen(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> dict[str, Passes]:
+    """Returns the algorithms of `grouped_conv` of these arrays by platform, see `choice.choose`."""
     layer = Layer(kernel.shape[1], groups, stride, kernel.shape[0])
     outputs = x.shape[0] * -(-x.shape[1] // stride)
     device = jax.sharding.get_abstract_mesh().abstract_device
@@ -77,11 +55,33 @@ def _choose(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> dict[s
     }
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _grouped_conv(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+    algorithms = chosen(x, kernel, stride, groups)
+    return _compute("forward", algorithms, stride, groups, x, kernel.astype(x.dtype))
+
+
+def _forward(x, kernel, stride, groups):
+    return _grouped_conv(x, kernel, stride, groups), (x, kernel)
+
+
+def _backward(stride, groups, saved, dy):
+    x, kernel = saved
+    algorithms = chosen(x, kernel, stride, groups)
+    narrow = kernel.astype(x.dtype)
+    dx = _compute("input_gradient", algorithms, stride, groups, x, narrow, dy)
+    dkernel = _compute("kernel_gradient", algorithms, stride, groups, x, kernel, dy)
+    return dx, dkernel
+
+
+_grouped_conv.defvjp(_forward, _backward)
+
+
 def _compute(
-    name: str, chosen: dict[str, Passes], stride: int, groups: int, *arrays: jax.Array
+    name: str, algorithms: dict[str, Passes], stride: int, groups: int, *arrays: jax.Array
 ) -> jax.Array:
     """Returns the pass called `name` of these arrays, by the algorithm of the lowering platform."""
-    functions = {p: _pass(name, stride, groups, getattr(chosen[p], name)) for p in PLATFORMS}
+    functions = {p: _pass(name, stride, groups, getattr(algorithms[p], name)) for p in PLATFORMS}
     plain = _pass(name, stride, groups, getattr(PLAIN, name))
     if len(set(functions.values())) == 1:
         return functions["cpu"](*arrays)
