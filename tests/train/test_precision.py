@@ -1,5 +1,6 @@
 """In which types the lowered step and the embedding multiply and sum, operation by operation."""
 
+import collections
 import re
 
 import jax
@@ -15,6 +16,7 @@ from clef_jax.models import ResNeXt1DConfig, build_model
 from clef_jax.ops.grouped_conv import choice
 from clef_jax.train import optim
 from clef_jax.train.evaluators.validation import make_eval_step
+from clef_jax.train.placement import state_shardings
 from clef_jax.train.state import create_state
 from clef_jax.train.step import make_train_step
 
@@ -33,7 +35,7 @@ def placed(tree, sharding):
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
 
-def lower_step(dtype, make=make_train_step):
+def lower_step(dtype, make=make_train_step, *, split=False):
     mesh = hosts.data_mesh(jax.devices()[:4])
     model = build_model(TINY, dtype=jnp.dtype(dtype))
     optimizer = optim.make_optimizer(optax.constant_schedule(1e-3))
@@ -52,11 +54,13 @@ def lower_step(dtype, make=make_train_step):
         x = jnp.zeros((1, SAMPLES, 1))
         return create_state(method, optimizer, jax.random.key(0), x, with_ema=False)
 
-    state = placed(jax.eval_shape(initial), hosts.replicated(mesh))
+    like = jax.eval_shape(initial)
+    shardings = state_shardings(like, mesh, split=split)
+    state = hosts.shapes_at(like, shardings)
     if make is make_eval_step:
         step = make_eval_step(method, mesh, seed=0, size=ROWS)
         return step.lower(state.params, state.carried, jnp.int32(0), batch, constants)
-    step = make_train_step(method, optimizer, mesh, seed=0)
+    step = make_train_step(method, optimizer, mesh, seed=0, shardings=shardings)
     return step.lower(state, batch, constants)
 
 
@@ -114,6 +118,17 @@ def test_a_bfloat16_step_sums_over_devices_time_and_batch_in_float32(backend, mo
     lowered = lower_step("bfloat16")
     assert "bf16" in lowered.as_text()
     assert bfloat16_sums(lowered) == []
+
+
+def test_a_split_state_has_its_gradients_summed_in_float32_and_nothing_else_gathered():
+    lowered = lower_step("bfloat16", split=True)
+    assert bfloat16_sums(lowered) == []
+    names = collections.Counter(name for name, *_ in operations(lowered))
+    model = jax.eval_shape(build_model(TINY).init, jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))
+    divisible = sum(any(n % 4 == 0 for n in leaf.shape) for leaf in jax.tree.leaves(model))
+    # One more of each is of the embeddings, which every device compares with all others.
+    assert names["reduce_scatter"] == divisible + 1
+    assert lowered.as_text().count('"stablehlo.all_gather"') == divisible + 1
 
 
 def test_with_plain_convolutions_too(monkeypatch):
