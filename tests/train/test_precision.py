@@ -120,15 +120,17 @@ def test_a_bfloat16_step_sums_over_devices_time_and_batch_in_float32(backend, mo
     assert bfloat16_sums(lowered) == []
 
 
-def test_a_split_state_has_its_gradients_summed_in_float32_and_nothing_else_gathered():
-    lowered = lower_step("bfloat16", split=True)
-    assert bfloat16_sums(lowered) == []
-    names = collections.Counter(name for name, *_ in operations(lowered))
+def test_a_split_state_is_gathered_and_its_gradients_summed_once_each_in_float32():
+    whole, split = (lower_step("bfloat16", split=split) for split in (False, True))
+    assert bfloat16_sums(split) == []
+    counts = [
+        collections.Counter(re.findall(r'"stablehlo.(all_\w+|reduce_scatter)"', lowered.as_text()))
+        for lowered in (whole, split)
+    ]
     model = jax.eval_shape(build_model(TINY).init, jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))
     divisible = sum(any(n % 4 == 0 for n in leaf.shape) for leaf in jax.tree.leaves(model))
-    # One more of each is of the embeddings, which every device compares with all others.
-    assert names["reduce_scatter"] == divisible + 1
-    assert lowered.as_text().count('"stablehlo.all_gather"') == divisible + 1
+    for name, more in (("all_gather", 1), ("reduce_scatter", 1), ("all_reduce", -1)):
+        assert counts[1][name] - counts[0][name] == more * divisible, name
 
 
 def test_with_plain_convolutions_too(monkeypatch):
