@@ -4,7 +4,8 @@
 
 Cost: 72.5 GFLOP a record and step, a third more with `remat`; 100 epochs of MIMIC-IV-ECG's 161,352
 patients are 1.2 EFLOP, 3.2 hours of a device that sustains 100 TFLOP/s. Parameters, gradients and
-AdamW's moments take 4.7 GB on every device.
+AdamW's moments take 4.7 GB on every device; with `shard_state`, of D devices each holds one in D of
+parameters and moments, 3.6 GB before.
 """
 
 from ml_collections import ConfigDict

@@ -1,5 +1,6 @@
 """In which types the lowered step and the embedding multiply and sum, operation by operation."""
 
+import collections
 import re
 
 import jax
@@ -16,6 +17,7 @@ from clef_jax.ops.grouped_conv import choice
 from clef_jax.ops.grouped_conv.passes import Passes
 from clef_jax.train import optim
 from clef_jax.train.evaluators.validation import make_eval_step
+from clef_jax.train.placement import state_shardings
 from clef_jax.train.state import create_state
 from clef_jax.train.step import make_train_step
 
@@ -34,12 +36,12 @@ def placed(tree, sharding):
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
 
-def lower_step(dtype, make=make_train_step, platforms=("cpu",)):
+def lower_step(dtype, make=make_train_step, platforms=("cpu",), *, split=False):
     """The step of a tiny encoder, lowered by this process for whatever hardware."""
-    return trace_step(TINY, dtype, make).lower(lowering_platforms=platforms)
+    return trace_step(TINY, dtype, make, split=split).lower(lowering_platforms=platforms)
 
 
-def trace_step(config, dtype, make=make_train_step):
+def trace_step(config, dtype, make=make_train_step, *, split=False):
     mesh = hosts.data_mesh(jax.devices()[:4])
     model = build_model(config, dtype=jnp.dtype(dtype))
     optimizer = optim.make_optimizer(optax.constant_schedule(1e-3))
@@ -58,11 +60,13 @@ def trace_step(config, dtype, make=make_train_step):
         x = jnp.zeros((1, SAMPLES, 1))
         return create_state(method, optimizer, jax.random.key(0), x, with_ema=False)
 
-    state = placed(jax.eval_shape(initial), hosts.replicated(mesh))
+    like = jax.eval_shape(initial)
+    shardings = state_shardings(like, mesh, split=split)
+    state = hosts.shapes_at(like, shardings)
     if make is make_eval_step:
         step = make_eval_step(method, mesh, seed=0, size=ROWS)
         return step.trace(state.params, state.carried, jnp.int32(0), batch, constants)
-    step = make_train_step(method, optimizer, mesh, seed=0)
+    step = make_train_step(method, optimizer, mesh, seed=0, shardings=shardings)
     return step.trace(state, batch, constants)
 
 
@@ -119,6 +123,19 @@ def test_a_bfloat16_step_sums_over_devices_time_and_batch_in_float32(platform):
     lowered = lower_step("bfloat16", platforms=(platform,))
     assert "bf16" in lowered.as_text()
     assert bfloat16_sums(lowered) == []
+
+
+def test_a_split_state_is_gathered_and_its_gradients_summed_once_each_in_float32():
+    whole, split = (lower_step("bfloat16", split=split) for split in (False, True))
+    assert bfloat16_sums(split) == []
+    counts = [
+        collections.Counter(re.findall(r'"stablehlo.(all_\w+|reduce_scatter)"', lowered.as_text()))
+        for lowered in (whole, split)
+    ]
+    model = jax.eval_shape(build_model(TINY).init, jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))
+    divisible = sum(any(n % 4 == 0 for n in leaf.shape) for leaf in jax.tree.leaves(model))
+    for name, more in (("all_gather", 1), ("reduce_scatter", 1), ("all_reduce", -1)):
+        assert counts[1][name] - counts[0][name] == more * divisible, name
 
 
 def test_one_process_lowers_a_step_for_three_platforms_with_three_sets_of_algorithms():

@@ -6,8 +6,10 @@ import signal
 import numpy as np
 import pytest
 
+from clef_jax.checkpoints.encoder import load_params
 from clef_jax.train.pretrain import pretrain
 from tests.train.runs import (
+    arrays_of_checkpoint,
     assert_same_result,
     config_of,
     finish,
@@ -71,6 +73,27 @@ def test_two_processes_of_two_devices_equal_one_of_four(tiny, shards_folder, tmp
         assert row.keys() == row_alone.keys()
         for name in row:
             np.testing.assert_allclose(row[name], row_alone[name], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_that_split_the_state_equal_one_that_does_not(tiny, shards_folder, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    pretrain(config_of(steps=4), shards_folder, alone)
+    finish(*start_two_processes(shards_folder, together, steps=4, shard_state=True))
+    rows, rows_alone = rows_without_rates(together), rows_without_rates(alone)
+    assert len(rows) == len(rows_alone) == 2
+    for row, row_alone in zip(rows, rows_alone, strict=True):
+        assert row.keys() == row_alone.keys()
+        for name in row:
+            np.testing.assert_allclose(row[name], row_alone[name], rtol=1e-4, err_msg=name)
+    # What it saved is an encoder like any other, and goes on elsewhere in the other form.
+    arrays, expected = (arrays_of_checkpoint(workdir, 4) for workdir in (together, alone))
+    assert arrays.keys() == expected.keys()
+    for name in arrays:
+        np.testing.assert_allclose(arrays[name], expected[name], atol=1e-4, err_msg=name)
+    load_params(together)
+    report = pretrain(config_of(steps=6, shard_state=False), shards_folder, together)
+    assert (report["status"], report["step"]) == ("finished", 6)
 
 
 @pytest.mark.slow
