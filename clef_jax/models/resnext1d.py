@@ -13,7 +13,9 @@ from clef_jax.ops.activation import swish
 from clef_jax.ops.broadcast import add_bias, scale_channels
 from clef_jax.ops.grouped_conv import activated_conv, grouped_conv
 from clef_jax.ops.pointwise import pointwise
+from clef_jax.ops.pooling import beside_max_of_pairs, beside_mean
 from clef_jax.ops.residual_block import Geometry, Parameters, residual_block, suits
+from clef_jax.ops.varying import varying_alike
 
 # Uniform with variance 1/(3 fan_in), which is what the original's framework draws by default.
 _kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -52,6 +54,36 @@ class Conv(nn.Module):
         return add_bias(grouped_conv(x, kernel, stride=self.stride, groups=self.groups), bias)
 
 
+class ConvWithMean(nn.Module):
+    """Convolution of one tap with bias. `[N, T, C] -> [N, T, width]` and its mean `[N, width]`."""
+
+    width: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns the convolution of `x [N, T, C]` and its mean over time, computed in `dtype`."""
+        channels = x.shape[-1]
+        kernel = self.param("kernel", _kernel_init, (1, channels, self.width))
+        bias = self.param("bias", _bias_init(channels), (self.width,))
+        x, matrix, bias = varying_alike(x.astype(self.dtype), kernel[0], bias)
+        x, mean = beside_mean(x)
+        y = add_bias(pointwise(x, matrix), bias)
+        squeeze = {"cpu": _mean_of_map, "default": _map_of_mean}
+        return y, lax.platform_dependent(y, mean, matrix, bias, **squeeze)
+
+
+def _mean_of_map(y, mean, matrix, bias):
+    del mean, matrix, bias
+    return y.mean(axis=1)
+
+
+def _map_of_mean(y, mean, matrix, bias):
+    # The same number: an affine map commutes with a mean. On accelerators products end in memory,
+    # so that a mean of them reads them once more, forwards, and writes them once more, backwards.
+    return add_bias(pointwise(mean, matrix), bias).astype(y.dtype)
+
+
 class Linear(nn.Module):
     """Affine map of the last axis. `[N, C] -> [N, width]`."""
 
@@ -65,36 +97,6 @@ class Linear(nn.Module):
         kernel = self.param("kernel", _kernel_init, (channels, self.width))
         bias = self.param("bias", _bias_init(channels), (self.width,))
         return add_bias(pointwise(x.astype(self.dtype), kernel), bias)
-
-
-def _max_pool_pairs(x: jax.Array) -> jax.Array:
-    """Halves time by the maximum of neighbours; an odd end is paired with zero, as in the original.
-
-    A reshape and a maximum, because the gradient of a windowed reduction is a slow scatter.
-    """
-    samples = x.shape[1]
-    x = jnp.pad(x, ((0, 0), (0, samples % 2), (0, 0)))
-    return _greater_of_two(x.reshape(x.shape[0], -1, 2, x.shape[2]))
-
-
-@jax.custom_vjp
-def _greater_of_two(pairs: jax.Array) -> jax.Array:
-    """Returns the maximum over axis 2 of `[N, T, 2, C]`; at a tie the gradient is the first's."""
-    return pairs.max(axis=2)
-
-
-def _greater_of_two_forward(pairs):
-    return _greater_of_two(pairs), pairs
-
-
-def _greater_of_two_backward(pairs, dy):
-    # One fused pass; the automatic gradient of a maximum first counts the ties.
-    first_wins = (pairs[:, :, 0] >= pairs[:, :, 1])[:, :, None, :]
-    is_first = (jnp.arange(2) == 0)[None, None, :, None]
-    return (jnp.where(is_first == first_wins, dy[:, :, None, :], 0),)
-
-
-_greater_of_two.defvjp(_greater_of_two_forward, _greater_of_two_backward)
 
 
 def _grow_channels(x: jax.Array, width: int) -> jax.Array:
@@ -149,6 +151,9 @@ class Block(nn.Module):
     def layers(self, x: jax.Array) -> jax.Array:
         """Returns the block's output, layer by layer."""
         middle = int(self.width * self.ratio)
+        shortcut = x
+        if self.stride == 2:
+            x, shortcut = beside_max_of_pairs(x)
         y = swish(x) if self.activate_input else x
         y = Conv(middle, 1, dtype=self.dtype, name="conv1")(y)
         y = Conv(
@@ -160,13 +165,12 @@ class Block(nn.Module):
             dtype=self.dtype,
             name="conv2",
         )(y)
-        y = Conv(self.width, 1, dtype=self.dtype, name="conv3")(swish(y))
+        y, mean = ConvWithMean(self.width, dtype=self.dtype, name="conv3")(swish(y))
 
-        gate = Linear(self.width // 2, dtype=self.dtype, name="se_fc1")(y.mean(axis=1))
+        gate = Linear(self.width // 2, dtype=self.dtype, name="se_fc1")(mean)
         gate = Linear(self.width, dtype=self.dtype, name="se_fc2")(swish(gate))
         y = scale_channels(y, nn.sigmoid(gate))
 
-        shortcut = _max_pool_pairs(x) if self.stride == 2 else x
         return y + _grow_channels(shortcut, self.width)
 
 

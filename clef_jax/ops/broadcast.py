@@ -7,6 +7,7 @@ eight bits, thousands of summands then lose all but the largest.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from clef_jax.ops.varying import varying_alike
 
@@ -30,7 +31,20 @@ def _add_bias_forward(y, bias):
 
 def _add_bias_backward(bias, dy):
     wide = np.promote_types(bias.dtype, dy.dtype)
-    return dy, dy.sum(axis=range(dy.ndim - 1), dtype=wide).astype(bias.dtype)
+    if dy.ndim == 2:
+        return dy, dy.sum(axis=0, dtype=wide).astype(bias.dtype)
+
+    def by_view(dy):
+        # A sum over time alone, kept apart by the barrier, is done in the pass that makes `dy`,
+        # beside other sums over time: those of a gate's gradient.
+        over_time = dy.sum(axis=range(1, dy.ndim - 1), dtype=wide)
+        return lax.optimization_barrier(over_time).sum(axis=0)
+
+    def at_once(dy):
+        return dy.sum(axis=range(dy.ndim - 1), dtype=wide)
+
+    total = lax.platform_dependent(dy, cpu=at_once, default=by_view)
+    return dy, total.astype(bias.dtype)
 
 
 _add_bias.defvjp(_add_bias_forward, _add_bias_backward)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from clef_jax.data.annotations.annotations import Annotations
@@ -12,6 +13,10 @@ from clef_jax.data.batches.rows import DealtRows
 from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.train.settings import ConfigError, RunSettings
+
+# Views that a TPU computes side by side, one to a lane, and those that make up a record.
+_LANES = 128
+_VIEWS = 2
 
 
 class RunData(NamedTuple):
@@ -58,6 +63,9 @@ def choose_data(
     """
     batch_size = settings.data.batch_size
     require_divisible(batch_size, mesh)
+    advice = advise_batch_size(batch_size, mesh.size, mesh.devices.flat[0].platform)
+    if advice:
+        logging.warning("%s", advice)
     annotations = annotate(
         shards.annotations,
         shards.keys(),
@@ -96,3 +104,25 @@ def require_divisible(batch_size: int, mesh: Mesh) -> None:
             f"config.batch_size {batch_size} does not divide by {mesh.size} devices; use {lower} "
             f"or {lower + mesh.size}"
         )
+
+
+def advise_batch_size(batch_size: int, devices: int, platform: str) -> str | None:
+    """Returns a sentence for a batch that leaves lanes of TPUs empty, None for any other.
+
+    A TPU lays views out along its 128 lanes, so that any number up to the next multiple of 128
+    a device takes the same time.
+
+    Args:
+        batch_size: Records in the whole batch, a multiple of `devices`.
+        devices: Number of them.
+        platform: As of `jax.Device.platform`.
+    """
+    full = _LANES // _VIEWS * devices
+    if platform != "tpu" or batch_size % full == 0:
+        return None
+    upper = -(-batch_size // full) * full
+    return (
+        f"config.batch_size {batch_size} takes as long a step as {upper} on {devices} "
+        f"{platform.upper()} device{'s' if devices > 1 else ''}, whose lanes hold {_LANES} views, "
+        f"{_LANES // _VIEWS} records, each; use a multiple of {full}"
+    )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from jax import tree_util
 
-from clef_jax.models import build_model, create_model, get_config
+from clef_jax.models import build_model, create_model, get_config, resnext1d
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
 
 LIVE_PARAMETERS = {"clef_small": 443_184, "clef_medium": 30_587_632, "clef_large": 296_301_312}
@@ -142,3 +142,26 @@ def test_initialisation_is_torchs_default():
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match="clef_tiny.*clef_small, clef_medium, clef_large"):
         create_model("clef_tiny")
+
+
+@pytest.mark.parametrize("samples", [1, 40, 313])
+def test_the_mean_of_a_map_is_the_map_of_the_mean(samples):
+    """What squeeze-excite is given on a CPU and elsewhere, with the gradients of either."""
+    rng = np.random.default_rng(0)
+    x, matrix, bias = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32)
+        for shape in ((3, samples, 8), (8, 6), (6,))
+    )
+
+    def squeeze(form):
+        def weighed(x, matrix, bias):
+            y, mean = x @ matrix + bias[None, None], x.mean(axis=1)
+            found = form(y, mean, matrix, bias)
+            return jnp.sum(found * jnp.arange(18.0).reshape(3, 6)), found
+
+        return jax.value_and_grad(weighed, argnums=(0, 1, 2), has_aux=True)(x, matrix, bias)
+
+    (_, found), gradients = squeeze(resnext1d._map_of_mean)
+    (_, expected), references = squeeze(resnext1d._mean_of_map)
+    for a, b in zip((found, *gradients), (expected, *references), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
