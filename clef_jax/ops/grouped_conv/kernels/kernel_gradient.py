@@ -145,7 +145,8 @@ def _correlate(
             # By elements, as rows of neighbouring tiles overlap.
             pl.BlockSpec(
                 (pl.Element(rows), pl.Element(own), pl.Element(lanes)),
-                lambda g, n, t: (first_row(t), g * own, n * lanes),
+                # A few views are a piece by themselves, which starts nowhere else.
+                lambda g, n, t: (first_row(t), g * own, n * lanes if lanes < views else 0),
             ),
         ],
         out_specs=pl.BlockSpec(
@@ -245,15 +246,14 @@ def _add(sums, x_rows, dy_rows, blocks, *, pairing: Pairing, activate: bool) -> 
     for column in range(0, SPAN * channels, _LANES):
         stop = column + _LANES
         rows = pairing.rows_seeing(column // channels, -(-stop // channels))
-        products = [
-            _paired(
-                dy_rows(pairing.first_row(block) + rows.start, len(rows)).reshape(-1, lanes),
-                inputs.reshape(-1, lanes)[column:stop],
-            )
-            for block, inputs in zip(blocks, seen, strict=True)
-        ]
+        seeing = [dy_rows(pairing.first_row(block) + rows.start, len(rows)) for block in blocks]
+        # Blocks side by side: their sum is the product's own, as far as a matrix unit is deep.
+        products = _paired(
+            jnp.concatenate([outputs.reshape(-1, lanes) for outputs in seeing], axis=1),
+            jnp.concatenate([inputs.reshape(-1, lanes)[column:stop] for inputs in seen], axis=1),
+        )
         own = slice(rows.start * channels, rows.stop * channels)
-        sums[own, column:stop] += functools.reduce(jnp.add, products)
+        sums[own, column:stop] += products
 
 
 def _paired(dy: jax.Array, x: jax.Array) -> jax.Array:
