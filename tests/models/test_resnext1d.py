@@ -142,3 +142,23 @@ def test_initialisation_is_torchs_default():
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match="clef_tiny.*clef_small, clef_medium, clef_large"):
         create_model("clef_tiny")
+
+
+def test_a_tpu_alone_computes_blocks_by_their_kernels():
+    config = dataclasses.replace(
+        get_config("clef_small"), stage_widths=(32, 64), stage_blocks=(1, 1)
+    )
+    model = build_model(config, dtype=jnp.bfloat16)
+    x = jax.ShapeDtypeStruct((128, 200, 1), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), x)
+
+    def loss(params, x):
+        return model.apply(params, x).sum()
+
+    trace = jax.jit(jax.value_and_grad(loss)).trace(params, x)
+    calls = {
+        platform: trace.lower(lowering_platforms=(platform,)).as_text().count("tpu_custom_call")
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    # Forwards and backwards, of both blocks.
+    assert calls == {"cpu": 0, "cuda": 0, "tpu": 4}
