@@ -165,3 +165,23 @@ def test_the_mean_of_a_map_is_the_map_of_the_mean(samples):
     (_, expected), references = squeeze(resnext1d._mean_of_map)
     for a, b in zip((found, *gradients), (expected, *references), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+def test_a_tpu_alone_computes_blocks_by_their_kernels():
+    config = dataclasses.replace(
+        get_config("clef_small"), stage_widths=(32, 64), stage_blocks=(1, 1)
+    )
+    model = build_model(config, dtype=jnp.bfloat16)
+    x = jax.ShapeDtypeStruct((128, 200, 1), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), x)
+
+    def loss(params, x):
+        return model.apply(params, x).sum()
+
+    trace = jax.jit(jax.value_and_grad(loss)).trace(params, x)
+    calls = {
+        platform: trace.lower(lowering_platforms=(platform,)).as_text().count("tpu_custom_call")
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    # Forwards and backwards, of both blocks.
+    assert calls == {"cpu": 0, "cuda": 0, "tpu": 4}

@@ -6,8 +6,8 @@ import math
 LANES = 128
 # Outputs computed by one product with the taps.
 UNIT = 8
-# Outputs computed by straight-line code: enough that one product's wait is filled by another's.
-SPAN = 2 * UNIT
+# Outputs computed by straight-line code: enough that one product fills another's wait.
+SPAN = 4 * UNIT
 # Rows of a bfloat16 register; channels of narrower groups share one, block-diagonally.
 ROWS = 16
 _CHUNK_BYTES = 2 * 2**20

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, PartitionSpec
+from jax.experimental import topologies
+from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
 from clef_jax.models.resnext1d import Block
 from clef_jax.ops.residual_block import (
@@ -85,14 +86,14 @@ def slow(*case):
 @pytest.mark.parametrize(
     "structure, samples",
     [
-        ("small-first", 50),
+        ("small-first", 70),
         ("medium", 41),
-        slow("small-first", 35),
-        slow("small-growing", 37),
-        slow("small-growing", 64),
-        slow("small", 48),
-        slow("small", 17),
-        slow("medium-growing", 43),
+        slow("small-first", 131),
+        slow("small-growing", 69),
+        slow("small-growing", 128),
+        slow("small", 64),
+        slow("small", 37),
+        slow("medium-growing", 67),
         slow("large", 33),
     ],
 )
@@ -183,3 +184,23 @@ def test_matrices_do_what_the_convolutions_do(stride, samples):
             if 0 <= own < 8 * stride:
                 reached = shape.reached.index(output)
                 assert back[pack, own, channel % 16, reached, other % 16] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+@pytest.mark.parametrize("structure", ["small-first", "small-growing"])
+def test_compiles_for(structure, target):
+    pytest.importorskip("libtpu", reason="libtpu, the TPU's compiler, is not installed")
+    topology = topologies.get_topology_desc(platform="tpu", topology_name=target)
+    chip = SingleDeviceSharding(topology.devices[0])
+    shape, _, params, x, dy = make_block(structure, 128, 313)
+
+    def block(x, params):
+        return residual_block(x, as_parameters(params), shape)
+
+    program = jax.jit(
+        functools.partial(pass_through, block), in_shardings=chip, out_shardings=chip
+    ).lower(x.astype(jnp.bfloat16), params, dy.astype(jnp.bfloat16))
+    text = program.compile().as_text()
+    assert "residual_block_forward" in text and "residual_block_backward" in text
+    assert " convolution(" not in text
