@@ -29,7 +29,7 @@ _BY_SOURCE = (
     (re.compile(r"clef_jax/losses/.*|.*\.compare$"), "loss"),
     (re.compile(r".*/optax/.*|clef_jax/train/optim\.py.*"), "optimiser"),
     (re.compile(r"clef_jax/models/.*"), "rest of the encoder"),
-    (re.compile(r"clef_jax/train/step\.py.*\.step"), "optimiser"),
+    (re.compile(r"clef_jax/train/step\.py.*\bstep"), "optimiser"),
 )  # fmt: skip
 # What a backward pass of our own has no frame of: by the operation, within a block.
 _BY_OPERATION = (

@@ -1,0 +1,136 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.programs import made_up_batch
+from clef_jax import hosts, models
+from clef_jax.methods import read_options
+from clef_jax.models import registry
+from clef_jax.train import ahead, check, optim
+from clef_jax.train.settings import ConfigError
+from configs import demo
+from tests.train.runs import TINY
+
+SAMPLES = 5000
+NOISE = np.zeros((4, 15, 6000), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(registry._CONFIGS, "clef_small", TINY)
+
+
+def program(devices=1, **options):
+    chosen = {
+        "dtype": "float32",
+        "remat": False,
+        "optimizer": optim.make_optimizer(optim.warm_restarts(1e-4, steps_per_epoch=10)),
+        "noise": NOISE,
+        "samples": SAMPLES,
+    } | options
+    mesh = hosts.data_mesh(jax.devices()[:devices])
+    return ahead.make_program("clef_small", read_options({"name": "clef"}), mesh, **chosen)
+
+
+def shapes_of(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+def test_shapes_are_those_of_real_arguments():
+    made = program(ema_decay=0.9)
+    state, batch, constants = made.arguments(8)
+    assert shapes_of(batch) == shapes_of(made_up_batch(8))
+    assert shapes_of(state) == shapes_of(jax.jit(made.initial)())
+    assert shapes_of(constants) == {"noise": (NOISE.shape, NOISE.dtype)}
+
+
+def test_what_is_compiled_runs_and_learns():
+    made = program()
+    compiled = ahead.compile_step(made, 8)
+    state = jax.jit(made.initial, out_shardings=hosts.replicated(made.mesh))()
+    batch = hosts.to_devices(made_up_batch(8), made.mesh)
+    constants = hosts.replicate(made.method.constants, made.mesh)
+    losses = []
+    for _ in range(5):
+        state, metrics = compiled.executable(state, batch, constants)
+        losses.append(float(metrics["loss"]))
+    assert int(state.step) == 5 and np.isfinite(losses).all()
+    assert compiled.lower_seconds > 0 and compiled.compile_seconds > 0
+
+
+def test_memory_holds_its_arguments():
+    made = program()
+    memory = ahead.compile_step(made, 8).memory
+    state, batch, constants = made.arguments(8)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, batch, constants)))
+    assert memory.arguments == pytest.approx(size, rel=0.01)
+    # The state is consumed, and metrics are all that is added to it.
+    assert 0 <= memory.outputs - memory.reused < 1000
+    assert memory.total >= memory.arguments + memory.temporaries
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_the_largest_batch_is_one_that_needs_what_there_is(devices):
+    made = program(devices)
+    small, large = (ahead.compile_step(made, batch).memory for batch in (16, 64))
+    found = ahead.largest_batch(made, 16, small, large.total)
+    assert found % devices == 0
+    assert found == pytest.approx(64, rel=0.1)
+    assert ahead.largest_batch(made, 16, small, small.arguments // 2) == 0
+
+
+def test_what_a_compiler_says_of_memory_is_told_plainly(monkeypatch):
+    made = program()
+
+    class Lowered:
+        def compile(self, compiler_options):
+            raise jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory "
+                "space hbm. Used 20.35G of 15.75G hbm. Exceeded hbm capacity by 4.60G."
+            )
+
+    lowering = dataclasses.replace(made, step=type("Step", (), {"lower": lambda *_: Lowered()})())
+    with pytest.raises(ahead.DoesNotFit) as caught:
+        ahead.compile_step(lowering, 512)
+    assert caught.value.needed == int(20.35 * 2**30)
+    assert caught.value.available == int(15.75 * 2**30)
+    assert "batch of 512 does not fit: it needs 20.4 GiB of each chip, which has 15.8" in str(
+        caught.value
+    )
+
+
+def test_a_run_is_checked_with_the_devices_that_are_here(monkeypatch):
+    """By the CPU's compiler, as described devices need theirs."""
+    from clef_jax.hardware import targets
+
+    here = targets.Target("v5e:2x2", "tpu", jax.devices()[:2])
+    monkeypatch.setattr(targets, "describe", lambda name: here)
+    monkeypatch.setattr(targets, "memory", lambda target: 2 << 30)
+    config = demo.get_config()
+    config.update({"model": "clef_small", "batch_size": 8})
+    report = check.check_run(config, "v5e:2x2")
+    assert report["fits"] and report["chips"] == 2
+    assert report["largest_batch"] > 8 and report["largest_batch"] % 2 == 0
+    assert report["memory_gib"] < report["available_gib"] == 2
+    assert report["summary"].startswith(
+        "clef_small at a global batch of 8 fits v5e:2x2 (2 chips): it needs "
+    )
+    config.batch_size = 9
+    with pytest.raises(ConfigError, match="batch_size 9 does not divide by 2 devices; use 8 or 10"):
+        check.check_run(config, "v5e:2x2")
+
+
+def test_the_step_of_a_run_has_its_settings():
+    from clef_jax.train.settings import read_settings
+
+    config = demo.get_config()
+    config.update({"model": "clef_small", "batch_size": 8, "ema_decay": 0.5})
+    made = check.program_of_run(read_settings(config), hosts.data_mesh(jax.devices()[:1]))
+    state, batch, constants = made.arguments(8)
+    assert batch["ecg"].shape == (8, 2, 5000)
+    assert constants["noise"].shape == (4, 12, 300_000)
+    assert shapes_of(state.ema) == shapes_of(state.params)
+    names = models.get_config("clef_small").stage_widths
+    assert f"stage{len(names) - 1}_block0" in state.params["encoder"]
