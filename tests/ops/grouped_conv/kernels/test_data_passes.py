@@ -84,18 +84,17 @@ def test_every_layer_of_the_three_sizes(layer):
     check(*layer)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("samples", [1, 2, 7, 40])
+@pytest.mark.parametrize(("samples", "stride"), [(1, 1), (2, 2), (7, 2), (40, 1)])
 def test_recordings_shorter_than_the_taps_or_of_few_blocks(samples, stride):
     check(8, 2, stride, samples)
 
 
-@pytest.mark.parametrize(("taps", "stride"), [(1, 1), (5, 2), (9, 4), (16, 3)])
+@pytest.mark.parametrize(("taps", "stride"), [(1, 1), (9, 4), (16, 3)])
 def test_other_kernels_and_strides(taps, stride):
     check(16, 1, stride, 75, taps=taps)
 
 
-@pytest.mark.parametrize("batch", [128, 130, 256])
+@pytest.mark.parametrize("batch", [130, 256])
 def test_more_views_than_lanes(batch):
     check(16, 2, 1, 21, batch=batch)
 
