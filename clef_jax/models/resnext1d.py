@@ -1,6 +1,6 @@
 """ResNeXt1D, the CLEF encoder: grouped-convolution residual blocks without normalisation layers."""
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from clef_jax.ops.activation import swish
 from clef_jax.ops.broadcast import add_bias, scale_channels
 from clef_jax.ops.grouped_conv import activated_conv, grouped_conv
+from clef_jax.ops.grouped_conv.choice import imposed
 from clef_jax.ops.pointwise import pointwise
 from clef_jax.ops.pooling import beside_max_of_pairs, beside_mean
 from clef_jax.ops.residual_block import Geometry, Parameters, residual_block, suits
@@ -135,14 +136,15 @@ class Block(nn.Module):
             stride=self.stride,
             activate=self.activate_input,
         )
-        if self.is_initializing() or not suits(shape, self.dtype):
+        if self.is_initializing() or imposed() or not suits(shape, self.dtype):
             return self.layers(x)
 
         def by_kernel(x: jax.Array, params: Any) -> jax.Array:
             return residual_block(x.astype(self.dtype), _parameters(params), shape)
 
         def by_layers(x: jax.Array, params: Any) -> jax.Array:
-            return self.clone(parent=None).apply({"params": params}, x, method="layers")
+            found = self.clone(parent=None).apply({"params": params}, x, method="layers")
+            return cast(jax.Array, found)
 
         params = self.variables["params"]
         return lax.platform_dependent(x, params, tpu=by_kernel, default=by_layers)

@@ -8,7 +8,7 @@ from jax import lax
 from clef_jax.ops.activation import swish
 from clef_jax.ops.broadcast import add_bias
 from clef_jax.ops.grouped_conv import kernels
-from clef_jax.ops.grouped_conv.conv import grouped_conv
+from clef_jax.ops.grouped_conv.conv import chosen, grouped_conv
 from clef_jax.ops.varying import varying_alike
 
 
@@ -30,7 +30,8 @@ def activated_conv(
     Returns:
         Output `[N, ceil(T / stride), C_out]` in the type of `x`.
     """
-    if not kernels.suits(x.shape, x.dtype, kernel.shape, stride, groups):
+    on_tpu = chosen(x, kernel, stride, groups)["tpu"]
+    if {on_tpu.forward.form, on_tpu.input_gradient.form} != {"kernel"}:
         return add_bias(grouped_conv(swish(x), kernel, stride=stride, groups=groups), bias)
     return _activated_conv(*varying_alike(x, kernel, bias), stride, groups)
 
@@ -70,7 +71,7 @@ def _backward(stride, groups, saved, dy):
         return dx, *pull(dy), dbias.astype(bias.dtype)
 
     def in_turn(x, a, kernel, bias, dy):
-        _, pull = jax.vjp(lambda *p: _in_turn(*p, stride, groups), a, kernel, bias)
+        _, pull = jax.vjp(lambda a, k, b: _in_turn(a, k, b, stride, groups), a, kernel, bias)
         da, dkernel, dbias = pull(dy)
         _, pull = jax.vjp(swish, x)
         return *pull(da), dkernel, dbias

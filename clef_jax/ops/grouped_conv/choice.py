@@ -35,6 +35,11 @@ def using(
     return _used(tuple((layer, Passes.parse(*texts)) for layer, texts in algorithms.items()))
 
 
+def imposed() -> bool:
+    """Returns whether a caller has said how every layer is to be computed, by itself."""
+    return isinstance(_used.value, Passes)
+
+
 def choose(
     platform: str,
     dtype: str,
@@ -56,7 +61,7 @@ def choose(
             is chosen.
     """
     used = _used.value
-    if isinstance(used, Passes):
+    if imposed():
         return used
     usual = rule(platform, layer, outputs, kernels=kernels)
     if outputs < FEW:
