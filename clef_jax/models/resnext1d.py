@@ -136,11 +136,12 @@ class Block(nn.Module):
             stride=self.stride,
             activate=self.activate_input,
         )
-        if self.is_initializing() or imposed() or not suits(shape, self.dtype):
+        dtype = np.promote_types(x.dtype, self.dtype)
+        if self.is_initializing() or imposed() or not suits(shape, dtype):
             return self.layers(x)
 
         def by_kernel(x: jax.Array, params: Any) -> jax.Array:
-            return residual_block(x.astype(self.dtype), _parameters(params), shape)
+            return residual_block(x, _parameters(params), shape)
 
         def by_layers(x: jax.Array, params: Any) -> jax.Array:
             found = self.clone(parent=None).apply({"params": params}, x, method="layers")
