@@ -1,14 +1,21 @@
 """Compiled programs that are kept, and options that the installed XLA knows."""
 
+import importlib.util
 import os
 import pathlib
+import re
 import stat
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import pytest
+from jax.experimental import topologies
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
+from clef_jax import hosts
 from clef_jax.hardware import compiling
 
 
@@ -102,3 +109,37 @@ def test_options_are_for_their_platform_alone_and_leave_what_the_environment_set
     assert several.keys() - compiling.step_options("tpu", 4).keys() == {
         "xla_enable_async_all_reduce"
     }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+def test_tpus_sum_a_layers_gradient_beside_the_products_of_the_layer_before_it(monkeypatch):
+    """Of three layers the last two: once the first one's gradient is there, nothing is left."""
+    for name, value in (("TPU_SKIP_MDS_QUERY", "1"), ("TPU_WORKER_HOSTNAMES", "localhost")):
+        monkeypatch.setenv(name, value)
+    devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
+    mesh, layer = hosts.data_mesh(devices), jax.ShapeDtypeStruct((512, 512), jnp.float32)
+
+    def loss(layers, x):
+        for layer in jax.lax.pcast(layers, hosts.DATA_AXIS, to="varying"):
+            x = jnp.tanh(x @ layer.astype(jnp.bfloat16))
+        return jax.lax.pmean(jnp.mean(x.astype(jnp.float32)), hosts.DATA_AXIS)
+
+    gradients = jax.shard_map(
+        jax.grad(loss), mesh=mesh, in_specs=(P(), P(hosts.DATA_AXIS)), out_specs=P()
+    )
+    text = (
+        jax.jit(gradients, compiler_options=compiling.step_options("tpu", mesh.size))
+        .lower(
+            hosts.shapes_at([layer] * 3, hosts.replicated(mesh)),
+            jax.ShapeDtypeStruct(
+                (1024, 512), jnp.bfloat16, sharding=NamedSharding(mesh, P(hosts.DATA_AXIS))
+            ),
+        )
+        .compile()
+        .as_text()
+    )
+    summed = re.findall(r" = (\S+) all-reduce\(", text)
+    assert summed and all(shape.startswith("f32") for shape in summed)
+    chains = set(re.findall(r'all-reduce\(.*chain_id="(\d+)"', text))
+    assert len(chains) == 2
