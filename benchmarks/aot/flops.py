@@ -11,7 +11,7 @@ _LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 def flops(module: Module, operation: Operation, around: Computation) -> int:
     """Returns the FLOPs of one execution of an operation, of those it is fused from included.
 
-    Zeros that a compiler stuffs in count: the device multiplies them.
+    Zeros that a compiler stuffs into cuDNN's inputs count: the device multiplies them.
 
     Args:
         module: The program.
@@ -48,11 +48,16 @@ def _of_product(operation: Operation, around: Computation, contracting: str) -> 
 
 
 def _of_convolution(operation: Operation, around: Computation) -> int:
-    """Every output is a sum over a kernel's taps and the inputs of its group."""
+    """Every output is a sum over a kernel's taps and the inputs of its group.
+
+    Of a dilated input, each output meets one sample for so many taps. TPUs compute groups so.
+    """
     _, kernel_labels, _ = _labels(operation)
     kernel = around[operation.operands[1]].shapes[0]
     outputs = kernel.dims[kernel_labels.index("o")]
-    return 2 * operation.shapes[0].elements * kernel.elements // outputs
+    dilated = re.findall(r"\d+", operation.attribute(r"lhs_dilate=([\dx]+)") or "")
+    products = operation.shapes[0].elements * kernel.elements // outputs
+    return 2 * products // math.prod(map(int, dilated))
 
 
 def _of_library_convolution(target: str, operation: Operation, around: Computation) -> int:

@@ -69,9 +69,7 @@ class StepProgram:
             "ecg": np.broadcast_to(np.int16(0), (batch_size, 2, self.samples)),
             "scale_mv": np.broadcast_to(np.float32(0), (batch_size, 2)),
             "lead": np.broadcast_to(np.int32(0), (batch_size, 2)),
-        } | {
-            name: np.broadcast_to(np.float32(0), batch_size) for name in sorted(self.method.needs)
-        }
+        } | {name: np.broadcast_to(np.float32(0), batch_size) for name in sorted(self.method.needs)}
         return (
             jax.tree.map(shape(whole), jax.eval_shape(self.initial)),
             jax.tree.map(shape(rows), batch),
@@ -209,9 +207,7 @@ def _memory(executable: Any) -> Memory:
     )
 
 
-def largest_batch(
-    program: StepProgram, batch_size: int, memory: Memory, available: float
-) -> int:
+def largest_batch(program: StepProgram, batch_size: int, memory: Memory, available: float) -> int:
     """Returns the largest batch whose memory fits, reckoned from what one batch needs.
 
     Temporaries but for the gradients grow with the batch, and everything else stays. Where memory

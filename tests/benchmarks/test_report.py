@@ -15,6 +15,19 @@ STEP = {
     "records_per_s": 75.2, "flops_per_s": 2.6e10, "mfu": 0.174, "mfu_of": "measured product",
     "roofline_share": 0.282, "memory_mb": 1034.0, "compile_seconds": 21.4, **TIMES,
 }  # fmt: skip
+AOT = {
+    "kind": "step", "estimate": "compiler", "target": "v5e:2x2", "size": "clef_small", "batch": 256,
+    "chips": 1, "dtype": "bfloat16", "remat": False, "version": "now", "convolutions": "rule",
+    "seconds": 0.00318, "predicted_by": "schedules and bytes", "resolved": 0.997,
+    "records_per_s": 80503.0, "mfu": 0.143, "flops": 1.4e11, "useful_flops": 8.97e10,
+    "moved_bytes": 3.4e9, "operations": 812, "memory_bytes": 9.8e8, "fits": True,
+    "largest_batch": 4096, "compile_seconds": 44.0, "commit": "abc1234",
+    "by_place": {
+        "pointwise forward": {"seconds": 0.002, "bytes": 1e9, "operations": 20},
+        "grouped convolution, forward": {"seconds": 0.001, "bytes": 1e9, "operations": 10},
+    },
+}  # fmt: skip
+AOT_CASE = ("target", "size", "batch", "chips", "dtype", "remat", "version", "convolutions")
 LINES = {
     "vs_torch": [
         {"size": "clef_large", "batch": 8, "dtype": "float32", "peer": "eager", "ratio": 0.7806,
@@ -23,6 +36,12 @@ LINES = {
     "step": [
         {"kind": "ceilings", "dtype": "float32", "flops_per_s": 1.5e11, "bytes_per_s": 2.5e10},
         STEP,
+    ],
+    "aot": [
+        {**AOT, "version": "before", "seconds": 0.0061},
+        AOT,
+        {"kind": "failed", **{name: AOT[name] for name in AOT_CASE}, "error": "RESOURCE_EXHAUSTED",
+         "commit": "abc1234"},
     ],
     "input": [
         {"kind": kind, "readers": 2, "cache": "warm", "batch": 64, "data": "simulated",
@@ -100,7 +119,8 @@ def test_the_plots_are_drawn_and_shown(tmp_path):
     write_lines(tmp_path / "results")
     text = rendered(tmp_path)
     plots = sorted((tmp_path / "plots").iterdir())
-    assert [path.name.split("-")[0] for path in plots] == ["input", "scaling", "step", "vs_torch"]
+    names = ["aot", "input", "scaling", "step", "vs_torch"]
+    assert [path.name.split("-")[0] for path in plots] == names
     for path in plots:
         assert f"(plots/{path.name})" in text
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size < 60_000
@@ -147,3 +167,27 @@ def test_a_damaged_line_is_named(tmp_path, damage, reason):
         rendered(tmp_path)
     assert reason in str(error.value)
     assert not (tmp_path / "RESULTS.md").exists()
+
+
+def test_what_compilers_say_stands_under_the_described_device_and_is_no_measurement(tmp_path):
+    described = {k: v for k, v in EPYC.items() if k != "devices"}
+    described |= {"backend": "described", "device": "v5e"}
+    write_lines(tmp_path / "results", {"aot": LINES["aot"]}, described)
+    text = rendered(tmp_path)
+    assert "## v5e, by its compiler" in text
+    assert "No accelerator has been measured." in text
+    section = text[text.index("### What the compilers say") :]
+    assert "No such device was at hand" in section
+    lines = [line for line in section.splitlines() if line.startswith("| v5e:2x2 | clef_small")]
+    before, now = lines[:2]
+    assert "| before | rule | 0.0061 | schedules and bytes | 99.7% |" in before
+    assert "| now | rule | 0.00318 |" in now
+    assert (tmp_path / "plots" / "aot-v5e-by-its-compiler.png").stat().st_size > 1000
+
+
+def test_parts_of_a_step_are_summed_by_how_their_names_begin():
+    parts = LINES["aot"][0]["by_place"] | {
+        "grouped convolution, input gradient": {"seconds": 0.004, "bytes": 1, "operations": 1}
+    }
+    assert sections.seconds_of(parts, "grouped convolution") == pytest.approx(0.005)
+    assert sections.seconds_of(parts, "loss") == 0

@@ -15,7 +15,9 @@ needs_cuda = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("name", ["", "v5e", "v4:2x2", "v5e:2", "v5e:2x2x2x2", "b100", "tpu v5e:2x2"])
+@pytest.mark.parametrize(
+    "name", ["", "v5e", "v4:2x2", "v5e:2", "v5e:2x2x2x2", "b100", "tpu v5e:2x2"]
+)
 def test_an_unknown_name_is_refused_with_the_choices(name):
     with pytest.raises(targets.TargetError) as caught:
         targets.describe(name)
@@ -32,7 +34,9 @@ def test_without_libtpu_a_message_says_what_to_install():
 
 @pytest.mark.skipif(has_cuda, reason="JAX's CUDA plugin is installed")
 def test_without_the_cuda_plugin_a_message_says_what_to_install():
-    with pytest.raises(targets.TargetError, match=r"CUDA plugin.*'clef-jax\[aot\]'.*'jax\[cuda12\]'"):
+    with pytest.raises(
+        targets.TargetError, match=r"CUDA plugin.*'clef-jax\[aot\]'.*'jax\[cuda12\]'"
+    ):
         targets.describe("h100")
 
 

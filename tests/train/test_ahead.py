@@ -64,7 +64,9 @@ def test_memory_holds_its_arguments():
     made = program()
     memory = ahead.compile_step(made, 8).memory
     state, batch, constants = made.arguments(8)
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, batch, constants)))
+    size = sum(
+        leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, batch, constants))
+    )
     assert memory.arguments == pytest.approx(size, rel=0.01)
     # The state is consumed, and metrics are all that is added to it.
     assert 0 <= memory.outputs - memory.reused < 1000

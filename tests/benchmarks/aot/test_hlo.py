@@ -114,20 +114,31 @@ def test_flops_count_fused_products_by_the_trips_of_their_loop():
     [
         # A grouped convolution: 16 taps of 32 channels for each of 64 x 500 x 256 outputs.
         (
-            ["%x = bf16[64,500,256]{2,1,0} parameter(0)", "%w = bf16[16,32,256]{2,1,0} parameter(1)",
+            ["%x = bf16[64,500,256]{2,1,0} parameter(0)",
+             "%w = bf16[16,32,256]{2,1,0} parameter(1)",
              "ROOT %c = bf16[64,500,256]{2,1,0} convolution(%x, %w), window={size=16 pad=7_8}, "
              "dim_labels=b0f_0io->b0f, feature_group_count=8"],
             2 * 64 * 500 * 256 * 16 * 32,
         ),
+        # The same groups as libtpu lays them out: ten of 16 channels, one of ten taps across them.
+        (
+            ["%x = bf16[128,313,10,16]{0,3,2,1} parameter(0)",
+             "%w = bf16[16,16,10,16]{1,3,2,0} parameter(1)",
+             "ROOT %c = bf16[128,313,10,16]{0,3,2,1} convolution(%x, %w), window={size=16x10 "
+             "stride=1x9 pad=7_8x0_0 lhs_dilate=1x10}, dim_labels=b01f_0i1o->b01f"],
+            2 * 128 * 313 * 160 * 16 * 16,
+        ),
         # The same by cuDNN, and its kernel's gradient, which takes as many.
         (
-            ["%x = bf16[64,256,500]{2,1,0} parameter(0)", "%w = bf16[256,32,16]{2,1,0} parameter(1)",
+            ["%x = bf16[64,256,500]{2,1,0} parameter(0)",
+             "%w = bf16[256,32,16]{2,1,0} parameter(1)",
              "ROOT %c = (bf16[64,256,500]{2,1,0}, u8[0]{0}) custom-call(%x, %w), window={size=16 "
              'pad=7_8}, dim_labels=bf0_oi0->bf0, custom_call_target="__cudnn$convForward"'],
             2 * 64 * 500 * 256 * 16 * 32,
         ),
         (
-            ["%x = bf16[64,256,500]{2,1,0} parameter(0)", "%y = bf16[64,256,500]{2,1,0} parameter(1)",
+            ["%x = bf16[64,256,500]{2,1,0} parameter(0)",
+             "%y = bf16[64,256,500]{2,1,0} parameter(1)",
              "ROOT %c = (bf16[256,32,16]{2,1,0}, u8[0]{0}) custom-call(%x, %y), window={size=16 "
              'pad=7_8}, dim_labels=bf0_oi0->bf0, custom_call_target="__cudnn$convBackwardFilter"'],
             2 * 64 * 500 * 256 * 16 * 32,
