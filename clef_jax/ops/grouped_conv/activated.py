@@ -70,7 +70,7 @@ def _backward(stride, groups, saved, dy):
         return dx, *pull(dy), dbias.astype(bias.dtype)
 
     def in_turn(x, a, kernel, bias, dy):
-        _, pull = jax.vjp(lambda *p: _in_turn(*p, stride, groups), a, kernel, bias)
+        _, pull = jax.vjp(lambda a, k, b: _in_turn(a, k, b, stride, groups), a, kernel, bias)
         da, dkernel, dbias = pull(dy)
         _, pull = jax.vjp(swish, x)
         return *pull(da), dkernel, dbias
