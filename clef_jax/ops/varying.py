@@ -1,5 +1,7 @@
 """Arrays that differ between devices beside arrays that do not, inside `shard_map`."""
 
+from typing import Any
+
 import jax
 from jax import lax
 from jax.typing import DTypeLike
@@ -22,9 +24,10 @@ def shaped_alike(x: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.
     What `pallas_call` returns must be declared so, where other operations find out by themselves.
     """
     kind = jax.typeof(x)
-    if hasattr(kind, "manual_axis_type"):
-        return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=kind.manual_axis_type)
-    return jax.ShapeDtypeStruct(shape, dtype, vma=kind.vma)
+    # jax 0.9 has `vma` where later versions have `manual_axis_type`.
+    name = "manual_axis_type" if hasattr(kind, "manual_axis_type") else "vma"
+    varying: dict[str, Any] = {name: getattr(kind, name)}
+    return jax.ShapeDtypeStruct(shape, dtype, **varying)
 
 
 def _varying_axes(x: jax.Array) -> frozenset[str]:
