@@ -30,8 +30,7 @@ def activated_conv(
     Returns:
         Output `[N, ceil(T / stride), C_out]` in the type of `x`.
     """
-    on_tpu = chosen(x, kernel, stride, groups)["tpu"]
-    if {on_tpu.forward.form, on_tpu.input_gradient.form} != {"kernel"}:
+    if {algorithm.form for algorithm in chosen(x, kernel, stride, groups)["tpu"]} != {"kernel"}:
         return add_bias(grouped_conv(swish(x), kernel, stride=stride, groups=groups), bias)
     return _activated_conv(*varying_alike(x, kernel, bias), stride, groups)
 
@@ -67,8 +66,8 @@ def _backward(stride, groups, saved, dy):
     def at_once(x, a, kernel, bias, dy):
         narrow = kernel.astype(x.dtype)
         dx, dbias = kernels.activated_input_gradient(x, narrow, dy, stride, groups)
-        _, pull = jax.vjp(lambda k: grouped_conv(a, k, stride=stride, groups=groups), kernel)
-        return dx, *pull(dy), dbias.astype(bias.dtype)
+        dkernel = kernels.activated_kernel_gradient(x, kernel, dy, stride, groups)
+        return dx, dkernel, dbias.astype(bias.dtype)
 
     def in_turn(x, a, kernel, bias, dy):
         _, pull = jax.vjp(lambda a, k, b: _in_turn(a, k, b, stride, groups), a, kernel, bias)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 
+from clef_jax.ops.activation import swish_by_tanh
 from clef_jax.ops.residual_block.arrangement import Weights
 from clef_jax.ops.residual_block.geometry import LANES, SPAN, UNIT, Geometry
 
@@ -29,19 +30,6 @@ def loop(count: int, body: Callable[[jax.Array], None]) -> None:
         return carry
 
     lax.fori_loop(0, count, step, 0)
-
-
-def swish(h: jax.Array) -> jax.Array:
-    """Returns `h * sigmoid(h)` in a form that needs no division."""
-    half = 0.5 * h
-    return half * jnp.tanh(half) + half
-
-
-def swish_and_slope(h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns `swish(h)` and its derivative."""
-    sigmoid = 0.5 * jnp.tanh(0.5 * h) + 0.5
-    s = h * sigmoid
-    return s, sigmoid + s * (1 - sigmoid)
 
 
 def dot(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -84,7 +72,7 @@ def reduce_channels(x_ref, weights: Weights, shape: Geometry, use: Callable) -> 
 
     def span(i):
         x = x_ref[pl.ds(i * count, count)]
-        a = swish(x.astype(jnp.float32)).astype(x.dtype) if shape.activate else x
+        a = swish_by_tanh(x.astype(jnp.float32)).astype(x.dtype) if shape.activate else x
         h = [dot(weights.reduce[...], rows(a, t, p)) for t in range(0, count, p)]
         h = [product.reshape(shape.packs, p, shape.wide, LANES) for product in h]
         use(i, x, jnp.concatenate(h, axis=1) + weights.reduce_bias[...][:, None])
@@ -173,5 +161,5 @@ def squeeze_excite(mean: jax.Array, weights: Weights) -> SqueezeExcite:
     """Returns the gate `[width, 128]` for a mean over time, multiplying in the weights' type."""
     squeeze, excite = weights.squeeze[...], weights.excite[...]
     hidden = dot(squeeze, mean.astype(squeeze.dtype)) + weights.squeeze_bias[...]
-    excited = dot(excite, swish(hidden).astype(excite.dtype)) + weights.excite_bias[...]
+    excited = dot(excite, swish_by_tanh(hidden).astype(excite.dtype)) + weights.excite_bias[...]
     return SqueezeExcite(hidden, 0.5 * jnp.tanh(0.5 * excited) + 0.5)

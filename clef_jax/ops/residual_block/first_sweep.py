@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 
+from clef_jax.ops.activation import swish_and_slope_by_tanh, swish_by_tanh
 from clef_jax.ops.residual_block import chunks
 from clef_jax.ops.residual_block.arrangement import Maps, Weights
 from clef_jax.ops.residual_block.geometry import SPAN, Geometry
@@ -38,7 +39,7 @@ def first_activation(x_ref, weights: Weights, own: Scratch, chunk, shape: Geomet
     def keep(i, x, h):
         count = h.shape[1]
         own.early[:, pl.ds(chunk * shape.chunk_samples + i * count, count)] = h.astype(x.dtype)
-        chunks.keep_recent(own.recent, i, chunks.swish(h), shape)
+        chunks.keep_recent(own.recent, i, swish_by_tanh(h), shape)
 
     chunks.reduce_channels(x_ref, weights, shape, keep)
 
@@ -55,7 +56,7 @@ def gate_gradient(
         for pack in range(shape.packs):
             h = chunks.mix_time(own.recent, weights, shape, i, pack)
             own.late[pack, pl.ds(shape.earlier + start, SPAN)] = h.astype(dtype)
-            s.append(chunks.swish(h).astype(dtype))
+            s.append(swish_by_tanh(h).astype(dtype))
         bias = weights.expand_bias[...]
         y = chunks.expand_channels(jnp.stack(s), maps.expand[...], bias, shape)
         dy = dy_ref[pl.ds(i * SPAN, SPAN)].astype(jnp.float32)
@@ -70,7 +71,7 @@ def squeeze_excite(weights: Weights, gradients: Weights, own: Scratch, shape: Ge
     dtype = own.late.dtype
     mean = own.total[...] / shape.outputs
     hidden, gate = chunks.squeeze_excite(mean, weights)
-    s, slope = chunks.swish_and_slope(hidden)
+    s, slope = swish_and_slope_by_tanh(hidden)
     d_excited = own.d_gate[...] * gate * (1 - gate)
     gradients.excite_bias[...] += d_excited
     gradients.excite[...] += chunks.dot_over_views(d_excited.astype(dtype), s.astype(dtype))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from clef_jax.ops.activation import swish_by_tanh
 from clef_jax.ops.residual_block import chunks
 from clef_jax.ops.residual_block.arrangement import Weights
 from clef_jax.ops.residual_block.geometry import LANES, SPAN, VMEM_BYTES, Geometry
@@ -83,7 +84,7 @@ def _kernel(x_ref, *refs, shape: Geometry) -> None:
         chunks.advance(recent, step, shape)
 
     def keep(i, x, h):
-        chunks.keep_recent(recent, i, chunks.swish(h), shape)
+        chunks.keep_recent(recent, i, swish_by_tanh(h), shape)
         if shape.stride == 2:
             x = x.reshape(SPAN, 2, shape.channels, LANES).max(axis=1)
         shortcut[pl.ds(step * shape.chunk + i * SPAN, SPAN)] = x
@@ -114,7 +115,7 @@ def _residual(recent, weights, expand, long, total, chunk, shape: Geometry) -> N
 
     def span(i):
         s = [
-            chunks.swish(chunks.mix_time(recent, weights, shape, i, pack)).astype(long.dtype)
+            swish_by_tanh(chunks.mix_time(recent, weights, shape, i, pack)).astype(long.dtype)
             for pack in range(shape.packs)
         ]
         y = chunks.expand_channels(jnp.stack(s), expand[...], weights.expand_bias[...], shape)

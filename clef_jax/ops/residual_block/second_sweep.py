@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from clef_jax.ops.activation import swish_and_slope_by_tanh
 from clef_jax.ops.residual_block import chunks
 from clef_jax.ops.residual_block.arrangement import Maps, Weights
 from clef_jax.ops.residual_block.first_sweep import Scratch
@@ -26,7 +27,7 @@ def last_convolution(
         dh = [chunks.dot(weights.expand[...], d) for d in dy]
         dh = [d.reshape(shape.packs, p, shape.wide, LANES) for d in dh]
         at = pl.ds(shape.earlier + start, SPAN)
-        s, slope = chunks.swish_and_slope(own.late[:, at].astype(jnp.float32))
+        s, slope = swish_and_slope_by_tanh(own.late[:, at].astype(jnp.float32))
         dh = jnp.concatenate(dh, axis=1) * slope
         own.late[:, at] = dh.astype(dtype)
         gradients.taps_bias[...] += dh.sum(axis=1)
@@ -44,7 +45,7 @@ def slope_of_first(own: Scratch, chunk, shape: Geometry) -> None:
 
     def span(i):
         at = pl.ds(chunk * shape.chunk_samples + i * SPAN, SPAN)
-        s, slope = chunks.swish_and_slope(own.early[:, at].astype(jnp.float32))
+        s, slope = swish_and_slope_by_tanh(own.early[:, at].astype(jnp.float32))
         chunks.keep_recent(own.recent, i, s, shape)
         own.early[:, at] = slope.astype(own.early.dtype)
 
@@ -66,7 +67,7 @@ def first_convolutions(
         x = x_ref[pl.ds(i * count, count)]
         a, slope = x, None
         if shape.activate:
-            a, slope = chunks.swish_and_slope(x.astype(jnp.float32))
+            a, slope = swish_and_slope_by_tanh(x.astype(jnp.float32))
             a = a.astype(dtype)
         dh = [
             _through_time(maps, gradients, own, i, pack, chunk, shape)

@@ -39,6 +39,7 @@ def suits(
         and x_shape[0] >= LANES // 2
         and width == groups * channels
         and groups % groups_of_a_tile(channels) == 0
+        and stride in (1, 2)
         and stride <= taps <= 2 * HALO
     )
 

@@ -18,6 +18,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from clef_jax.ops.activation import swish_by_tanh
 from clef_jax.ops.grouped_conv.folding import Geometry
 from clef_jax.ops.grouped_conv.kernels.pairing import SPAN, STEP, Pairing
 from clef_jax.ops.varying import shaped_alike
@@ -242,7 +243,7 @@ def _add(sums, x_rows, dy_rows, blocks, *, pairing: Pairing, activate: bool) -> 
     seen = [x_rows(block * SPAN, SPAN) for block in blocks]
     channels, lanes = seen[0].shape[1:]
     if activate:
-        seen = [_swish(block) for block in seen]
+        seen = [swish_by_tanh(b.astype(jnp.float32)).astype(b.dtype) for b in seen]
     for column in range(0, SPAN * channels, _LANES):
         stop = column + _LANES
         rows = pairing.rows_seeing(column // channels, -(-stop // channels))
@@ -265,12 +266,6 @@ def _paired(dy: jax.Array, x: jax.Array) -> jax.Array:
         precision=lax.Precision.HIGHEST if x.dtype == jnp.float32 else None,
         preferred_element_type=jnp.float32,
     )
-
-
-def _swish(x: jax.Array) -> jax.Array:
-    """Returns `x * sigmoid(x)`, by a transcendental that TPUs have an instruction for."""
-    half = x.astype(jnp.float32) / 2
-    return (half * jnp.tanh(half) + half).astype(x.dtype)
 
 
 def _sum_taps(sums, taps, pairing: Pairing) -> None:

@@ -15,6 +15,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from clef_jax.ops.activation import swish_and_slope_by_tanh, swish_by_tanh
 from clef_jax.ops.grouped_conv.kernels.blocks import Blocks
 from clef_jax.ops.grouped_conv.kernels.layout import LANES
 from clef_jax.ops.varying import shaped_alike
@@ -169,7 +170,7 @@ def _kernel(
         if "bias" in beside:
             block += beside["bias"][...][None]
         if "activated" in beside:
-            block *= _slope(beside["activated"][at].astype(jnp.float32))
+            block *= swish_and_slope_by_tanh(beside["activated"][at].astype(jnp.float32))[1]
         y[at] = block.astype(y.dtype)
 
     def make_and_fill(i, _):
@@ -191,7 +192,7 @@ def _put(windows, left, activate, start, part):
     """Writes samples from `start` on into the windows, zeros from `left` on; returns their sum."""
     row = lax.broadcasted_iota(jnp.int32, part.shape, 0)
     part = jnp.where(row < left - start, part.astype(jnp.float32), 0)
-    seen = _swish(part) if activate else part
+    seen = swish_by_tanh(part) if activate else part
     windows[pl.ds(HALO + start, len(part))] = seen.astype(windows.dtype)
     return part.sum(axis=0)
 
@@ -216,15 +217,3 @@ def _lay_out(w, matrix, blocks):
         columns = len(blocks.phases[phase]) * inner
         start = shift * inner
         matrix[row * width : (row + 1) * width, start : start + columns] = w[phase, :, :columns]
-
-
-def _swish(x: jax.Array) -> jax.Array:
-    """Returns `x * sigmoid(x)`, by a transcendental that TPUs have an instruction for."""
-    half = x / 2
-    return half * jnp.tanh(half) + half
-
-
-def _slope(x: jax.Array) -> jax.Array:
-    """Returns the derivative of swish."""
-    sigmoid = jnp.tanh(x / 2) / 2 + 0.5
-    return sigmoid * (1 + x - x * sigmoid)
