@@ -6,6 +6,7 @@ the middle were given; the second replaces these by their slopes and gradients.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,14 @@ from clef_jax.ops.residual_block.first_sweep import (
     gate_gradient,
     squeeze_excite,
 )
-from clef_jax.ops.residual_block.forward import like, resident
+from clef_jax.ops.residual_block.forward import resident
 from clef_jax.ops.residual_block.geometry import LANES, VMEM_BYTES, Geometry
 from clef_jax.ops.residual_block.second_sweep import (
     first_convolutions,
     last_convolution,
     slope_of_first,
 )
+from clef_jax.ops.varying import shaped_alike
 
 
 def backward(
@@ -64,8 +66,8 @@ def backward(
             *(resident(w) for w in weights),
         ],
         out_shape=[
-            like(x.shape, x.dtype, x),
-            *(like(w.shape, jnp.float32, x) for w in weights),
+            shaped_alike(x, x.shape, x.dtype),
+            *(shaped_alike(x, w.shape, jnp.float32) for w in weights),
         ],
         scratch_shapes=Scratch(
             recent=middle(shape.before + 2 * shape.chunk_samples),
@@ -83,10 +85,13 @@ def backward(
 
 
 def _kernel(x_ref, dy_ref, *refs, shape: Geometry) -> None:
-    refs = iter(refs)
-    weights, maps = (kind(*(next(refs) for _ in kind._fields)) for kind in (Weights, Maps))
-    dx_ref = next(refs)
-    gradients, own = (kind(*(next(refs) for _ in kind._fields)) for kind in (Weights, Scratch))
+    rest = iter(refs)
+
+    def take(kind: Any) -> Any:
+        return kind(*(next(rest) for _ in kind._fields))
+
+    weights, maps = take(Weights), take(Maps)
+    dx_ref, gradients, own = next(rest), take(Weights), take(Scratch)
     step, turn = pl.program_id(1), shape.chunks + 1
     again = step - turn
 

@@ -11,6 +11,7 @@ from clef_jax.ops.activation import swish_by_tanh
 from clef_jax.ops.residual_block import chunks
 from clef_jax.ops.residual_block.arrangement import Weights
 from clef_jax.ops.residual_block.geometry import LANES, SPAN, VMEM_BYTES, Geometry
+from clef_jax.ops.varying import shaped_alike
 
 
 def forward(
@@ -43,7 +44,7 @@ def forward(
             (shape.chunk, shape.width, LANES),
             lambda n, s: (jnp.maximum(s - shape.chunks - 1, 0), 0, n),
         ),
-        out_shape=like((shape.outputs, shape.width, shape.views), x.dtype, x),
+        out_shape=shaped_alike(x, (shape.outputs, shape.width, shape.views), x.dtype),
         scratch_shapes=[
             own((shape.packs, shape.before + 2 * shape.chunk_samples, shape.wide, LANES)),
             own((whole, shape.width, LANES)),
@@ -59,14 +60,6 @@ def forward(
 def resident(array: jax.Array) -> pl.BlockSpec:
     """Returns the block that is all of an array, at every step."""
     return pl.BlockSpec(array.shape, lambda n, s: (0,) * array.ndim)
-
-
-def like(shape: tuple[int, ...], dtype, x: jax.Array) -> jax.ShapeDtypeStruct:
-    """Returns the aval of a result that varies over the mesh axes that `x` varies over."""
-    kind = jax.typeof(x)
-    if hasattr(kind, "manual_axis_type"):
-        return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=kind.manual_axis_type)
-    return jax.ShapeDtypeStruct(shape, dtype, vma=kind.vma)
 
 
 def _kernel(x_ref, *refs, shape: Geometry) -> None:
