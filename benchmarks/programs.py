@@ -98,7 +98,7 @@ def make_program(
     compiled = ahead.compile_step(program, batch_size)
     constants = hosts.replicate(program.method.constants, mesh)
     batch = hosts.to_devices(made_up_batch(batch_size), mesh)
-    initial = jax.jit(program.initial, out_shardings=hosts.replicated(mesh))
+    initial = jax.jit(program.initial, out_shardings=program.shardings)
     carried: dict[str, Any] = {"state": initial()}
 
     def run(batch):

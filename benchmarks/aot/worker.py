@@ -109,21 +109,35 @@ def _main(case: Case, folder: pathlib.Path) -> None:
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
+# What clones lack, or have less of, that are older than the compilation ahead of time.
+_NEWER = ("hardware.peaks", "hardware.targets", "train.placement", "train.ahead")
+
+
 def _import_package(source: pathlib.Path) -> None:
     """Imports `clef_jax` from a clone, and from this one what an older clone lacks."""
     sys.path.insert(0, os.fspath(source))
     importlib.import_module("clef_jax")
     sys.path.pop(0)
-    for name in ("clef_jax.hardware.targets", "clef_jax.train.ahead"):
-        path = pathlib.Path(*name.split(".")).with_suffix(".py")
-        if not (source / path).exists():
-            spec = importlib.util.spec_from_file_location(name, _ROOT / path)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            parent, _, last = name.rpartition(".")
-            setattr(importlib.import_module(parent), last, module)
-            spec.loader.exec_module(module)
+    if (source / "clef_jax" / "train" / "ahead.py").exists():
+        return
+    step = importlib.import_module("clef_jax.train.step")
+    make_train_step = step.make_train_step
+
+    def make_whole(*arguments: Any, shardings: Any, **options: Any) -> Any:
+        del shardings  # Every device has all of the state.
+        return make_train_step(*arguments, **options)
+
+    step.make_train_step = make_whole
+    for module in _NEWER:
+        name = f"clef_jax.{module}"
+        path = _ROOT.joinpath(*name.split(".")).with_suffix(".py")
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        found = importlib.util.module_from_spec(spec)
+        sys.modules[name] = found
+        parent, _, last = name.rpartition(".")
+        setattr(importlib.import_module(parent), last, found)
+        spec.loader.exec_module(found)
 
 
 @contextlib.contextmanager

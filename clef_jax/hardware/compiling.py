@@ -8,6 +8,7 @@ import jax
 from absl import logging
 
 from clef_jax.hardware.allocator import steps_run_on_cpu
+from clef_jax.hardware.caches import cache_folder
 
 # On GPUs compiling is choosing among kernels by trying each, some 0.7 s for every distinct
 # instruction: clef_small took 260 s to compile on an H100.
@@ -71,7 +72,7 @@ def keep_programs() -> pathlib.Path | None:
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None or steps_run_on_cpu():
         return None
-    folder = _cache_home() / "clef_jax" / "xla"
+    folder = cache_folder() / "xla"
     try:
         # It holds programs that will be run: nobody else may write there.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,9 +88,3 @@ def keep_programs() -> pathlib.Path | None:
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder
-
-
-def _cache_home() -> pathlib.Path:
-    """Returns the folder for caches by the XDG Base Directory Specification."""
-    given = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return given if given.is_absolute() else pathlib.Path.home() / ".cache"

@@ -16,6 +16,7 @@ from clef_jax import hosts, models
 from clef_jax.errors import ClefError
 from clef_jax.methods import Method
 from clef_jax.methods.options import Options
+from clef_jax.train.placement import state_shardings
 from clef_jax.train.state import TrainState, create_state
 from clef_jax.train.step import make_train_step
 
@@ -48,6 +49,7 @@ class StepProgram:
         method: What it learns by.
         step: From `make_train_step`.
         initial: Makes the state before the first step.
+        shardings: Where the state lies.
         mesh: Its devices.
         samples: Samples of a view.
     """
@@ -55,6 +57,7 @@ class StepProgram:
     method: Method
     step: Any
     initial: Callable[[], TrainState]
+    shardings: TrainState
     mesh: Mesh
     samples: int
 
@@ -71,7 +74,7 @@ class StepProgram:
             "lead": np.broadcast_to(np.int32(0), (batch_size, 2)),
         } | {name: np.broadcast_to(np.float32(0), batch_size) for name in sorted(self.method.needs)}
         return (
-            jax.tree.map(shape(whole), jax.eval_shape(self.initial)),
+            jax.tree.map(lambda a, s: shape(s)(a), jax.eval_shape(self.initial), self.shardings),
             jax.tree.map(shape(rows), batch),
             jax.tree.map(shape(whole), self.method.constants),
         )
@@ -132,6 +135,7 @@ def make_program(
     samples: int,
     seed: int = 0,
     ema_decay: float | None = None,
+    shard_state: bool = False,
 ) -> StepProgram:
     """Returns the step that teaches an encoder on the devices of a mesh.
 
@@ -146,6 +150,7 @@ def make_program(
         samples: Samples of a view.
         seed: Of the weights and of the rows' random draws.
         ema_decay: Decay of the moving average of the weights, if there is one.
+        shard_state: Whether the state is split over the devices.
     """
     encoder = models.create_model(model, dtype=jnp.dtype(dtype), remat=remat)
     learnt = method.create(encoder, noise)
@@ -155,8 +160,11 @@ def make_program(
         key = jax.random.key(seed)
         return create_state(learnt, optimizer, key, example, with_ema=ema_decay is not None)
 
-    step = make_train_step(learnt, optimizer, mesh, seed=seed, ema_decay=ema_decay)
-    return StepProgram(learnt, step, initial, mesh, samples)
+    shardings = state_shardings(jax.eval_shape(initial), mesh, split=shard_state)
+    step = make_train_step(
+        learnt, optimizer, mesh, seed=seed, ema_decay=ema_decay, shardings=shardings
+    )
+    return StepProgram(learnt, step, initial, shardings, mesh, samples)
 
 
 def compile_step(

@@ -92,6 +92,7 @@ def program_of_run(settings: RunSettings, mesh: Mesh) -> ahead.StepProgram:
         samples=CLEF_V2.samples,
         seed=settings.seed,
         ema_decay=optimizing.ema_decay,
+        shard_state=optimizing.shard_state,
     )
 
 
