@@ -19,6 +19,7 @@ import time
 from absl import app, flags, logging
 
 from benchmarks.aot import predict
+from benchmarks.aot.autotuned import count_autotuned
 from benchmarks.aot.worker import Case, CompileError, compile_case
 from benchmarks.results import Measurements
 from clef_jax.data.signals.spec import CLEF_V2
@@ -116,6 +117,8 @@ def examine(case: Case) -> dict[str, object]:
             "dump_seconds": dump_seconds if is_tpu else None,
             "read_seconds": time.perf_counter() - begin,
         }
+        if not is_tpu:
+            facts["autotuned"] = count_autotuned(text)
         # XLA's own count knows padding, but enters no loop twice and is silent on GPUs.
         counted = {"flops": facts["xla_flops"] or found.flops}
         return facts | describe(found, case, facts["device_kind"]) | counted

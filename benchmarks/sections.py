@@ -141,7 +141,9 @@ SECTIONS = (
         "schedules or of the bytes in memory, whichever is longer, operation by operation; for "
         "GPUs it is modelled by bytes and FLOPs, a lower bound. *Resolved* is the share of it that "
         "no guess is part of. Memory and FLOPs are one chip's, the largest batch extrapolated. "
-        "*Before* is another commit, by the same predictor; *plain* is XLA's own convolutions.",
+        "*Before* is another commit, by the same predictor; *plain* is XLA's own convolutions. "
+        "*To autotune* are the distinct products, convolutions and fusions of a GPU's program; of "
+        "fusions, none since the step turns their tuner off.",
         ("target", "size", "batch", "chips", "dtype", "remat", "version", "convolutions"),
         {"predicted, s": "{seconds:.3g}", "by": "{predicted_by}", "resolved": "{resolved:.1%}",
          "records/s": "{records_per_s:,.0f}", "MFU": "{mfu:.1%}",
@@ -149,6 +151,7 @@ SECTIONS = (
          "bytes": "{moved_bytes:.3g}", "operations": "{operations}",
          "memory, bytes": "{memory_bytes:.3g}", "fits": "{fits}",
          "largest batch": "{largest_batch:,}", "compiling, s": "{compile_seconds:.0f}",
+         "to autotune": "{autotuned[gemm]} + {autotuned[convolution]} + {autotuned[fusion]}",
          "commit": "{commit}"},
         _plot_parts,
     ),
