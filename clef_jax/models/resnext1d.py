@@ -137,7 +137,7 @@ class Block(nn.Module):
         def by_kernel(x: jax.Array, params: Any) -> jax.Array:
             return residual_block(x, _parameters(params), shape)
 
-        def by_layers(x: jax.Array, params: Any) -> jax.Array:
+        def by_layers(x: jax.Array, params: Any) -> Any:
             return self.clone(parent=None).apply({"params": params}, x, method="layers")
 
         params = self.variables["params"]

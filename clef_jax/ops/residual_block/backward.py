@@ -6,6 +6,7 @@ the middle were given; the second replaces these by their slopes and gradients.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -67,13 +68,15 @@ def backward(
             like(x.shape, x.dtype, x),
             *(like(w.shape, jnp.float32, x) for w in weights),
         ],
-        scratch_shapes=Scratch(
-            recent=middle(shape.before + 2 * shape.chunk_samples),
-            early=middle(shape.chunks * shape.chunk_samples),
-            late=middle(shape.earlier + shape.chunks * shape.chunk + shape.later),
-            dy=pltpu.VMEM((shape.chunk, shape.width, LANES), x.dtype),
-            total=total,
-            d_gate=total,
+        scratch_shapes=list(
+            Scratch(
+                recent=middle(shape.before + 2 * shape.chunk_samples),
+                early=middle(shape.chunks * shape.chunk_samples),
+                late=middle(shape.earlier + shape.chunks * shape.chunk + shape.later),
+                dy=pltpu.VMEM((shape.chunk, shape.width, LANES), x.dtype),
+                total=total,
+                d_gate=total,
+            )
         ),
         interpret=interpret,
         compiler_params=pltpu.CompilerParams(vmem_limit_bytes=VMEM_BYTES),
@@ -83,10 +86,12 @@ def backward(
 
 
 def _kernel(x_ref, dy_ref, *refs, shape: Geometry) -> None:
-    refs = iter(refs)
-    weights, maps = (kind(*(next(refs) for _ in kind._fields)) for kind in (Weights, Maps))
-    dx_ref = next(refs)
-    gradients, own = (kind(*(next(refs) for _ in kind._fields)) for kind in (Weights, Scratch))
+    rest = iter(refs)
+    weights = Weights(*itertools.islice(rest, len(Weights._fields)))
+    maps = Maps(*itertools.islice(rest, len(Maps._fields)))
+    dx_ref = next(rest)
+    gradients = Weights(*itertools.islice(rest, len(Weights._fields)))
+    own = Scratch(*rest)
     step, turn = pl.program_id(1), shape.chunks + 1
     again = step - turn
 

@@ -1,6 +1,6 @@
 """The backward pass's first sweep: the forward pass again, for the gradient of the gate."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from clef_jax.ops.residual_block.geometry import SPAN, Geometry
 
 
 class Scratch(NamedTuple):
-    """What stays in fast memory between chunks.
+    """References to what stays in fast memory between chunks.
 
     Attributes:
         recent: Activations before the convolution over time, as in `chunks`.
@@ -24,12 +24,12 @@ class Scratch(NamedTuple):
         d_gate: The gate's gradient, then that of the mean over time, per sample.
     """
 
-    recent: jax.Array
-    early: jax.Array
-    late: jax.Array
-    dy: jax.Array
-    total: jax.Array
-    d_gate: jax.Array
+    recent: Any
+    early: Any
+    late: Any
+    dy: Any
+    total: Any
+    d_gate: Any
 
 
 def first_activation(x_ref, weights: Weights, own: Scratch, chunk, shape: Geometry) -> None:

@@ -63,9 +63,9 @@ def resident(array: jax.Array) -> pl.BlockSpec:
 def like(shape: tuple[int, ...], dtype, x: jax.Array) -> jax.ShapeDtypeStruct:
     """Returns the aval of a result that varies over the mesh axes that `x` varies over."""
     kind = jax.typeof(x)
-    if hasattr(kind, "manual_axis_type"):
-        return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=kind.manual_axis_type)
-    return jax.ShapeDtypeStruct(shape, dtype, vma=kind.vma)
+    # jax 0.9 has `vma` where later versions have `manual_axis_type`.
+    name = "manual_axis_type" if hasattr(kind, "manual_axis_type") else "vma"
+    return jax.ShapeDtypeStruct(shape, dtype, **{name: getattr(kind, name)})
 
 
 def _kernel(x_ref, *refs, shape: Geometry) -> None:

@@ -22,17 +22,18 @@ def last_convolution(
         dy = dy * own.total[...][None] + own.d_gate[...][None]
         dy = chunks.until(dy, start, shape.outputs, shape.chunk)
         gradients.expand_bias[...] += dy.sum(axis=0)
-        dy = [chunks.rows(dy.astype(dtype), t, p) for t in range(0, SPAN, p)]
-        dh = [chunks.dot(weights.expand[...], d) for d in dy]
-        dh = [d.reshape(shape.packs, p, shape.wide, LANES) for d in dh]
+        parts = [chunks.rows(dy.astype(dtype), t, p) for t in range(0, SPAN, p)]
+        products = [chunks.dot(weights.expand[...], part) for part in parts]
+        products = [d.reshape(shape.packs, p, shape.wide, LANES) for d in products]
         at = pl.ds(shape.earlier + start, SPAN)
         s, slope = chunks.swish_and_slope(own.late[:, at].astype(jnp.float32))
-        dh = jnp.concatenate(dh, axis=1) * slope
+        dh = jnp.concatenate(products, axis=1) * slope
         own.late[:, at] = dh.astype(dtype)
         gradients.taps_bias[...] += dh.sum(axis=1)
         s = s.astype(dtype)
-        gradients.expand[...] += sum(
-            chunks.dot_over_views(chunks.rows_of_middle(s, j * p, p), d) for j, d in enumerate(dy)
+        gradients.expand[...] += chunks.add_up(
+            chunks.dot_over_views(chunks.rows_of_middle(s, j * p, p), part)
+            for j, part in enumerate(parts)
         )
 
     chunks.loop(shape.chunk // SPAN, span)
@@ -68,22 +69,21 @@ def first_convolutions(
         if shape.activate:
             a, slope = chunks.swish_and_slope(x.astype(jnp.float32))
             a = a.astype(dtype)
-        dh = [
-            _through_time(maps, gradients, own, i, pack, chunk, shape)
-            for pack in range(shape.packs)
-        ]
-        dh = jnp.stack(dh)
+        packs = range(shape.packs)
+        dh = jnp.stack(
+            [_through_time(maps, gradients, own, i, pack, chunk, shape) for pack in packs]
+        )
         p = shape.together(shape.channels)
-        gradients.reduce[...] += sum(
+        gradients.reduce[...] += chunks.add_up(
             chunks.dot_over_views(chunks.rows_of_middle(dh, t, p), chunks.rows(a, t, p))
             for t in range(0, count, p)
         )
         p = shape.together(shape.middle)
-        dx = [
+        products = [
             chunks.dot(maps.reduce_transposed[...], chunks.rows_of_middle(dh, t, p))
             for t in range(0, count, p)
         ]
-        dx = jnp.concatenate(dx).reshape(x.shape)
+        dx = jnp.concatenate(products).reshape(x.shape)
         if slope is not None:
             dx = dx * slope
         dx = dx + _shortcut_gradient(x, own.dy[pl.ds(i * SPAN, SPAN)], shape)
@@ -96,18 +96,18 @@ def _through_time(
     maps: Maps, gradients: Weights, own: Scratch, i, pack: int, chunk, shape: Geometry
 ) -> jax.Array:
     """Returns a pack's gradient for what the first activation is given, of a late span."""
-    gradient, dh = 0, []
+    gradients_of_taps, products = [], []
     start = chunk * shape.chunk + i * SPAN
     for t in range(0, SPAN, UNIT):
         reached = own.late[pack, pl.ds(start + t, len(shape.reached))].reshape(-1, LANES)
         product = chunks.dot(maps.taps_transposed[pack], reached)
-        dh.append(product.reshape(UNIT * shape.stride, shape.wide, LANES))
+        products.append(product.reshape(UNIT * shape.stride, shape.wide, LANES))
         unit = own.late[pack, pl.ds(shape.earlier + start + t, UNIT)].reshape(-1, LANES)
         window = own.recent[pack, pl.ds((i * SPAN + t) * shape.stride, shape.window)]
-        gradient += chunks.dot_over_views(unit, window.reshape(-1, LANES))
-    gradients.taps[pack] += gradient
+        gradients_of_taps.append(chunks.dot_over_views(unit, window.reshape(-1, LANES)))
+    gradients.taps[pack] += chunks.add_up(gradients_of_taps)
     slope = own.early[pack, pl.ds(start * shape.stride, SPAN * shape.stride)]
-    dh = jnp.concatenate(dh) * slope.astype(jnp.float32)
+    dh = jnp.concatenate(products) * slope.astype(jnp.float32)
     gradients.reduce_bias[pack] += dh.sum(axis=0)
     return dh.astype(slope.dtype)
 
