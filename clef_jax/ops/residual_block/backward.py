@@ -69,13 +69,15 @@ def backward(
             shaped_alike(x, x.shape, x.dtype),
             *(shaped_alike(x, w.shape, jnp.float32) for w in weights),
         ],
-        scratch_shapes=Scratch(
-            recent=middle(shape.before + 2 * shape.chunk_samples),
-            early=middle(shape.chunks * shape.chunk_samples),
-            late=middle(shape.earlier + shape.chunks * shape.chunk + shape.later),
-            dy=pltpu.VMEM((shape.chunk, shape.width, LANES), x.dtype),
-            total=total,
-            d_gate=total,
+        scratch_shapes=list(
+            Scratch(
+                recent=middle(shape.before + 2 * shape.chunk_samples),
+                early=middle(shape.chunks * shape.chunk_samples),
+                late=middle(shape.earlier + shape.chunks * shape.chunk + shape.later),
+                dy=pltpu.VMEM((shape.chunk, shape.width, LANES), x.dtype),
+                total=total,
+                d_gate=total,
+            )
         ),
         interpret=interpret,
         compiler_params=pltpu.CompilerParams(vmem_limit_bytes=VMEM_BYTES),

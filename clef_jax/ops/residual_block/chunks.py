@@ -9,7 +9,9 @@ The convolution over time is one chunk late: its windows reach into the next chu
 the late one, the late one, and the new one.
 """
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -40,6 +42,11 @@ def dot(a: jax.Array, b: jax.Array) -> jax.Array:
 def dot_over_views(a: jax.Array, b: jax.Array) -> jax.Array:
     """Returns `a @ b.T` in float32: products summed over the views of the lanes."""
     return lax.dot_general(a, b, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def add_up(products: Iterable[jax.Array]) -> jax.Array:
+    """Returns the sum of products that are not stored one by one."""
+    return functools.reduce(operator.add, products)
 
 
 def until(values: jax.Array, start: jax.Array, end: int, size: int) -> jax.Array:

@@ -14,7 +14,7 @@ from clef_jax.ops.residual_block.geometry import SPAN, Geometry
 
 
 class Scratch(NamedTuple):
-    """What stays in fast memory between chunks.
+    """References to what stays in fast memory between chunks.
 
     Attributes:
         recent: Activations before the convolution over time, as in `chunks`.

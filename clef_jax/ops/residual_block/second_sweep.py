@@ -76,7 +76,7 @@ def first_convolutions(
             [_through_time(maps, gradients, own, i, pack, chunk, shape) for pack in packs]
         )
         p = shape.together(shape.channels)
-        gradients.reduce[...] += sum(
+        gradients.reduce[...] += chunks.add_up(
             chunks.dot_over_views(chunks.rows_of_middle(dh, t, p), chunks.rows(a, t, p))
             for t in range(0, count, p)
         )
