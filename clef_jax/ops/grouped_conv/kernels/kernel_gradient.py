@@ -9,7 +9,6 @@ a product, of which only a part is of use: still in less time than reading the a
 """
 
 import functools
-import math
 from typing import NamedTuple
 
 import jax
@@ -20,13 +19,10 @@ from jax.experimental.pallas import tpu as pltpu
 
 from clef_jax.ops.activation import swish_by_tanh
 from clef_jax.ops.grouped_conv.folding import Geometry
+from clef_jax.ops.grouped_conv.kernels.layout import LANES, groups_of_a_tile, lanes_last
 from clef_jax.ops.grouped_conv.kernels.pairing import SPAN, STEP, Pairing
 from clef_jax.ops.varying import shaped_alike
 
-# Views, and columns, of one product.
-_LANES = 128
-# Least channels of a product: sixteen bfloat16 fill a register's sublanes.
-_CHANNELS = 16
 # Of x at a time in VMEM: enough to outlast the start of a step, soon enough there for the first.
 _TILE_BYTES = 3 << 19
 # A quarter of a v5e's, half of a v5p's: what is left keeps arrays of other operations.
@@ -72,9 +68,10 @@ def _kernel_gradient(x, kernel, dy, stride, groups, **options):
     taps, width, _ = kernel.shape
     padding = Geometry(x.shape[1], taps, stride, groups, 1).padding[0]
     pairing = Pairing(x.shape[1], taps, stride, padding)
-    shared = _CHANNELS // math.gcd(width, _CHANNELS)
+    shared = groups_of_a_tile(width)
     channels = shared * width
-    w = _correlate(_views_last(x), _views_last(dy), channels, pairing, **options)
+    x, dy = (lanes_last(_fill_lanes(a)) for a in (x, dy))
+    w = _correlate(x, dy, channels, pairing, **options)
     w = w.reshape(-1, taps * channels).T.reshape(taps, shared, width, -1)
     if shared > 1:
         # Of groups that shared a product, each is wanted with itself only.
@@ -84,12 +81,10 @@ def _kernel_gradient(x, kernel, dy, stride, groups, **options):
     return w.sum(axis=1).astype(kernel.dtype)
 
 
-def _views_last(x: jax.Array) -> jax.Array:
-    """Returns `x [N, T, C]` as `[T, C, N]`, as it lies on TPU, N filled up to whole products."""
+def _fill_lanes(x: jax.Array) -> jax.Array:
+    """Returns `x [N, T, C]` with views of zeros to fill products, but for less than one."""
     views = x.shape[0]
-    if views > _LANES:
-        x = jnp.pad(x, ((0, -views % _LANES), (0, 0), (0, 0)))
-    return x.transpose(1, 2, 0)
+    return jnp.pad(x, ((0, -views % LANES if views > LANES else 0), (0, 0), (0, 0)))
 
 
 class _Tiling(NamedTuple):
@@ -124,7 +119,7 @@ def _correlate(
 ) -> jax.Array:
     """Returns sums `[g, channels of dy, taps * channels of x]` over x `[T, C, N]`, dy alike."""
     samples, width, views = x.shape
-    groups, lanes, taps = width // channels, min(views, _LANES), pairing.taps
+    groups, lanes, taps = width // channels, min(views, LANES), pairing.taps
     tiling = _tiling(samples * channels * lanes * x.dtype.itemsize, groups, pairing)
     own, last = tiling.groups * channels, tiling.steps * STEP - 1
     inputs = min(samples, tiling.steps * STEP * SPAN)
@@ -244,8 +239,8 @@ def _add(sums, x_rows, dy_rows, blocks, *, pairing: Pairing, activate: bool) -> 
     channels, lanes = seen[0].shape[1:]
     if activate:
         seen = [swish_by_tanh(b.astype(jnp.float32)).astype(b.dtype) for b in seen]
-    for column in range(0, SPAN * channels, _LANES):
-        stop = column + _LANES
+    for column in range(0, SPAN * channels, LANES):
+        stop = column + LANES
         rows = pairing.rows_seeing(column // channels, -(-stop // channels))
         seeing = [dy_rows(pairing.first_row(block) + rows.start, len(rows)) for block in blocks]
         # Blocks side by side: their sum is the product's own, as far as a matrix unit is deep.
