@@ -39,7 +39,7 @@ def clef_loss(
     risk: jax.Array,
     completeness: jax.Array | None = None,
     *,
-    temperature: float = 0.07,
+    temperature: jax.Array | float = 0.07,
     floor: float = 0.2,
     weighting: Literal["softmax", "direct"] = "softmax",
     completeness_weighting: bool = False,
@@ -57,10 +57,10 @@ def clef_loss(
 
     Args:
         z: Embeddings `[2N, D]` of any length; rows 2i and 2i + 1 are the views of subject i.
-        risk: Risk of each subject `[N]` in percent; non-finite where unknown.
+        risk: Risk of each subject `[N]` in percent; non-finite where unknown. No gradient.
         completeness: Share of each subject's risk attributes that was recorded `[N]`, in [0, 1];
             non-finite counts as 0. Needed with `completeness_weighting` only.
-        temperature: Divides the cosine similarities.
+        temperature: Divides the cosine similarities; it may be learnt.
         floor: Dissimilarity of two subjects of equal risk.
         weighting: "softmax" normalises D along each row over 2N entries, "direct" uses it as is.
         completeness_weighting: Multiply the weights by exp(-c_i c_k).
@@ -88,16 +88,17 @@ def clef_loss(
     """
     _require_subjects(len(z) // 2, risk, completeness, completeness_weighting)
     pairs = view_pairs(z, axis_name)
+    risk, completeness = lax.stop_gradient((risk, completeness))
     dissimilarity = make_dissimilarity(risk, axis_name, floor, unknown_risk)
     weights = _make_weights(completeness if completeness_weighting else None, axis_name, weighting)
 
-    def weighted_info_nce(tile: Tile) -> jax.Array:
+    def weighted_info_nce(tile: Tile, temperature: jax.Array) -> jax.Array:
         weight = weights(dissimilarity.of(tile.rows, tile.same_subject), tile)
         positive, negatives = shifted_logits(tile, temperature)
         weighted = jnp.sum(weight[:, None, None] * jnp.exp(negatives), axis=(2, 3))
         return jnp.log(jnp.exp(positive) + weighted + _LOG_EPSILON) - positive
 
-    compared = compare(weighted_info_nce, pairs)
+    compared = compare(weighted_info_nce, pairs, temperature)
     contrastive = compared.loss / pairs.size
     mismatch = _mismatch(pairs, dissimilarity, *_similarity_range(pairs, compared.least))
     loss = (contrastive + mismatch) / (2 if combine == "mean" else 1)

@@ -8,7 +8,9 @@ from clef_jax.losses.pairs import Pairs
 from clef_jax.losses.tiles import Tile, compare, shifted_logits
 
 
-def info_nce(pairs: Pairs, *, temperature: float) -> tuple[jax.Array, dict[str, jax.Array]]:
+def info_nce(
+    pairs: Pairs, *, temperature: jax.Array | float
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns the mean over rows of -log(e_p / (e_p + sum of e over negatives)), and its parts.
 
     With e = exp(cosine similarity / temperature); p is the row's partner, and its negatives are all
@@ -16,7 +18,7 @@ def info_nce(pairs: Pairs, *, temperature: float) -> tuple[jax.Array, dict[str, 
 
     Args:
         pairs: From `losses.pairs.make_pairs` or `view_pairs`.
-        temperature: Divides the cosine similarities.
+        temperature: Divides the cosine similarities; it may be learnt.
 
     Returns:
         The scalar loss and `{"alignment", "uniformity"}`, the same on every device.
@@ -32,9 +34,9 @@ def info_nce(pairs: Pairs, *, temperature: float) -> tuple[jax.Array, dict[str, 
         van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018.
     """
 
-    def loss(tile: Tile) -> jax.Array:
+    def loss(tile: Tile, temperature: jax.Array) -> jax.Array:
         positive, negatives = shifted_logits(tile, temperature)
         return jnp.log(jnp.exp(positive) + jnp.sum(jnp.exp(negatives), axis=(2, 3))) - positive
 
-    compared = compare(loss, pairs)
+    compared = compare(loss, pairs, temperature)
     return compared.loss / pairs.size, alignment_and_uniformity(compared, pairs)

@@ -7,13 +7,13 @@ from clef_jax.losses.pairs import view_pairs
 
 
 def simclr_loss(
-    z: jax.Array, *, temperature: float = 0.07, axis_name: str | None = None
+    z: jax.Array, *, temperature: jax.Array | float = 0.07, axis_name: str | None = None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns the normalised-temperature cross-entropy over the global batch, and its parts.
 
     Args:
         z: Embeddings `[2N, D]` of any length; rows 2i and 2i + 1 are the views of subject i.
-        temperature: Divides the cosine similarities.
+        temperature: Divides the cosine similarities; it may be learnt.
         axis_name: Mesh axis over which the batch is split, inside `shard_map`.
 
     Returns:

@@ -56,30 +56,40 @@ class Compared(NamedTuple):
     nearness: jax.Array
 
 
-def compare(loss: Callable[[Tile], jax.Array], pairs: Pairs) -> Compared:
+def compare(
+    loss: Callable[[Tile, jax.Array], jax.Array], pairs: Pairs, temperature: jax.Array | float
+) -> Compared:
     """Compares all rows with all columns.
 
     Tiles are as few as fit; the first has what the others leave.
 
     Args:
-        loss: Gives the loss `[rows, A]` of the rows of a tile.
+        loss: Gives the loss `[rows, A]` of the rows of a tile at a temperature. Gradients reach
+            embeddings and temperature, and nothing else that it makes use of.
         pairs: What to compare.
+        temperature: A scalar, which may be learnt, the same on every device.
     """
     rows = pairs.rows.swapaxes(0, 1)
     positive = jnp.sum(pairs.rows * pairs.partners, axis=-1).T
-    inputs = rows, positive, pairs.columns
-    *of_rows, columns = lax.stop_gradient(inputs)
+    # Each device's gradient is that of its own rows: the sum marks it as differing like these.
+    temperature = jnp.asarray(temperature, rows.dtype) + 0 * lax.stop_gradient(positive[0, 0])
+    inputs = rows, positive, pairs.columns, temperature
+    *of_rows, columns, temperature = lax.stop_gradient(inputs)
 
     def compare_tile(
         rows: jax.Array, positive: jax.Array, ids: jax.Array, positions: jax.Array
-    ) -> tuple[Any, jax.Array]:
+    ) -> tuple[Any, tuple[jax.Array, jax.Array]]:
         same_subject = ids[:, None] == pairs.column_ids[None, :]
 
-        def loss_of(similarity: jax.Array, positive: jax.Array) -> jax.Array:
-            return jnp.sum(loss(Tile(similarity, positive, same_subject, positions)))
+        def loss_of(
+            similarity: jax.Array, positive: jax.Array, temperature: jax.Array
+        ) -> jax.Array:
+            return jnp.sum(loss(Tile(similarity, positive, same_subject, positions), temperature))
 
         similarity = jnp.einsum("iad,bkd->iabk", rows, columns, precision=_PRECISION)
-        value, (pull, pull_of_partners) = jax.value_and_grad(loss_of, (0, 1))(similarity, positive)
+        value, (pull, pull_of_partners, of_temperature) = jax.value_and_grad(loss_of, (0, 1, 2))(
+            similarity, positive, temperature
+        )
         near = jnp.where(same_subject[:, None, None], 0, jnp.exp(4 * (similarity - 1)))
         seen = {
             "loss": value[None],
@@ -91,7 +101,8 @@ def compare(loss: Callable[[Tile], jax.Array], pairs: Pairs) -> Compared:
                 pull_of_partners,
             ),
         }
-        return seen, jnp.einsum("iabk,iad->bkd", pull, rows, precision=_PRECISION)
+        of_columns = jnp.einsum("iabk,iad->bkd", pull, rows, precision=_PRECISION)
+        return seen, (of_columns, of_temperature)
 
     own = pairs.row_ids.size
     fitting = max(_PAIRS_PER_TILE // pairs.column_ids.size, 1)
@@ -99,25 +110,25 @@ def compare(loss: Callable[[Tile], jax.Array], pairs: Pairs) -> Compared:
     size = -(-own // tiles)
     start = own - (tiles - 1) * size
     by_row = (*of_rows, pairs.row_ids, jnp.arange(own))
-    first, of_columns = compare_tile(*(x[:start] for x in by_row))
+    first, sums = compare_tile(*(x[:start] for x in by_row))
 
-    def proceed(of_columns: jax.Array, part: tuple[jax.Array, ...]) -> tuple[jax.Array, Any]:
+    def proceed(sums: Any, part: tuple[jax.Array, ...]) -> tuple[Any, Any]:
         seen, more = compare_tile(*part)
-        return of_columns + more, seen
+        return jax.tree.map(jnp.add, sums, more), seen
 
     parts = tuple(x[start:].reshape(tiles - 1, size, *x.shape[1:]) for x in by_row)
-    of_columns, others = lax.scan(proceed, of_columns, parts)
+    sums, others = lax.scan(proceed, sums, parts)
 
     def join(first: jax.Array, others: jax.Array) -> jax.Array:
         return jnp.concatenate([first, others.reshape(-1, *first.shape[1:])])
 
     seen = jax.tree.map(join, first, others)
     value = jnp.sum(seen.pop("loss"))
-    loss_sum = _with_gradient(value, inputs, (*seen.pop("gradient"), of_columns))
+    loss_sum = _with_gradient(value, inputs, (*seen.pop("gradient"), *sums))
     return Compared(loss=total(loss_sum, pairs), **seen)
 
 
-def shifted_logits(tile: Tile, temperature: float) -> tuple[jax.Array, jax.Array]:
+def shifted_logits(tile: Tile, temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns similarities over temperature, less the greatest of each row, so that exp is safe.
 
     Those of the rows with their partners `[rows, A]`, and with all columns `[rows, A, B, M]`, -inf

@@ -65,12 +65,13 @@ def test_tiles_are_few_and_hold_every_row_once(monkeypatch):
         monkeypatch.setattr(tiles, "_PAIRS_PER_TILE", fitting * n + n // 2)
         sizes = []
 
-        def loss(tile, sizes=sizes):
+        def loss(tile, temperature, sizes=sizes):
+            del temperature
             sizes.append(tile.rows.size)
             return jnp.broadcast_to(tile.rows[:, None], tile.positive.shape).astype(jnp.float32)
 
         of_all = pairs.view_pairs(np.ones((2 * n, 1), np.float32))
-        compared = jax.jit(functools.partial(tiles.compare, loss))(of_all)
+        compared = jax.jit(functools.partial(tiles.compare, loss))(of_all, 1.0)
         first, size = sizes
         assert 1 <= first <= size <= fitting
         assert first + (-(-n // fitting) - 1) * size == n
@@ -83,10 +84,11 @@ def test_a_gradient_known_with_its_value_meets_the_chain_rule(x64):
     z = np.random.default_rng(0).normal(size=(10, 3))
 
     def tiled(z):
-        def loss(tile):
+        def loss(tile, temperature):
+            del temperature
             return jnp.sum(tile.similarity**3, axis=(2, 3)) * tile.positive
 
-        return jnp.sin(tiles.compare(loss, pairs.view_pairs(2 * z)).loss)
+        return jnp.sin(tiles.compare(loss, pairs.view_pairs(2 * z), 1.0).loss)
 
     def whole(z):
         unit = z / jnp.sqrt(jnp.sum(z**2, axis=1, keepdims=True))
@@ -97,3 +99,32 @@ def test_a_gradient_known_with_its_value_meets_the_chain_rule(x64):
 
     for differentiate in (jax.grad, jax.jacfwd):
         np.testing.assert_allclose(differentiate(tiled)(z), jax.grad(whole)(z), rtol=1e-10)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("loss", [clef_loss, simclr_loss])
+def test_a_temperature_can_be_learnt(loss, devices, x64):
+    """Its gradient is the slope of the loss between two temperatures near by."""
+    rng = np.random.default_rng(0)
+    z, risk = rng.normal(size=(16, 5)), rng.uniform(1, 30, 8)
+    by_subject = [risk] * (loss is clef_loss)
+
+    def of_all(temperature):
+        found = jax.shard_map(
+            lambda t, *rows: loss(*rows, temperature=t, axis_name="data")[0],
+            mesh=hosts.data_mesh(jax.devices()[:devices]),
+            in_specs=(P(), P("data"), *[P("data")] * len(by_subject)),
+            out_specs=P(),
+        )
+        return found(temperature, z, *by_subject)
+
+    of_all = jax.jit(of_all)
+    slope = (of_all(0.3 + 1e-5) - of_all(0.3 - 1e-5)) / 2e-5
+    assert abs(slope) > 0.01
+    np.testing.assert_allclose(jax.grad(of_all)(0.3), slope, rtol=1e-7)
+
+
+def test_risk_is_no_parameter():
+    z = jax.random.normal(jax.random.key(0), (8, 3))
+    gradient = jax.grad(lambda risk: clef_loss(z, risk)[0])(jnp.array([1.0, 2.0, 8.0, 9.0]))
+    np.testing.assert_array_equal(gradient, 0)
