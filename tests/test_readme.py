@@ -1,5 +1,6 @@
 """Every code block of README.md, run as it stands there: a new one without a test fails."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -18,14 +19,14 @@ from tests.convert.checkpoints import torch_model, write_lightning
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Blocks in README's order; tests/data/signals/test_recipe.py shows that RECIPE is what happens.
-MAKE, WEIGHTS, EMBED, GRADIENT, RECIPE, PRETRAIN, LAYOUT = range(7)
+MAKE, WEIGHTS, EMBED, GRADIENT, RECIPE, PRETRAIN, ACCELERATORS, LAYOUT = range(8)
 # Names of packages that are installed under another.
 DISTRIBUTIONS = {"pydicom": "pydicom", "sleepecg": "sleepecg", "clef_jax": "clef-jax", "jax": "jax"}
 
 
 def blocks():
     found = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(found) == 7, "give a new block of README a name and a test here"
+    assert len(found) == 8, "give a new block of README a name and a test here"
     return [text for _, text in found]
 
 
@@ -123,6 +124,26 @@ def test_the_pretraining_block_runs(tmp_path):
     assert shorter == {}
     assert (tmp_path / "RUN" / "summary.json").is_file()
     assert (tmp_path / "RUN" / "learned.json").is_file()
+
+
+def test_the_accelerators_block_installs_checks_and_tunes(capsys):
+    """Where the compilers of devices are not installed, `--check` says how they would be."""
+    *installs, check, tune = commands(ACCELERATORS)
+    for line in installs:
+        assert "jax" in installed_by(line)
+    command, script, *arguments = check
+    assert command == "python"
+    arguments = [a.replace("configs/", f"{ROOT}/configs/") for a in arguments]
+    done = subprocess.run(
+        [sys.executable, ROOT / script, *arguments], capture_output=True, text=True, timeout=1800
+    )
+    if importlib.util.find_spec("libtpu") is None:
+        assert done.returncode == 2 and "pip install 'clef-jax[aot]'" in done.stderr
+    else:
+        assert done.returncode == 0 and '"fits": true' in done.stdout
+    assert tune[0] == "clef-jax"
+    assert cli.main([*tune[1:], "--seconds=2", "--batch=1", "--samples=100"]) == 0
+    assert "c16x10 s2 k16" in capsys.readouterr().out
 
 
 def test_the_layout_names_what_is_there():
