@@ -70,11 +70,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from clef_jax.data.recordings.recording import Hints
     from clef_jax.data.windows.cut import WindowSettings
     from clef_jax.data.windows.pool import Request
+    from clef_jax.hardware.compiling import keep_programs
     from clef_jax.inference import load_encoder
     from clef_jax.inference.run import embed_to_table, errors_path
 
     if not arguments.out.endswith(".parquet"):
         raise UsageError(f"--out is {arguments.out}; expected a name that ends with .parquet")
+    keep_programs()
     encoder = load_encoder(arguments.weights)
     settings = WindowSettings(
         preprocessing=encoder.preprocessing,

@@ -36,9 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.print_help(sys.stderr)
         return 2
-    from clef_jax.hardware.compiling import keep_programs
-
-    keep_programs()
     try:
         return arguments.run(arguments)
     except (ClefError, OSError) as error:

@@ -14,8 +14,9 @@ def add_command(commands) -> None:
         help="measure which algorithms suit this device, for pretraining",
         description="Measures the algorithms of every grouped convolution on this machine's first "
         "device, the most expensive layer first, and keeps the fastest in a table in "
-        "$XDG_CACHE_HOME/clef_jax (by default ~/.cache/clef_jax), from which pretraining takes "
-        "them.",
+        "$XDG_CACHE_HOME/clef_jax (by default ~/.cache/clef_jax), from which pretraining with as "
+        "many records on a device and views as long takes them. On a TPU layers that kernels of "
+        "our own compute stay with these.",
     )
     tune.add_argument("sizes", metavar="SIZES", type=names, help="clef_medium or clef_small,...")
     tune.add_argument(
@@ -36,12 +37,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from clef_jax import models
     from clef_jax.cli.arguments import UsageError
+    from clef_jax.hardware.caches import device_name
+    from clef_jax.hardware.compiling import keep_programs
     from clef_jax.ops.grouped_conv import tuned
     from clef_jax.ops.grouped_conv.tuning import tune
 
     known = models.list_models()
     if unknown := [size for size in arguments.sizes if size not in known]:
         raise UsageError(f"{unknown[0]}: no such size; choose of {', '.join(known)}")
+    keep_programs()
     device = jax.local_devices()[0]
     on_cpu = device.platform == "cpu"
     batch = arguments.batch or (8 if on_cpu else 64)
@@ -51,23 +55,28 @@ def _run(arguments: argparse.Namespace) -> int:
         for size in arguments.sizes
         for convolution in models.get_config(size).convolutions(arguments.samples)
     ]
-    print(f"{device.device_kind}, {dtype}, {batch} records a step: at most {arguments.seconds:g} s")
-    begin, findings, algorithms = time.monotonic(), [], {}
+    conditions = tuned.Conditions(device_name(device), dtype, 2 * batch, arguments.samples)
+    print(f"{conditions.device}, {dtype}, {batch} records a step: at most {arguments.seconds:g} s")
+    begin, findings = time.monotonic(), []
     for finding in tune(convolutions, views=2 * batch, dtype=dtype, budget_s=arguments.seconds):
         findings.append(finding)
-        algorithms[str(finding.layer)] = [str(algorithm) for algorithm in finding.best]
+        best = {str(finding.layer): [str(algorithm) for algorithm in finding.best]}
+        path = tuned.write_table(conditions, best)
         elapsed = time.monotonic() - begin
         left = min(elapsed / finding.share, max(arguments.seconds, elapsed)) - elapsed
         print(f"{finding}; about {left:.0f} s left", flush=True)
     if not findings:
-        print("clef-jax tune: nothing was measured; take more --seconds", file=sys.stderr)
+        print(
+            "clef-jax tune: nothing was measured; take more --seconds, unless kernels of our own "
+            "compute every layer",
+            file=sys.stderr,
+        )
         return 1
-    path = tuned.write_table(device.device_kind, dtype, algorithms)
     usual = sum(finding.seconds_of(finding.usual) for finding in findings)
-    best = sum(finding.seconds_of(finding.best) for finding in findings)
+    tuned_s = sum(finding.seconds_of(finding.best) for finding in findings)
     print(
         f"{findings[-1].share:.0%} of the convolutions' work measured, each layer alone: "
-        f"{1e3 * usual:.2f} ms a step as they are chosen otherwise, {1e3 * best:.2f} ms tuned\n"
+        f"{1e3 * usual:.2f} ms a step as they are chosen otherwise, {1e3 * tuned_s:.2f} ms tuned\n"
         f"written: {path}"
     )
     return 0

@@ -72,17 +72,16 @@ def keep_programs() -> pathlib.Path | None:
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None or steps_run_on_cpu():
         return None
-    folder = cache_folder() / "xla"
     try:
+        folder = cache_folder() / "xla"
         # It holds programs that will be run: nobody else may write there.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
-            raise PermissionError("it cannot be written")
+            raise PermissionError(f"{folder} cannot be written")
     except OSError as error:
         logging.warning(
-            "%s: compiled programs are not kept (%s); set JAX_COMPILATION_CACHE_DIR to a folder "
-            "that can be written, or to nothing",
-            folder,
+            "compiled programs are not kept (%s); set JAX_COMPILATION_CACHE_DIR to a folder that "
+            "can be written, or to nothing",
             error,
         )
         return None

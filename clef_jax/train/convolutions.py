@@ -15,7 +15,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from clef_jax import models
+from clef_jax.hardware.caches import device_name
 from clef_jax.ops.grouped_conv import tuned
+from clef_jax.ops.grouped_conv.layers import Convolution
 from clef_jax.ops.grouped_conv.tuning import tune
 from clef_jax.train.settings import RunSettings
 
@@ -60,22 +62,38 @@ def _algorithms_of(found: Mapping[str, Any], mesh: Mesh) -> dict[str, list[str]]
 def _suitable(settings: RunSettings, samples: int, mesh: Mesh) -> dict[str, list[str]]:
     """Returns what the user's table has for these devices, after measuring what it lacks.
 
-    Nothing is measured on CPU, for which this package has a table.
+    Nothing is measured on CPU, for which this package has a table. Whatever fails is warned of, as
+    the usual algorithms serve too, and other processes wait for process 0's.
     """
     device, dtype = mesh.devices.flat[0], settings.encoder.dtype
+    views = max(1, 2 * settings.data.batch_size // mesh.size)
+    conditions = tuned.Conditions(device_name(device), dtype, views, samples)
     convolutions = list(models.get_config(settings.encoder.model).convolutions(samples))
-    table = tuned.find_table(device.device_kind, dtype)
+    table = tuned.find_table(conditions)
     missing = [c for c in convolutions if str(c.layer) not in table]
     if missing and device.platform != "cpu":
-        views = max(1, 2 * settings.data.batch_size // mesh.size)
-        measured = {}
-        for finding in tune(missing, views=views, dtype=dtype, budget_s=_BUDGET_S):
-            measured[str(finding.layer)] = [str(algorithm) for algorithm in finding.best]
-            print(f"tuning, {finding.share:4.0%} done: {finding}", file=sys.stderr, flush=True)
-        tuned.write_table(device.device_kind, dtype, measured)
-        table |= measured
+        table |= _measured(missing, conditions)
     names = {str(convolution.layer) for convolution in convolutions}
     return {layer: algorithms for layer, algorithms in table.items() if layer in names}
+
+
+def _measured(missing: list[Convolution], conditions: tuned.Conditions) -> dict[str, list[str]]:
+    """Measures layers, adds what there was time for to the user's table, and returns it."""
+    measured: dict[str, list[str]] = {}
+    try:
+        for finding in tune(
+            missing, views=conditions.views, dtype=conditions.dtype, budget_s=_BUDGET_S
+        ):
+            measured[str(finding.layer)] = [str(algorithm) for algorithm in finding.best]
+            print(f"tuning, {finding.share:4.0%} done: {finding}", file=sys.stderr, flush=True)
+    except (MemoryError, RuntimeError) as error:
+        logging.warning("tuning ended early, other layers have their usual algorithms: %s", error)
+    if measured:
+        try:
+            tuned.write_table(conditions, measured)
+        except OSError as error:
+            logging.warning("what was measured serves this run alone, as it is not kept: %s", error)
+    return measured
 
 
 def _of_process_0(value: Any) -> Any:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import pytest
 
 import clef_jax
@@ -24,6 +25,24 @@ def test_workers_do_not_import_jax():
     command = [sys.executable, "-c", script]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
+
+
+def test_programs_are_kept_by_commands_that_compute(tmp_path, monkeypatch):
+    chosen = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    absent = str(tmp_path / "absent")
+    try:
+        for command, kept in (
+            (["info", absent], False),
+            (["convert", absent, "--out", str(tmp_path / "out")], False),
+            (["embed", absent, "--weights", absent, "--out", str(tmp_path / "e.parquet")], True),
+        ):
+            jax.config.update("jax_compilation_cache_dir", None)
+            assert cli.main(command) == 1
+            assert (tmp_path / "cache" / "clef_jax" / "xla").exists() == kept, command
+    finally:
+        jax.config.update("jax_compilation_cache_dir", chosen)
 
 
 def test_info_and_convert(tmp_path, capsys):

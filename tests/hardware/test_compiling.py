@@ -79,6 +79,14 @@ def test_a_folder_that_cannot_be_made_is_a_warning(unset, monkeypatch, tmp_path,
     assert "JAX_COMPILATION_CACHE_DIR" in record.getMessage()
 
 
+def test_a_user_without_a_home_is_a_warning(unset, monkeypatch, caplog):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)  # That no file names.
+    with caplog.at_level("WARNING", logger="absl"):
+        assert compiling.keep_programs() is None
+    assert "no home folder" in caplog.text and "JAX_COMPILATION_CACHE_DIR" in caplog.text
+
+
 def test_programs_for_the_cpu_are_not_kept(unset, monkeypatch, tmp_path):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert compiling.keep_programs() is None

@@ -57,8 +57,8 @@ def choose(
         layer: The layer.
         outputs: Number of output samples over the whole batch; few follow the rule.
         device_kind: As JAX names it, where it is known.
-        kernels: Whether our own kernels take the arrays (`kernels.suits`). Where they do not, none
-            is chosen.
+        kernels: Whether the platform has our own kernels and they take the arrays
+            (`kernels.suits`). Where not, none is chosen.
     """
     used = _used.value
     if imposed():

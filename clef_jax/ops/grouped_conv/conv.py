@@ -37,7 +37,12 @@ def grouped_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: in
     return _grouped_conv(x, kernel, stride, groups)
 
 
-def chosen(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> dict[str, Passes]:
+def chosen(
+    x: jax.Array | jax.ShapeDtypeStruct,
+    kernel: jax.Array | jax.ShapeDtypeStruct,
+    stride: int,
+    groups: int,
+) -> dict[str, Passes]:
     """Returns the algorithms of `grouped_conv` of these arrays by platform, see `choice.choose`."""
     layer = Layer(kernel.shape[1], groups, stride, kernel.shape[0])
     outputs = x.shape[0] * -(-x.shape[1] // stride)
@@ -49,7 +54,8 @@ def chosen(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> dict[st
             layer,
             outputs,
             device_kind="" if device is None else device.device_kind,
-            kernels=kernels.suits(x.shape, x.dtype, kernel.shape, stride, groups),
+            kernels=platform == "tpu"
+            and kernels.suits(x.shape, x.dtype, kernel.shape, stride, groups),
         )
         for platform in PLATFORMS
     }

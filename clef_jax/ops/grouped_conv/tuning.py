@@ -1,6 +1,8 @@
 """Measures, on this process's first device, which algorithm computes each pass of a layer fastest.
 
-A layer is measured alone. How its neighbours in a network fuse with it is not seen.
+A layer is measured alone. How its neighbours in a network fuse with it is not seen. So one that our
+own kernels compute is left to them: they take in the swish before it and the bias after it
+(`activated`) or the whole residual block, which fall apart where one pass is computed otherwise.
 """
 
 import collections
@@ -18,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from clef_jax import hosts
+from clef_jax.hardware.compiling import step_options
 from clef_jax.hardware.timing import interleaved
-from clef_jax.ops.grouped_conv import kernels, packing, passes
-from clef_jax.ops.grouped_conv.choice import choose
+from clef_jax.ops.grouped_conv import packing, passes
+from clef_jax.ops.grouped_conv.conv import chosen
 from clef_jax.ops.grouped_conv.layers import Convolution, Layer
 from clef_jax.ops.grouped_conv.passes import Algorithm, Passes
 from clef_jax.ops.precision import multiply_as
@@ -44,7 +48,7 @@ class Finding:
         usual: The algorithms that it has without tuning.
         best: Those to use: the usual ones, or clearly faster ones.
         seconds: Pass -> algorithm -> seconds a step, over all lengths that the layer sees.
-        share: Share of the work of all layers asked for that has been measured by now.
+        share: Share of the work of all layers to measure that has been measured by now.
     """
 
     layer: Layer
@@ -72,6 +76,10 @@ class Finding:
         )
 
 
+class _OutOfTimeError(Exception):
+    """Nothing new is to be begun."""
+
+
 def tune(
     convolutions: Iterable[Convolution],
     *,
@@ -81,6 +89,8 @@ def tune(
     rounds: int = _ROUNDS,
 ) -> Iterator[Finding]:
     """Yields a finding for each distinct layer, the most expensive first, until time is up.
+
+    Of layers that our own kernels compute there is none, nor of the one that time runs out for.
 
     Args:
         convolutions: All of a network, equal ones as often as it has them.
@@ -93,30 +103,34 @@ def tune(
     of_layer: dict[Layer, collections.Counter[Convolution]] = {}
     for convolution in convolutions:
         of_layer.setdefault(convolution.layer, collections.Counter())[convolution] += 1
+    usual = {layer: _usual(counts, views, dtype) for layer, counts in of_layer.items()}
     work = {
         layer: sum(count * c.multiplications for c, count in counts.items())
         for layer, counts in of_layer.items()
+        if "kernel" not in map(str, usual[layer])
     }
     done = 0
     for layer in sorted(work, key=work.__getitem__, reverse=True):
-        counts = of_layer[layer]
-        outputs = views * min(c.outputs for c in counts)
-        usual = choose(platform(), dtype, layer, outputs, kernels=_suits(counts, views, dtype))
-        totals: dict[str, dict[str, float]] = {}
-        for name in (*Passes._fields, BOTH):
-            for convolution, count in counts.items():
-                if time.monotonic() > deadline:
-                    totals.pop(name, None)
-                    break
-                found = _measure(convolution, name, usual, views, dtype, rounds)
-                for text, seconds in found.items():
-                    of_pass = totals.setdefault(name, {})
-                    of_pass[text] = of_pass.get(text, 0.0) + count * seconds
-        if not totals:
+        try:
+            totals = _measure_layer(of_layer[layer], usual[layer], views, dtype, rounds, deadline)
+        except _OutOfTimeError:
             return
         done += work[layer]
         share = done / sum(work.values())
-        yield Finding(layer, usual, _best(usual, totals), totals, share)
+        yield Finding(layer, usual[layer], _best(usual[layer], totals), totals, share)
+
+
+def _usual(convolutions: Iterable[Convolution], views: int, dtype: str) -> Passes:
+    """Returns what a step on this process's first device has for a layer, by its shortest input."""
+    shortest = min(convolutions, key=lambda convolution: convolution.outputs)
+    layer = shortest.layer
+    channels = layer.group_channels * layer.groups
+    x = jax.ShapeDtypeStruct((views, shortest.samples, channels), dtype)
+    kernel = jax.ShapeDtypeStruct((layer.taps, layer.group_channels, shortest.width), dtype)
+    # As in a step, the mesh says which kind of device it is for.
+    mesh = hosts.data_mesh(jax.local_devices()[:1]).abstract_mesh
+    with jax.sharding.use_abstract_mesh(mesh):
+        return chosen(x, kernel, layer.stride, layer.groups)[platform()]
 
 
 def _best(usual: Passes, seconds: Mapping[str, Mapping[str, float]]) -> Passes:
@@ -134,29 +148,54 @@ def _best(usual: Passes, seconds: Mapping[str, Mapping[str, float]]) -> Passes:
     return Passes.parse(*(best[name] for name in Passes._fields))
 
 
+def _measure_layer(
+    counts: Mapping[Convolution, int],
+    usual: Passes,
+    views: int,
+    dtype: str,
+    rounds: int,
+    deadline: float,
+) -> dict[str, dict[str, float]]:
+    """Returns pass -> algorithm -> seconds over all lengths, of those that compute every length."""
+    totals = {}
+    for name in (*Passes._fields, BOTH):
+        found = {c: _measure(c, name, usual, views, dtype, rounds, deadline) for c in counts}
+        texts = set.intersection(*(set(seconds) for seconds in found.values()))
+        if texts:
+            totals[name] = {
+                text: sum(count * found[c][text] for c, count in counts.items()) for text in texts
+            }
+    return totals
+
+
 def _measure(
-    convolution: Convolution, name: str, usual: Passes, views: int, dtype: str, rounds: int
+    convolution: Convolution,
+    name: str,
+    usual: Passes,
+    views: int,
+    dtype: str,
+    rounds: int,
+    deadline: float,
 ) -> dict[str, float]:
     """Returns algorithm -> best seconds of one pass of inputs `[views, samples, C]`."""
     layer = convolution.layer
+    texts = set(_candidates(layer, name))
+    if name in Passes._fields:
+        texts.add(str(getattr(usual, name)))
     x = _draw((views, convolution.samples, layer.group_channels * layer.groups), dtype)
     dy = _draw((views, convolution.outputs, convolution.width), dtype)
     kernel = _draw((layer.taps, layer.group_channels, convolution.width), dtype)
-    texts = set(_candidates(layer, name, _suits([convolution], views, dtype)))
-    if name in Passes._fields:
-        texts.add(str(getattr(usual, name)))
+    arrays = (x, kernel, dy)
     functions = {text: _function(name, layer, text) for text in sorted(texts)}
-    programs = _compile(functions, (x, kernel, dy))
+    programs = _that_run(_compile(functions, arrays, deadline), arrays, deadline)
     if not programs:
         return {}
 
     def repeat(program: Callable[..., Any], calls: int) -> None:
         for _ in range(calls):
-            result = program(x, kernel, dy)
+            result = program(*arrays)
         jax.block_until_ready(result)
 
-    for program in programs.values():
-        repeat(program, 1)  # Whatever happens at a first call.
     first = interleaved({t: functools.partial(repeat, p, 1) for t, p in programs.items()}, rounds=1)
     calls = math.ceil(_LEAST_SECONDS / max(1e-6, min(times.best for times in first.values())))
     repeated = {text: functools.partial(repeat, p, calls) for text, p in programs.items()}
@@ -179,14 +218,25 @@ def _function(name: str, layer: Layer, text: str) -> Callable[..., Any]:
 
 
 def _compile(
-    functions: Mapping[str, Callable[..., Any]], arrays: tuple[jax.Array, ...]
+    functions: Mapping[str, Callable[..., Any]], arrays: tuple[jax.Array, ...], deadline: float
 ) -> dict[str, Callable[..., Any]]:
-    """Returns the functions compiled, several at once, without those that no compiler takes."""
+    """Returns the functions compiled as a step is, several at once, without those that fail."""
+    options = step_options(platform(), 1)
+
+    def compile_in_time(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+        _ask(deadline)
+        return lowered.compile(compiler_options=options)
+
+    lowered = {}
     with multiply_as(arrays[0].dtype):
-        lowered = {name: jax.jit(f).lower(*arrays) for name, f in functions.items()}
+        for name, function in functions.items():
+            _ask(deadline)
+            lowered[name] = jax.jit(function).lower(*arrays)
     programs: dict[str, Callable[..., Any]] = {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        compiling = {name: pool.submit(program.compile) for name, program in lowered.items()}
+        compiling = {
+            name: pool.submit(compile_in_time, program) for name, program in lowered.items()
+        }
         for name, program in compiling.items():
             try:
                 programs[name] = program.result()
@@ -195,7 +245,28 @@ def _compile(
     return programs
 
 
-def _candidates(layer: Layer, name: str, suits: bool) -> list[str]:
+def _that_run(
+    programs: Mapping[str, Callable[..., Any]], arrays: tuple[jax.Array, ...], deadline: float
+) -> dict[str, Callable[..., Any]]:
+    """Returns the programs that ran once; for some the memory may not suffice."""
+    ran = {}
+    for name, program in programs.items():
+        _ask(deadline)
+        try:
+            jax.block_until_ready(program(*arrays))
+        except jax.errors.JaxRuntimeError as error:
+            logging.info("%s did not run: %s", name, str(error).splitlines()[0])
+        else:
+            ran[name] = program
+    return ran
+
+
+def _ask(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise _OutOfTimeError
+
+
+def _candidates(layer: Layer, name: str) -> list[str]:
     """Returns the algorithms to measure, without those that would take minutes only to lose."""
     on_cpu = platform() == "cpu"
     if name == BOTH:
@@ -209,21 +280,7 @@ def _candidates(layer: Layer, name: str, suits: bool) -> list[str]:
     if on_cpu:
         found += ["conv:16", *(f"matmul:{block}" for block in (4, 8, 16))]
         found += _FOURIER if layer.group_channels >= 8 else ()
-    return found + ["kernel"] * suits
-
-
-def _suits(convolutions: Iterable[Convolution], views: int, dtype: str) -> bool:
-    """Returns whether our kernels take all of these on this device."""
-    return platform() == "tpu" and all(
-        kernels.suits(
-            (views, c.samples, c.layer.group_channels * c.layer.groups),
-            jnp.dtype(dtype),
-            (c.layer.taps, c.layer.group_channels, c.width),
-            c.layer.stride,
-            c.layer.groups,
-        )
-        for c in convolutions
-    )
+    return found
 
 
 def platform() -> str:

@@ -131,6 +131,21 @@ def test_kernels_are_chosen_only_where_they_take_the_arrays():
     assert not kernels.suits((3, 313, 32), jnp.float64, (16, 4, 32), 1, 8)
 
 
+def test_a_table_with_kernels_changes_no_platform_that_has_none():
+    x, kernel = jnp.ones((128, 40, 32)), jnp.ones((16, 4, 32))
+
+    def loss(x, kernel):
+        return (grouped_conv(x, kernel, groups=8) ** 2).sum()
+
+    def program(platform):
+        trace = jax.jit(jax.grad(loss, argnums=(0, 1))).trace(x, kernel)
+        return trace.lower(lowering_platforms=(platform,)).as_text()
+
+    usual = [program(platform) for platform in ("cpu", "cuda", "rocm")]
+    with choice.using({str(LAYER): ["kernel"] * 3}):
+        assert [program(platform) for platform in ("cpu", "cuda", "rocm")] == usual
+
+
 def test_a_program_for_several_platforms_at_once_is_exported_and_runs():
     x = np.random.default_rng(0).normal(size=(2, 313, 32)).astype(np.float32)
     kernel = np.random.default_rng(1).normal(size=(16, 4, 32)).astype(np.float32)

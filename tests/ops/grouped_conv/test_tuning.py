@@ -1,16 +1,35 @@
 """Tuning on this machine: real measurements of tiny layers, within their time."""
 
-import time
+import itertools
+import types
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from clef_jax.models import get_config
+from clef_jax.ops.grouped_conv import tuning
 from clef_jax.ops.grouped_conv.choice import choose
 from clef_jax.ops.grouped_conv.layers import Convolution, Layer
 from clef_jax.ops.grouped_conv.passes import Passes
 from clef_jax.ops.grouped_conv.tuning import BOTH, Finding, _best, tune
 
 SMALL, LARGE = (Convolution(Layer(4, groups, 1, 16), 300, 4 * groups) for groups in (2, 6))
+LEAST = Convolution(Layer(1, 1, 1, 2), 16, 1)
+
+
+@pytest.fixture
+def compiled():
+    """The compilations since."""
+    events = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return events
 
 
 def test_layers_are_measured_by_their_work_and_get_nothing_slower():
@@ -27,10 +46,49 @@ def test_layers_are_measured_by_their_work_and_get_nothing_slower():
         assert str(finding).startswith(str(finding.layer))
 
 
-def test_nothing_is_begun_when_time_is_up():
-    begin = time.monotonic()
-    assert list(tune([SMALL, LARGE], views=2, dtype="float32", budget_s=0)) == []
-    assert time.monotonic() - begin < 60
+def test_the_least_layer_is_measured_in_every_pass():
+    (finding,) = tune([LEAST], views=2, dtype="float32", rounds=1)
+    assert set(finding.seconds) == set(Passes._fields) and finding.share == 1
+    assert all(len(seconds) > 1 for seconds in finding.seconds.values())
+    assert finding.seconds_of(finding.best) <= finding.seconds_of(finding.usual)
+
+
+@pytest.mark.parametrize("asked", [0, 3, 25])
+def test_nothing_is_begun_when_time_is_up_and_no_layer_is_half_done(asked, monkeypatch, compiled):
+    """By a clock that goes on whenever it is asked."""
+    clock = itertools.count()
+    monkeypatch.setattr(tuning, "time", types.SimpleNamespace(monotonic=clock.__next__))
+    assert list(tune([LEAST], views=2, dtype="float32", rounds=1, budget_s=asked)) == []
+    assert len(compiled) <= asked
+    assert bool(compiled) == (asked == 25)
+
+
+def test_what_does_not_run_is_left_out():
+    def fail(x):
+        raise MemoryError
+
+    def failing(x):
+        return jax.pure_callback(fail, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    x = jnp.ones(3)
+    programs = {n: jax.jit(f).lower(x).compile() for n, f in {"a": failing, "b": jnp.sin}.items()}
+    assert tuning._that_run(programs, (x,), np.inf) == {"b": programs["b"]}
+
+
+def test_layers_that_kernels_compute_are_left_to_them(monkeypatch):
+    """On a TPU, as far as this process knows; nothing is computed."""
+    monkeypatch.setattr(tuning, "platform", lambda: "tpu")
+    monkeypatch.setattr(tuning, "chosen", lambda *_: {"tpu": Passes.parse("kernel")})
+    assert list(tune([SMALL, LARGE], views=128, dtype="bfloat16")) == []
+
+
+@pytest.mark.parametrize("size", ["clef_small", "clef_medium"])
+def test_without_tuning_a_layer_has_what_a_step_has(size):
+    for convolution in set(get_config(size).convolutions(5000)):
+        expected = choose(
+            "cpu", "bfloat16", convolution.layer, 2 * convolution.outputs, device_kind="cpu"
+        )
+        assert tuning._usual([convolution], 2, "bfloat16") == expected
 
 
 def test_another_algorithm_must_be_clearly_faster_and_shared_work_counts():
