@@ -5,13 +5,10 @@ A device spends some 0.7 s on each distinct instruction, more than all the rest 
 
 import collections
 import re
+from collections.abc import Hashable
 
-_INSTRUCTION = re.compile(
-    r"^\s+(?:ROOT )?%(?P<name>[\w.\-]+) = (?P<type>\(.*?\)|\S+) (?P<opcode>custom-call|fusion)"
-    r"\((?P<operands>[^)]*)\)(?P<rest>.*)$"
-)
-_DEFINED = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = (\((?:[^()]|\([^()]*\))*\)|\S+) ")
-_HEADER = re.compile(r"^(?:ENTRY )?%([\w.\-]+) .*\{$")
+from benchmarks.aot import hlo
+
 _KINDS = {
     "__cublas": "gemm",
     "__triton_gemm": "gemm",
@@ -28,43 +25,36 @@ def count_autotuned(text: str) -> dict[str, int]:
     """Returns the number of distinct instructions by kind: gemm, convolution, fusion.
 
     Instructions are the same if types and layouts of operands and result, the attributes and, of a
-    fusion, what it computes are. Fusions are tuned only if
-    `xla_gpu_experimental_enable_fusion_autotuner` is on.
+    fusion, what it computes are, but for constants that are no whole numbers. Fusions are tuned
+    only if `xla_gpu_experimental_enable_fusion_autotuner` is on.
 
     Args:
         text: The compiled program's, from `compiled.as_text()`.
     """
-    lines = text.splitlines()
-    bodies = _computations(lines)
-    types = {match[1]: match[2] for match in map(_DEFINED.match, lines) if match}
+    module = hlo.parse(text)
     found = collections.defaultdict(set)
-    for match in filter(None, map(_INSTRUCTION.match, lines)):
-        rest = match["rest"]
-        kind = next((kind for mark, kind in _KINDS.items() if mark in rest), None)
-        if kind is None and match["opcode"] == "fusion":
-            kind = "fusion"
-        if kind is None:
-            continue
-        operands = re.findall(r"%([\w.\-]+)", match["operands"])
-        called = re.search(r"calls=%([\w.\-]+)", rest)
-        found[kind].add(
-            (
-                match["type"],
-                tuple(types.get(operand) for operand in operands),
-                _INCIDENTAL.sub("", rest),
-                bodies[called[1]] if called else "",
-            )
-        )
+    for computation in module.computations.values():
+        for operation in computation.values():
+            if kind := _kind(operation):
+                operands = tuple(computation[name].shapes for name in operation.operands)
+                fused = operation.called if operation.opcode == "fusion" else []
+                bodies = tuple(tuple(map(_described, _body(module, name))) for name in fused)
+                found[kind].add((_described(operation), operands, bodies))
     return {kind: len(found[kind]) for kind in ("gemm", "convolution", "fusion")}
 
 
-def _computations(lines: list[str]) -> dict[str, str]:
-    """Returns the text of every computation by its name, without the names in it."""
-    bodies: dict[str, list[str]] = {}
-    current: list[str] = []
-    for line in lines:
-        if header := _HEADER.match(line):
-            current = bodies.setdefault(header[1], [])
-        elif line.startswith("  "):
-            current.append(_INCIDENTAL.sub("", line))
-    return {name: "\n".join(body) for name, body in bodies.items()}
+def _kind(operation: hlo.Operation) -> str | None:
+    if operation.opcode not in ("custom-call", "fusion"):
+        return None
+    kinds = (kind for mark, kind in _KINDS.items() if mark in operation.attributes)
+    return next(kinds, "fusion" if operation.opcode == "fusion" else None)
+
+
+def _body(module: hlo.Module, name: str) -> list[hlo.Operation]:
+    return list(module.computations[name].values())
+
+
+def _described(operation: hlo.Operation) -> Hashable:
+    """Returns all of an operation but names."""
+    attributes = _INCIDENTAL.sub("", operation.attributes)
+    return operation.opcode, operation.shapes, operation.value, attributes

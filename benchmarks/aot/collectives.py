@@ -13,9 +13,9 @@ def kind(operation: Operation) -> str | None:
     return name if name in KINDS else None
 
 
-def sent_bytes(operation: Operation) -> int:
-    """Returns the bytes that each chip sends, as rings and their like do with the fewest."""
-    name, members = kind(operation), group_size(operation)
+def sent_bytes(operation: Operation, chips: int) -> int:
+    """Returns the bytes that each of a program's chips sends, as rings do with the fewest."""
+    name, members = kind(operation), _group_size(operation, chips)
     shapes = operation.shapes
     if operation.opcode.endswith("-start") and name == "all-gather":
         shapes = shapes[len(shapes) // 2 :]  # The first half are the operands.
@@ -30,10 +30,10 @@ def sent_bytes(operation: Operation) -> int:
     return amount if name == "collective-permute" else int(share * amount)
 
 
-def group_size(operation: Operation) -> int:
-    """Returns how many chips of a group take part: `[2,4]<=[8]` and `{{0,1},{2,3}}` say it."""
+def _group_size(operation: Operation, chips: int) -> int:
+    """Returns how many chips a group has, which `[2,4]<=[8]` and `{{0,1},{2,3}}` say; `{}`: all."""
     if match := re.search(r"replica_groups=\[\d+,(\d+)\]", operation.attributes):
         return int(match[1])
     if match := re.search(r"replica_groups=\{\{([\d,]+)\}", operation.attributes):
         return len(match[1].split(","))
-    return 2  # A permutation: each sends to another.
+    return chips

@@ -48,7 +48,6 @@ def _costs(module: Module, flops_per_s: float, bytes_per_s: float) -> Iterator[C
             compute_seconds=products / flops_per_s,
             bytes=amount,
             memory_seconds=amount / bytes_per_s,
-            told_by="bytes and FLOPs",
             known=run.known,
             overhead_seconds=run.times * _LAUNCH_SECONDS,
             flops=products,

@@ -107,11 +107,13 @@ class Module:
         computations: By name; each maps names to operations, in the order of the text.
         entry: Name of the one that runs.
         roots: Name of the result of each computation.
+        chips: How many run it together.
     """
 
     computations: Mapping[str, Computation]
     entry: str
     roots: Mapping[str, str]
+    chips: int = 1
 
 
 def parse(text: str) -> Module:
@@ -135,7 +137,9 @@ def parse(text: str) -> Module:
                 roots[current] = operation.name
     if entry is None:
         raise HloError(f"no compiled program: no ENTRY in {text[:80]!r}…")
-    return Module(computations, entry, roots)
+    head = text.partition("\n")[0]
+    chips = math.prod(map(int, re.findall(r"\b(?:replica_count|num_partitions)=(\d+)", head)))
+    return Module(computations, entry, roots, chips)
 
 
 def parse_shapes(text: str) -> tuple[Shape, ...]:

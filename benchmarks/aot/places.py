@@ -2,10 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
 
 from benchmarks.aot import collectives
-from benchmarks.aot.costs import Cost
 from benchmarks.aot.frames import Frames
 from benchmarks.aot.hlo import Module, Operation
 
@@ -91,10 +89,6 @@ class Places:
                 if pattern.fullmatch(source) or pattern.fullmatch(frame.function):
                     return part
         return "copies" if operation.opcode.startswith("copy") else "rest"
-
-    def key(self) -> Callable[[Cost], str]:
-        """Returns what `Prediction.seconds_by` sums by."""
-        return lambda cost: self.of(cost.operation)
 
 
 def _part_of_block(operation: Operation) -> str:

@@ -20,16 +20,18 @@ class Prediction:
         places: Tells which part of the training step an operation belongs to.
         predicted_by: "schedules and bytes" or "bytes and FLOPs".
         flops: Operations of products and convolutions of one execution, zeros included.
+        chips: How many run the program together.
     """
 
     costs: tuple[Cost, ...]
     places: places.Places
     predicted_by: str
     flops: int
+    chips: int
 
     @property
     def seconds(self) -> float:
-        """Time of one execution: operations in turn, copies in the background."""
+        """Time of one execution: operations in turn, others in the background."""
         return total_seconds(self.costs)
 
     @property
@@ -62,13 +64,13 @@ class Prediction:
 
     @property
     def collectives(self) -> dict[str, dict[str, float]]:
-        """Number of executions of each collective in a step, and the bytes of its results."""
+        """Number of executions of each collective in a step, and the bytes that a chip sends."""
         sums: dict[str, dict[str, float]] = {}
         for cost in self.costs:
             if found := collectives.kind(cost.operation):
                 of_kind = sums.setdefault(found, {"count": 0, "bytes": 0})
                 of_kind["count"] += cost.times
-                of_kind["bytes"] += cost.times * collectives.sent_bytes(cost.operation)
+                of_kind["bytes"] += cost.times * collectives.sent_bytes(cost.operation, self.chips)
         return sums
 
     def _by(self, key: Callable[[Cost], str]) -> dict[str, dict[str, float]]:
@@ -108,7 +110,7 @@ def predict(text: str, device_kind: str, dump: pathlib.Path | None = None) -> Pr
         costs = tpu_model.costs(module, tpu_model.Schedules(dump), peak)
     told = "bytes and FLOPs" if dump is None else "schedules and bytes"
     parts = places.Places(module, frames.Frames(text))
-    return Prediction(tuple(costs), parts, told, total_flops(module))
+    return Prediction(tuple(costs), parts, told, total_flops(module), module.chips)
 
 
 def dump_flags(folder: pathlib.Path) -> dict[str, str]:

@@ -79,7 +79,7 @@ def _is_end_of_copy(run: Execution) -> bool:
 def _cost(module: Module, run: Execution, schedules: Schedules, peak: Peak) -> Cost:
     operation, times = run.operation, run.times
     if collectives.kind(operation):
-        return _by_links(run, peak)
+        return _by_links(run, peak, module.chips)
     if operation.opcode.endswith("-start"):
         # The smaller side: a slice of the larger one.
         amount = min((shape.bytes for shape in _sides(operation.shapes)), default=0)
@@ -96,7 +96,6 @@ def _cost(module: Module, run: Execution, schedules: Schedules, peak: Peak) -> C
         compute_seconds=times * _compute_seconds(found, peak),
         bytes=times * amount,
         memory_seconds=times * amount / peak.memory,
-        told_by="schedule",
         known=run.known and found.uncertain <= _UNCERTAIN * found.count,
     )
 
@@ -107,18 +106,18 @@ def _compute_seconds(found: schedule.Cycles, peak: Peak) -> float:
     return max(found.count / peak.tpu.clock_hz, found.rows / peak.tpu.rows_hz)
 
 
-def _by_links(run: Execution, peak: Peak) -> Cost:
+def _by_links(run: Execution, peak: Peak, chips: int) -> Cost:
     """Returns the cost of a collective, as if all links of a chip worked at their best."""
     assert peak.tpu is not None
-    sent = run.times * collectives.sent_bytes(run.operation)
+    sent = run.times * collectives.sent_bytes(run.operation, chips)
     return Cost(
         run.operation,
         run.times,
-        compute_seconds=sent / peak.tpu.links,
+        compute_seconds=0.0,
         bytes=0,
         memory_seconds=0.0,
-        told_by="links",
         known=run.known,
+        link_seconds=sent / peak.tpu.links,
         background=run.operation.opcode.endswith("-start"),
     )
 
@@ -135,7 +134,6 @@ def _by_bytes(run: Execution, amount: int, peak: Peak, *, background: bool) -> C
         compute_seconds=0.0,
         bytes=run.times * amount,
         memory_seconds=run.times * amount / peak.memory,
-        told_by="bytes" if amount and not small else "inline",
         known=run.known and (background or small or not amount),
         background=background,
     )

@@ -1,7 +1,5 @@
 """Bytes that an operation moves between the device's main memory and the chip."""
 
-from collections.abc import Callable
-
 from benchmarks.aot.hlo import Computation, Execution, Module, Operation, Shape
 
 _SLICES = ("slice", "dynamic-slice", "gather")
@@ -13,9 +11,7 @@ def main_memory(shape: Shape) -> int:
     return 0 if shape.space else shape.bytes
 
 
-def moved(
-    module: Module, execution: Execution, count: Callable[[Shape], int] = main_memory
-) -> tuple[int, int]:
+def moved(module: Module, execution: Execution) -> tuple[int, int]:
     """Returns the bytes that one execution reads and writes.
 
     Of an operand that a fusion only takes slices of, the slices count; of an array that it updates
@@ -24,7 +20,6 @@ def moved(
     Args:
         module: The program.
         execution: From `hlo.executions`.
-        count: Bytes of an array that counts.
     """
     operation, around = execution.operation, execution.computation
     inside = _body(module, operation)
@@ -32,11 +27,11 @@ def moved(
     for number, name in enumerate(operation.operands):
         if name not in around:
             continue
-        whole = sum(map(count, around[name].shapes))
-        slices = _sliced(inside, number, count)
+        whole = sum(map(main_memory, around[name].shapes))
+        slices = _sliced(inside, number)
         read += whole if slices is None else min(whole, slices)
-    written = sum(map(count, operation.shapes))
-    update = _update_in_place(inside, module.roots.get(_body_name(operation) or ""), count)
+    written = sum(map(main_memory, operation.shapes))
+    update = _update_in_place(inside, module.roots.get(_body_name(operation) or ""))
     return read, written if update is None else min(written, update)
 
 
@@ -52,23 +47,23 @@ def _body(module: Module, operation: Operation) -> Computation:
     return {}
 
 
-def _sliced(inside: Computation, number: int, count: Callable[[Shape], int]) -> int | None:
+def _sliced(inside: Computation, number: int) -> int | None:
     """Returns the bytes that slices take of a fusion's parameter, or None if it is read whole."""
     for operation in inside.values():
         if operation.opcode == "parameter" and operation.value == number:
-            return _slices_of(inside, operation.name, count)
+            return _slices_of(inside, operation.name)
     return None
 
 
-def _slices_of(inside: Computation, name: str, count: Callable[[Shape], int]) -> int | None:
+def _slices_of(inside: Computation, name: str) -> int | None:
     total = 0
     for user in inside.values():
         if name not in user.operands:
             continue
         if user.opcode in _SLICES:
-            total += sum(map(count, user.shapes))
+            total += sum(map(main_memory, user.shapes))
         elif user.opcode in _SAME_BYTES:
-            below = _slices_of(inside, user.name, count)
+            below = _slices_of(inside, user.name)
             if below is None:
                 return None
             total += below
@@ -79,12 +74,10 @@ def _slices_of(inside: Computation, name: str, count: Callable[[Shape], int]) ->
     return total
 
 
-def _update_in_place(
-    inside: Computation, root: str | None, count: Callable[[Shape], int]
-) -> int | None:
+def _update_in_place(inside: Computation, root: str | None) -> int | None:
     """Returns the bytes of the update where a fusion's result is an array updated in place."""
     operation = inside.get(root or "")
     if operation is None or operation.opcode != "dynamic-update-slice":
         return None
     update = inside.get(operation.operands[1])
-    return None if update is None else sum(map(count, update.shapes))
+    return None if update is None else sum(map(main_memory, update.shapes))

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -53,7 +54,8 @@ def step_options(platform: str, devices: int) -> dict[str, Any]:
     options: dict[str, Any] = dict(_GPU) if on_gpu else {}
     if devices > 1:
         options |= _SEVERAL_GPUS if on_gpu else _SEVERAL_TPUS if platform == "tpu" else {}
-    given = os.environ.get("XLA_FLAGS", "") + os.environ.get("LIBTPU_INIT_ARGS", "")
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {os.environ.get('LIBTPU_INIT_ARGS', '')}"
+    given = re.findall(r"(?:^|\s)--?(?:no)?(xla\w+)", flags)
     return {name: value for name, value in options.items() if name not in given}
 
 

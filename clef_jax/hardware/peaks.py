@@ -12,7 +12,7 @@ class Peak:
         float32: Dense FLOP/s of float32 products with all 24 bits, as `ops.precision` asks for
             them: outside the tensor cores on GPUs, in six bfloat16 passes on TPUs.
         memory: Bytes/s of its main memory.
-        capacity: Bytes of its main memory.
+        capacity: Bytes of its main memory; of an H100, what its driver gives to programs.
         tpu: What schedules of a TPU are timed by, else None.
     """
 
@@ -52,7 +52,7 @@ PEAKS = {
     "H200": Peak(989e12, 67e12, 4.8e12, 141e9),
     "H100 PCIe": Peak(756e12, 51e12, 2.0e12, 80e9),
     "H100 NVL": Peak(835e12, 60e12, 3.9e12, 94e9),
-    "H100": Peak(989e12, 67e12, 3.35e12, 80e9),
+    "H100": Peak(989e12, 67e12, 3.35e12, 84_942_979_072),
     "A100-SXM4-80GB": Peak(312e12, 19.5e12, 2.04e12, 80e9),
     "A100": Peak(312e12, 19.5e12, 1.55e12, 40e9),
     "L40S": Peak(362e12, 91.6e12, 0.864e12, 48e9),

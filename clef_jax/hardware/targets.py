@@ -100,9 +100,15 @@ def _gpus(name: str, count: int) -> topologies.TopologyDescription:
     if not any(importlib.util.find_spec(f"jax_cuda{n}_plugin") for n in (12, 13)):
         raise _missing(name, "JAX's CUDA plugin", "cuda12")
     config = pathlib.Path(__file__).with_name(_GPUS[name]).read_text(encoding="utf-8")
-    return topologies.get_topology_desc(
-        platform="cuda", topology_name="", target_config=config, topology=f"1x1x{count}"
-    )
+    try:
+        return topologies.get_topology_desc(
+            platform="cuda", topology_name="", target_config=config, topology=f"1x1x{count}"
+        )
+    except Exception as error:
+        raise TargetError(
+            f"target {name}: JAX's CUDA plugin cannot describe it (does its version fit that of "
+            f"jax, {jax.__version__}?): {error}"
+        ) from error
 
 
 def _require(module: str, name: str, extra: str) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,16 +12,17 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from clef_jax import hosts, models
+from clef_jax import models
 from clef_jax.errors import ClefError
-from clef_jax.methods import Method
 from clef_jax.methods.options import Options
-from clef_jax.train.placement import state_shardings
-from clef_jax.train.state import TrainState, create_state
-from clef_jax.train.step import make_train_step
+from clef_jax.train.program import StepProgram, join
 
 _RAN_OUT = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class DoesNotCompile(ClefError):
+    """A step that the compiler refuses; the message is the compiler's first line."""
 
 
 class DoesNotFit(ClefError):
@@ -39,45 +40,6 @@ class DoesNotFit(ClefError):
             "chips"
         )
         self.needed, self.available = needed, available
-
-
-@dataclasses.dataclass(frozen=True)
-class StepProgram:
-    """A training step that is yet to be compiled.
-
-    Attributes:
-        method: What it learns by.
-        step: From `make_train_step`.
-        initial: Makes the state before the first step.
-        shardings: Where the state lies.
-        mesh: Its devices.
-        samples: Samples of a view.
-    """
-
-    method: Method
-    step: Any
-    initial: Callable[[], TrainState]
-    shardings: TrainState
-    mesh: Mesh
-    samples: int
-
-    def arguments(self, batch_size: int) -> tuple[TrainState, dict[str, Any], Any]:
-        """Returns the shapes of the step's state, of a global batch and of the constants."""
-        whole, rows = hosts.replicated(self.mesh), hosts.split_rows(self.mesh)
-
-        def shape(sharding):
-            return lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
-
-        batch = {
-            "ecg": np.broadcast_to(np.int16(0), (batch_size, 2, self.samples)),
-            "scale_mv": np.broadcast_to(np.float32(0), (batch_size, 2)),
-            "lead": np.broadcast_to(np.int32(0), (batch_size, 2)),
-        } | {name: np.broadcast_to(np.float32(0), batch_size) for name in sorted(self.method.needs)}
-        return (
-            jax.tree.map(lambda a, s: shape(s)(a), jax.eval_shape(self.initial), self.shardings),
-            jax.tree.map(shape(rows), batch),
-            jax.tree.map(shape(whole), self.method.constants),
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,18 +115,15 @@ def make_program(
         shard_state: Whether the state is split over the devices.
     """
     encoder = models.create_model(model, dtype=jnp.dtype(dtype), remat=remat)
-    learnt = method.create(encoder, noise)
-
-    def initial() -> TrainState:
-        example = jnp.zeros((1, samples, 1))
-        key = jax.random.key(seed)
-        return create_state(learnt, optimizer, key, example, with_ema=ema_decay is not None)
-
-    shardings = state_shardings(jax.eval_shape(initial), mesh, split=shard_state)
-    step = make_train_step(
-        learnt, optimizer, mesh, seed=seed, ema_decay=ema_decay, shardings=shardings
+    return join(
+        method.create(encoder, noise),
+        optimizer,
+        mesh,
+        samples=samples,
+        seed=seed,
+        ema_decay=ema_decay,
+        shard_state=shard_state,
     )
-    return StepProgram(learnt, step, initial, shardings, mesh, samples)
 
 
 def compile_step(
@@ -180,6 +139,7 @@ def compile_step(
     Raises:
         DoesNotFit: The compiler finds that a chip's memory does not suffice. Those of GPUs do not
             look.
+        DoesNotCompile: The compiler fails for any other reason.
     """
     begin = time.perf_counter()
     lowered = program.step.lower(*program.arguments(batch_size))
@@ -189,7 +149,11 @@ def compile_step(
         executable = lowered.compile(compiler_options=dict(compiler_options or {}))
     except jax.errors.JaxRuntimeError as error:
         if (found := _RAN_OUT.search(str(error))) is None:
-            raise
+            reason = (str(error).splitlines() or ["it does not say why"])[0]
+            raise DoesNotCompile(
+                f"a global batch of {batch_size} does not compile for "
+                f"{program.mesh.devices.flat[0].device_kind}: {reason}"
+            ) from error
         used, unit, limit, limit_unit = found.groups()
         raise DoesNotFit(
             batch_size, int(float(used) * _UNITS[unit]), int(float(limit) * _UNITS[limit_unit])

@@ -12,7 +12,7 @@ from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.hardware import targets
 from clef_jax.models import costs
 from clef_jax.train import ahead
-from clef_jax.train.data import require_divisible
+from clef_jax.train.data import advise_batch_size, require_divisible
 from clef_jax.train.learner import make_optimizer
 from clef_jax.train.settings import Configuration, RunSettings, read_settings
 
@@ -22,6 +22,8 @@ _STEPS = 1000
 # that of one which is simulated.
 _RECORDED_SECONDS, _SIMULATED_SECONDS = 1800, 600
 _GIB = 2**30
+# Records whose views fill a TPU's lanes: `advise_batch_size` asks for multiples of them.
+_FULL = 64
 
 
 def check_run(config: Configuration, target_name: str) -> dict[str, Any]:
@@ -34,12 +36,15 @@ def check_run(config: Configuration, target_name: str) -> dict[str, Any]:
         target_name: As `targets.describe` takes it; all of its devices are used.
 
     Returns:
-        The report: `fits`, `memory_gib` and `available_gib` of a chip, `largest_batch` and whether
-        that was compiled too, `compile_seconds`, FLOPs of a chip, and `summary`, all in a sentence.
+        The report: `fits`, `memory_gib` and `available_gib` of a chip; `largest_batch` and whether
+        that was compiled too; of `compiled_batch`, the run's or, where that does not compile, the
+        first of its halves that does, bytes, seconds to compile and FLOPs of a chip; `advice` for
+        a batch that leaves a TPU's lanes empty; and `summary`, the answer in a sentence.
 
     Raises:
         ConfigError: A setting is impossible, by itself or with so many devices.
         TargetError: There are no such devices, or their compiler is not installed.
+        DoesNotCompile: The compiler fails, and not for want of memory.
     """
     settings = read_settings(config)
     target = targets.describe(target_name)
@@ -57,15 +62,22 @@ def check_run(config: Configuration, target_name: str) -> dict[str, Any]:
         "batch_size": batch,
         "available_gib": round(available / _GIB, 2),
         "useful_flops_per_chip": costs.train_flops(encoder, CLEF_V2.samples) * batch / mesh.size,
+        "advice": advise_batch_size(batch, mesh.size, target.platform),
     }
+    compiled: ahead.CompiledStep | None
     try:
         compiled = ahead.compile_step(program, batch, target.compiler_options)
     except ahead.DoesNotFit as error:
         report |= {"fits": False, "memory_gib": round(error.needed / _GIB, 2)}
+        batch, compiled = _compile_less(program, batch, target)
+    else:
+        needed = compiled.memory.total
+        report |= {"fits": needed <= available, "memory_gib": round(needed / _GIB, 2)}
+    if compiled is None:
+        report |= {"largest_batch": 0, "largest_batch_compiled": True}
     else:
         report |= {
-            "fits": compiled.memory.total <= available,
-            "memory_gib": round(compiled.memory.total / _GIB, 2),
+            "compiled_batch": batch,
             "memory_bytes": dataclasses.asdict(compiled.memory),
             "lower_seconds": round(compiled.lower_seconds, 1),
             "compile_seconds": round(compiled.compile_seconds, 1),
@@ -96,19 +108,36 @@ def program_of_run(settings: RunSettings, mesh: Mesh) -> ahead.StepProgram:
     )
 
 
+def _compile_less(
+    program: ahead.StepProgram, batch: int, target: targets.Target
+) -> tuple[int, ahead.CompiledStep | None]:
+    """Returns the first half of half … of a batch that compiles, and its step; or 0 and None."""
+    chips = program.mesh.size
+    while batch := batch // 2 // chips * chips:
+        try:
+            return batch, ahead.compile_step(program, batch, target.compiler_options)
+        except ahead.DoesNotFit:
+            continue
+    return 0, None
+
+
 def _largest(
     program: ahead.StepProgram, batch: int, memory: ahead.Memory, target: targets.Target
 ) -> dict[str, Any]:
     """Returns the largest batch that fits, and whether compiling it bears that out."""
     available = targets.memory(target)
     largest = ahead.largest_batch(program, batch, memory, available)
-    if largest <= batch:
-        return {"largest_batch": largest, "largest_batch_compiled": largest == batch}
-    try:
-        found = ahead.compile_step(program, largest, target.compiler_options)
-    except ahead.DoesNotFit:
-        return {"largest_batch": largest, "largest_batch_compiled": False}
-    fits = found.memory.total <= available
+    full = _FULL * program.mesh.size
+    if target.platform == "tpu" and largest > full:
+        # Not less than what is known to fit.
+        largest = max(largest // full * full, batch if memory.total <= available else 0)
+    fits = largest in (0, batch)
+    if not fits:
+        try:
+            compiled = ahead.compile_step(program, largest, target.compiler_options)
+            fits = compiled.memory.total <= available
+        except ahead.DoesNotFit:
+            pass
     return {"largest_batch": largest, "largest_batch_compiled": fits}
 
 
@@ -119,10 +148,13 @@ def _summary(report: dict[str, Any]) -> str:
         f"{'fits' if report['fits'] else 'does not fit'} {report['target']} ({chips}): it needs "
         f"{report['memory_gib']} of {report['available_gib']} GiB a chip"
     )
-    if "largest_batch" in report:
+    if report["largest_batch"] == 0:
+        text += "; no batch fits, not one record a chip: use remat or more chips"
+    else:
         proof = "compiled, too" if report["largest_batch_compiled"] else "by extrapolation"
-        text += (
-            f"; the largest batch that fits is about {report['largest_batch']:,} ({proof}); "
-            f"compiling takes {report['lower_seconds'] + report['compile_seconds']:.0f} s here"
-        )
+        text += f"; the largest batch that fits is about {report['largest_batch']:,} ({proof})"
+    if "compiled_batch" in report:
+        seconds = report["lower_seconds"] + report["compile_seconds"]
+        text += f"; compiling {report['compiled_batch']:,} takes {seconds:.0f} s here"
+    text += f"; {report['advice']}" if report["advice"] else ""
     return text + ". So the compiler says; nothing was run."

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
@@ -16,10 +15,9 @@ from clef_jax.methods import Method
 from clef_jax.methods.method import Batch, Metrics
 from clef_jax.train import optim
 from clef_jax.train.data import RunData
-from clef_jax.train.placement import state_shardings
+from clef_jax.train.program import Initial, join
 from clef_jax.train.settings import OptimizerSettings, RunSettings
-from clef_jax.train.state import TrainState, create_state
-from clef_jax.train.step import make_train_step
+from clef_jax.train.state import TrainState
 
 
 class Learner(NamedTuple):
@@ -41,7 +39,7 @@ class Learner(NamedTuple):
     constants: Any
     schedule: optax.Schedule
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-    initial: Callable[[Any], TrainState]
+    initial: Initial
     shardings: TrainState
 
 
@@ -66,30 +64,22 @@ def make_learner(
         total_steps=data.total_steps,
     )
 
-    def initial(encoder: Any) -> TrainState:
-        return create_state(
-            method,
-            optimizer,
-            jax.random.key(settings.seed),
-            jnp.zeros((1, data.shards.spec.samples, 1)),
-            with_ema=optimizing.ema_decay is not None,
-            encoder=encoder,
-        )
-
-    shardings = state_shardings(jax.eval_shape(initial, None), mesh, split=optimizing.shard_state)
-    step = make_train_step(
+    program = join(
         method,
         optimizer,
         mesh,
+        samples=data.shards.spec.samples,
         seed=settings.seed,
         ema_decay=optimizing.ema_decay,
-        shardings=shardings,
+        shard_state=optimizing.shard_state,
     )
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return step(state, batch, constants)
+        return program.step(state, batch, constants)
 
-    return Learner(model, method, constants, schedule, train_step, initial, shardings)
+    return Learner(
+        model, method, constants, schedule, train_step, program.initial, program.shardings
+    )
 
 
 def make_optimizer(

@@ -119,6 +119,21 @@ def test_options_are_for_their_platform_alone_and_leave_what_the_environment_set
     }
 
 
+@pytest.mark.parametrize(
+    "longer", ["xla_gpu_autotune_level_of_another", "my_xla_gpu_autotune_level"]
+)
+def test_only_a_flag_of_the_whole_name_comes_before_an_option(monkeypatch, longer):
+    name = "xla_gpu_autotune_level"
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    usual = compiling.step_options("cuda", 1)
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_first=1")  # What follows must not run into it.
+    monkeypatch.setenv("XLA_FLAGS", f"--{longer}=4 --xla_dump_to=/tmp/{name}")
+    assert compiling.step_options("cuda", 1) == usual
+    for given in (f"--{name}=4", f"-{name} 4", f"--{longer}=1\n--no{name}"):
+        monkeypatch.setenv("XLA_FLAGS", given)
+        assert usual.keys() - compiling.step_options("cuda", 1).keys() == {name}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 def test_tpus_sum_a_layers_gradient_beside_the_products_of_the_layer_before_it(monkeypatch):

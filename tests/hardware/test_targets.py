@@ -1,4 +1,6 @@
 import importlib.util
+import pathlib
+import re
 
 import pytest
 
@@ -79,6 +81,22 @@ def test_an_h100_is_described_by_its_vendors_numbers():
     assert (target.platform, len(target.devices)) == ("cuda", 1)
     assert "H100" in target.device_kind
     assert len(targets.describe("h100", 8).devices) == 8
+
+
+def test_a_plugin_that_fails_is_told_plainly(monkeypatch):
+    def fail(**options):
+        raise RuntimeError("no PJRT_TopologyDescription_Create")
+
+    monkeypatch.setattr(targets.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(targets.topologies, "get_topology_desc", fail)
+    with pytest.raises(targets.TargetError, match="h100: JAX's CUDA plugin .*no PJRT_Topology"):
+        targets.describe("h100")
+
+
+def test_an_h100_has_as_much_memory_as_its_description_says():
+    description = pathlib.Path(targets.__file__).with_name("h100.txtpb").read_text()
+    (size,) = re.findall(r"device_memory_size: (\d+)", description)
+    assert peaks.peak("NVIDIA H100 80GB HBM3").capacity == int(size)
 
 
 @pytest.mark.parametrize(

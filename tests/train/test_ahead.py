@@ -90,17 +90,86 @@ def test_what_a_compiler_says_of_memory_is_told_plainly(monkeypatch):
         def compile(self, compiler_options):
             raise jax.errors.JaxRuntimeError(
                 "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory "
-                "space hbm. Used 20.35G of 15.75G hbm. Exceeded hbm capacity by 4.60G."
+                "space hbm. Used 20.38G of 15.75G hbm. Exceeded hbm capacity by 4.60G."
             )
 
     lowering = dataclasses.replace(made, step=type("Step", (), {"lower": lambda *_: Lowered()})())
     with pytest.raises(ahead.DoesNotFit) as caught:
         ahead.compile_step(lowering, 512)
-    assert caught.value.needed == int(20.35 * 2**30)
+    assert caught.value.needed == int(20.38 * 2**30)
     assert caught.value.available == int(15.75 * 2**30)
     assert "batch of 512 does not fit: it needs 20.4 GiB of each chip, which has 15.8" in str(
         caught.value
     )
+
+
+def test_what_else_a_compiler_refuses_is_told_plainly():
+    made = program()
+
+    class Lowered:
+        def compile(self, compiler_options):
+            raise jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem. Used 28.73M of 16.00M "
+                "vmem.\n\nProgram vmem requirement 28.73M:"
+            )
+
+    lowering = dataclasses.replace(made, step=type("Step", (), {"lower": lambda *_: Lowered()})())
+    with pytest.raises(
+        ahead.DoesNotCompile,
+        match=r"batch of 512 does not compile for cpu: RESOURCE.* 28.73M of 16.00M vmem\.$",
+    ):
+        ahead.compile_step(lowering, 512)
+
+
+@pytest.mark.parametrize(
+    ("batch", "capacity", "compiled", "largest", "tried"),
+    [
+        # Halved until it compiles, then what that one extrapolates to, in whole lanes of 128.
+        (512, 511, 256, 384, [512, 256, 384]),
+        (2048, 100, 64, 100, [2048, 1024, 512, 256, 128, 64, 100]),
+        (100, 300, 100, 256, [100, 256]),
+        (384, 400, 384, 384, [384]),
+        (130, 200, 130, 130, [130]),
+        (6, 2, 2, 2, [6, 2]),
+        (6, 1, None, 0, [6, 2]),
+    ],
+)
+def test_the_batch_that_fits_is_found_where_the_runs_does_not(
+    monkeypatch, batch, capacity, compiled, largest, tried
+):
+    """By a TPU's compiler whose programs need a MiB a record of each of two chips."""
+    from clef_jax.hardware import targets
+    from clef_jax.train.data import advise_batch_size
+
+    here, mib, asked = targets.Target("v5e:1x2", "tpu", jax.devices()[:2]), 1 << 20, []
+
+    def compile_step(made, batch_size, options):
+        asked.append(batch_size)
+        if batch_size > capacity:
+            raise ahead.DoesNotFit(batch_size, batch_size * mib, capacity * mib)
+        state, rows, _ = made.arguments(batch_size)
+        split = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(rows)) // 2
+        gradients = sum(leaf.size * 4 for leaf in jax.tree.leaves(state.params))
+        temporaries = batch_size * mib - split
+        memory = ahead.Memory(split - gradients, 0, 0, temporaries + gradients, 0)
+        return ahead.CompiledStep(None, 1.0, 2.0, memory, 0.0)
+
+    monkeypatch.setattr(targets, "describe", lambda name: here)
+    monkeypatch.setattr(targets, "memory", lambda target: capacity * mib)
+    monkeypatch.setattr(ahead, "compile_step", compile_step)
+    config = demo.get_config()
+    config.update({"model": "clef_small", "batch_size": batch})
+    report = check.check_run(config, "v5e:1x2")
+    assert report["fits"] == (batch <= capacity)
+    assert report.get("compiled_batch") == compiled
+    assert (report["largest_batch"], report["largest_batch_compiled"]) == (largest, True)
+    assert asked == tried
+    assert report["advice"] == advise_batch_size(batch, 2, "tpu")
+    assert (report["advice"] or "") in report["summary"]
+    assert ("fits v5e" if batch <= capacity else "does not fit v5e") in report["summary"]
+    assert (f"about {largest:,} (compiled" if largest else "no batch fits") in report["summary"]
+    if largest > 128 and largest != batch:
+        assert advise_batch_size(largest, 2, "tpu") is None
 
 
 def test_a_run_is_checked_with_the_devices_that_are_here(monkeypatch):

@@ -1,10 +1,13 @@
 """Parsing of compiled programs, on short recorded texts."""
 
+import dataclasses
+
 import pytest
 
 from benchmarks.aot import collectives, flops, gpu_model, hlo, places, tpu_model, traffic
 from benchmarks.aot.costs import total_seconds
 from benchmarks.aot.frames import Frame, Frames
+from clef_jax.hardware import peaks
 
 # As libtpu 0.0.42 prints a scan of seven trips beside a copy in the background.
 SCAN = """HloModule jit_f
@@ -244,6 +247,9 @@ def test_operations_have_their_place(op_name, frame, expected):
         ("all-gather-start", "(f32[125]{0}, f32[1000]{0})", "[1,8]<=[8]", 7 / 8 * 4000),
         # The result is an eighth of what is scattered.
         ("reduce-scatter", "f32[125]{0}", "[1,8]<=[8]", 7 / 8 * 4000),
+        # No groups: all of the program's chips.
+        ("all-reduce", "f32[1000]{0}", "{}", 2 * 15 / 16 * 4000),
+        ("all-gather", "f32[1000]{0}", "{}", 15 / 16 * 4000),
     ],
 )
 def test_collectives_send_what_rings_do(opcode, type_, groups, expected):
@@ -251,7 +257,34 @@ def test_collectives_send_what_rings_do(opcode, type_, groups, expected):
     module = entry("  %a = f32[1000]{0} parameter(0)", line)
     (run,) = hlo.executions(module)
     assert collectives.kind(run.operation) == opcode.removesuffix("-start")
-    assert collectives.sent_bytes(run.operation) == expected
+    assert collectives.sent_bytes(run.operation, 16) == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "chips"),
+    [("", 1), (", num_partitions=16", 16), (", replica_count=2, num_partitions=4", 8)],
+)
+def test_a_program_says_how_many_chips_run_it(head, chips):
+    assert hlo.parse(SCAN.replace("HloModule jit_f", "HloModule jit_f" + head)).chips == chips
+
+
+@pytest.mark.parametrize(("copies", "hidden"), [(1, True), (8, False)])
+def test_collectives_in_the_background_take_no_less_than_the_links_need(tmp_path, copies, hidden):
+    """A v5e adds 2**28 bytes up while it copies one array, or eight of them, in the same time."""
+    size = 2**26
+    lines = [f"  %a = f32[{size}]{{0}} parameter(0)"]
+    for n in range(copies):
+        lines += [
+            f"  %r.{n} = f32[{size}]{{0}} all-reduce-start(%a), replica_groups={{}}, to_apply=%sum",
+            f"  %d.{n} = f32[{size}]{{0}} all-reduce-done(%r.{n})",
+        ]
+    lines += [f"  %m.{n} = f32[{size}]{{0}} negate(%a)" for n in range(8)]
+    module = dataclasses.replace(entry(*lines), chips=4)
+    found = tpu_model.costs(module, tpu_model.Schedules(tmp_path), peaks.peak("TPU v5 lite"))
+    in_turn = 8 * 2 * 4 * size / 819e9
+    sent = copies * 2 * 3 / 4 * 4 * size / 200e9
+    assert (sent < in_turn) == hidden
+    assert total_seconds(found) == pytest.approx(max(in_turn, sent))
 
 
 def test_what_is_no_program_is_refused():

@@ -1,0 +1,101 @@
+"""The step of a method and an optimiser on the devices of a mesh, and the state it begins with."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from clef_jax import hosts
+from clef_jax.methods import Method
+from clef_jax.train.placement import state_shardings
+from clef_jax.train.state import TrainState, create_state
+from clef_jax.train.step import make_train_step
+
+
+class Initial(Protocol):
+    """Makes the state before the first step."""
+
+    def __call__(self, encoder: Any = None) -> TrainState:
+        """Returns it, from an encoder's parameters or, of None, random ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepProgram:
+    """A training step that is yet to be compiled.
+
+    Attributes:
+        method: What it learns by.
+        step: From `make_train_step`.
+        initial: Makes the state before the first step.
+        shardings: Where the state lies.
+        mesh: Its devices.
+        samples: Samples of a view.
+    """
+
+    method: Method
+    step: Any
+    initial: Initial
+    shardings: TrainState
+    mesh: Mesh
+    samples: int
+
+    def arguments(self, batch_size: int) -> tuple[TrainState, dict[str, Any], Any]:
+        """Returns the shapes of the step's state, of a global batch and of the constants."""
+        whole, rows = hosts.replicated(self.mesh), hosts.split_rows(self.mesh)
+
+        def shape(sharding):
+            return lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
+
+        batch = {
+            "ecg": np.broadcast_to(np.int16(0), (batch_size, 2, self.samples)),
+            "scale_mv": np.broadcast_to(np.float32(0), (batch_size, 2)),
+            "lead": np.broadcast_to(np.int32(0), (batch_size, 2)),
+        } | {name: np.broadcast_to(np.float32(0), batch_size) for name in sorted(self.method.needs)}
+        return (
+            jax.tree.map(lambda a, s: shape(s)(a), jax.eval_shape(self.initial), self.shardings),
+            jax.tree.map(shape(rows), batch),
+            jax.tree.map(shape(whole), self.method.constants),
+        )
+
+
+def join(
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    samples: int,
+    seed: int,
+    ema_decay: float | None,
+    shard_state: bool,
+) -> StepProgram:
+    """Returns the step by which a method and an optimiser teach on the devices of a mesh.
+
+    Args:
+        method: What is learnt.
+        optimizer: From `train.optim`.
+        mesh: From `hosts.data_mesh`, of this machine's devices or of described ones.
+        samples: Samples of a view.
+        seed: Of the weights and of the rows' random draws.
+        ema_decay: Decay of the moving average of the weights, if there is one.
+        shard_state: Whether the state is split over the devices.
+    """
+
+    def initial(encoder: Any = None) -> TrainState:
+        return create_state(
+            method,
+            optimizer,
+            jax.random.key(seed),
+            jnp.zeros((1, samples, 1)),
+            with_ema=ema_decay is not None,
+            encoder=encoder,
+        )
+
+    shardings = state_shardings(jax.eval_shape(initial), mesh, split=shard_state)
+    step = make_train_step(
+        method, optimizer, mesh, seed=seed, ema_decay=ema_decay, shardings=shardings
+    )
+    return StepProgram(method, step, initial, shardings, mesh, samples)
