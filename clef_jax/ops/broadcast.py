@@ -31,8 +31,8 @@ def _add_bias_forward(y, bias):
 
 def _add_bias_backward(bias, dy):
     wide = np.promote_types(bias.dtype, dy.dtype)
-    if dy.ndim == 2:
-        return dy, dy.sum(axis=0, dtype=wide).astype(bias.dtype)
+    if dy.ndim < 3:
+        return dy, dy.sum(axis=range(dy.ndim - 1), dtype=wide).astype(bias.dtype)
 
     def by_view(dy):
         # A sum over time alone, kept apart by the barrier, is done in the pass that makes `dy`,

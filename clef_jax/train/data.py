@@ -110,7 +110,7 @@ def advise_batch_size(batch_size: int, devices: int, platform: str) -> str | Non
     """Returns a sentence for a batch that leaves lanes of TPUs empty, None for any other.
 
     A TPU lays views out along its 128 lanes, so that any number up to the next multiple of 128
-    a device takes the same time.
+    a device takes as long as that, or longer, as kernels need full lanes.
 
     Args:
         batch_size: Records in the whole batch, a multiple of `devices`.
@@ -122,7 +122,7 @@ def advise_batch_size(batch_size: int, devices: int, platform: str) -> str | Non
         return None
     upper = -(-batch_size // full) * full
     return (
-        f"config.batch_size {batch_size} takes as long a step as {upper} on {devices} "
+        f"config.batch_size {batch_size} takes no less time a step than {upper} on {devices} "
         f"{platform.upper()} device{'s' if devices > 1 else ''}, whose lanes hold {_LANES} views, "
         f"{_LANES // _VIEWS} records, each; use a multiple of {full}"
     )

@@ -15,7 +15,7 @@ def example(shapes, dtype):
     return arrays, [np.asarray(a, np.float64) for a in arrays]
 
 
-@pytest.mark.parametrize("shape", [(3, 2000, 5), (4000, 5)])
+@pytest.mark.parametrize("shape", [(3, 2000, 5), (4000, 5), (5,)])
 def test_a_bias_of_float32_added_in_bfloat16_has_a_float32_gradient(shape):
     (y, dy), (y64, dy64) = example([shape] * 2, jnp.bfloat16)
     (bias,), (bias64,) = example([(5,)], jnp.float32)
