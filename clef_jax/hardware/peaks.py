@@ -31,18 +31,27 @@ class TpuCore:
         clock_hz: Instructions a second.
         rows_hz: Rows of bfloat16 that each of its matrix units multiplies by its weights a second.
         links: Bytes/s that a chip sends over all its links to others.
+        vmem: Bytes of one core's fast memory (VMEM).
     """
 
     clock_hz: float
     rows_hz: float
     links: float
+    vmem: int
 
 
 def _tpu(
-    bfloat16: float, memory: float, gib: int, clock_hz: float, units: int, side: int, links: float
+    bfloat16: float,
+    memory: float,
+    gib: int,
+    clock_hz: float,
+    units: int,
+    side: int,
+    links: float,
+    vmem_mib: int,
 ) -> Peak:
     """Returns the peaks of a chip of so many matrix units of `side` by `side`."""
-    core = TpuCore(clock_hz, bfloat16 / (2 * side**2 * units), links)
+    core = TpuCore(clock_hz, bfloat16 / (2 * side**2 * units), links, vmem_mib * 2**20)
     return Peak(bfloat16, bfloat16 / 6, memory, gib * 2**30, core)
 
 
@@ -58,11 +67,11 @@ PEAKS = {
     "L40S": Peak(362e12, 91.6e12, 0.864e12, 48e9),
     "L4": Peak(121e12, 30.3e12, 0.3e12, 24e9),
     "TPU7x": Peak(2307e12, 2307e12 / 6, 7.37e12, 192 * 2**30),
-    "TPU v6": _tpu(918e12, 1.64e12, 32, 1.75e9, 2, 256, 400e9),
-    "TPU v5 lite": _tpu(197e12, 0.819e12, 16, 1.5e9, 4, 128, 200e9),
-    "TPU v5e": _tpu(197e12, 0.819e12, 16, 1.5e9, 4, 128, 200e9),
-    "TPU v5": _tpu(459e12, 2.765e12, 95, 1.75e9, 8, 128, 600e9),
-    "TPU v4": _tpu(275e12, 1.23e12, 32, 1.05e9, 8, 128, 300e9),
+    "TPU v6": _tpu(918e12, 1.64e12, 32, 1.75e9, 2, 256, 400e9, 128),
+    "TPU v5 lite": _tpu(197e12, 0.819e12, 16, 1.5e9, 4, 128, 200e9, 128),
+    "TPU v5e": _tpu(197e12, 0.819e12, 16, 1.5e9, 4, 128, 200e9, 128),
+    "TPU v5": _tpu(459e12, 2.765e12, 95, 1.75e9, 8, 128, 600e9, 64),
+    "TPU v4": _tpu(275e12, 1.23e12, 32, 1.05e9, 8, 128, 300e9, 16),
 }
 
 

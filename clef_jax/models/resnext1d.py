@@ -17,6 +17,7 @@ from clef_jax.ops.pointwise import pointwise
 from clef_jax.ops.pooling import beside_max_of_pairs, beside_mean
 from clef_jax.ops.residual_block import Geometry, Parameters, residual_block, suits
 from clef_jax.ops.varying import varying_alike
+from clef_jax.ops.vmem import device_kind
 
 # Uniform with variance 1/(3 fan_in), which is what the original's framework draws by default.
 _kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -137,7 +138,7 @@ class Block(nn.Module):
             activate=self.activate_input,
         )
         dtype = np.promote_types(x.dtype, self.dtype)
-        if self.is_initializing() or imposed() or not suits(shape, dtype):
+        if self.is_initializing() or imposed() or not suits(shape, dtype, device_kind()):
             return self.layers(x)
 
         def by_kernel(x: jax.Array, params: Any) -> jax.Array:

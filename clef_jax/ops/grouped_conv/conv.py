@@ -13,6 +13,7 @@ from clef_jax.ops.grouped_conv.passes import Algorithm, Passes
 from clef_jax.ops.grouped_conv.rules import PLAIN
 from clef_jax.ops.pointwise import pointwise
 from clef_jax.ops.varying import varying_alike
+from clef_jax.ops.vmem import device_kind
 
 
 def grouped_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: int = 1) -> jax.Array:
@@ -55,7 +56,7 @@ def chosen(
             outputs,
             device_kind="" if device is None else device.device_kind,
             kernels=platform == "tpu"
-            and kernels.suits(x.shape, x.dtype, kernel.shape, stride, groups),
+            and kernels.suits(x.shape, x.dtype, kernel.shape, stride, groups, device_kind()),
         )
         for platform in PLATFORMS
     }

@@ -22,7 +22,7 @@ from clef_jax.ops.residual_block.first_sweep import (
     squeeze_excite,
 )
 from clef_jax.ops.residual_block.forward import resident
-from clef_jax.ops.residual_block.geometry import LANES, VMEM_BYTES, Geometry
+from clef_jax.ops.residual_block.geometry import LANES, Geometry
 from clef_jax.ops.residual_block.second_sweep import (
     first_convolutions,
     last_convolution,
@@ -80,7 +80,7 @@ def backward(
             )
         ),
         interpret=interpret,
-        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=VMEM_BYTES),
+        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=shape.vmem_limit),
         name="residual_block_backward",
     )(x, dy, *weights, *maps)
     return dx, Weights(*gradients)

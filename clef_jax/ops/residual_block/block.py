@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from clef_jax.ops import vmem
 from clef_jax.ops.residual_block.arrangement import (
     Parameters,
     Weights,
@@ -15,7 +16,7 @@ from clef_jax.ops.residual_block.arrangement import (
 )
 from clef_jax.ops.residual_block.backward import backward
 from clef_jax.ops.residual_block.forward import forward
-from clef_jax.ops.residual_block.geometry import LANES, ROWS, VMEM_BYTES, Geometry
+from clef_jax.ops.residual_block.geometry import LANES, ROWS, Geometry
 from clef_jax.ops.varying import varying_alike
 
 # By the compiler's schedules for a v5e, 512 views forwards and backwards, stride 2: 16 channels in
@@ -26,8 +27,14 @@ from clef_jax.ops.varying import varying_alike
 _WIDEST = 32
 
 
-def suits(shape: Geometry, dtype: DTypeLike) -> bool:
-    """Returns whether a TPU computes a block of this shape and type faster by `residual_block`."""
+def suits(shape: Geometry, dtype: DTypeLike, device_kind: str = "") -> bool:
+    """Returns whether a TPU computes a block of this shape and type faster by `residual_block`.
+
+    Args:
+        shape: The block's shape.
+        dtype: The type computed in.
+        device_kind: As JAX names the TPU, where it is known; see `vmem.capacity`.
+    """
     inner = shape.middle // shape.groups
     tiled = all(
         channels % ROWS == 0
@@ -41,7 +48,7 @@ def suits(shape: Geometry, dtype: DTypeLike) -> bool:
         and tiled
         and (inner % ROWS == 0 or ROWS % inner == 0)
         and shape.samples > shape.taps
-        and shape.vmem_bytes() < VMEM_BYTES
+        and shape.vmem_limit <= vmem.capacity(device_kind)
     )
 
 

@@ -10,7 +10,7 @@ from jax.experimental.pallas import tpu as pltpu
 from clef_jax.ops.activation import swish_by_tanh
 from clef_jax.ops.residual_block import chunks
 from clef_jax.ops.residual_block.arrangement import Weights
-from clef_jax.ops.residual_block.geometry import LANES, SPAN, VMEM_BYTES, Geometry
+from clef_jax.ops.residual_block.geometry import LANES, SPAN, Geometry
 from clef_jax.ops.varying import shaped_alike
 
 
@@ -52,7 +52,7 @@ def forward(
             f32((shape.width, LANES)),
         ],
         interpret=interpret,
-        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=VMEM_BYTES),
+        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=shape.vmem_limit),
         name="residual_block_forward",
     )(x, *weights, expand)
 

@@ -11,8 +11,6 @@ SPAN = 4 * UNIT
 # Rows of a bfloat16 register; channels of narrower groups share one, block-diagonally.
 ROWS = 16
 _CHUNK_BYTES = 2 * 2**20
-# Of the 128 MiB of a v5e; what the compiler keeps for itself is left.
-VMEM_BYTES = 100 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,15 +106,24 @@ class Geometry:
         """Returns how many samples of so many channels share one 128-deep product."""
         return 2 ** int(math.log2(min(UNIT, max(1, LANES // channels))))
 
+    @property
     def vmem_bytes(self) -> int:
-        """Returns about what the backward kernel keeps in a core's fast memory, in bfloat16."""
-        lane = LANES * 2
-        middle = (self.chunks + 2) * (self.chunk_samples + self.chunk) * self.middle * lane
-        moved = self.chunk_samples * self.channels * 4 + self.chunk * self.width * 3
+        """About what a kernel keeps in a core's fast memory, in bfloat16: the one with more."""
+        x, y = self.chunk_samples * self.channels, self.chunk * self.width
+        recent = (self.before + 2 * self.chunk_samples) * self.middle
+        # What a step moves is there twice.
+        forward = self.chunks * self.chunk * (self.width + self.channels) + 2 * x + 2 * y
+        backward = self.chunks * (self.chunk_samples + self.chunk) * self.middle + 4 * x + 3 * y
         taps = UNIT * self.window * self.wide * self.middle
         maps = self.middle * (
             self.channels * self.together(self.channels) ** 2
             + self.width * self.together(self.width) ** 2
         )
         # Each array of weights twice, as the next tile's are prefetched, and float32 gradients.
-        return middle + moved * lane + (taps + maps + self.width**2) * (2 * 2 * 2 + 2 * 4)
+        weights = (taps + maps + self.width**2) * (2 * 2 * 2 + 2 * 4)
+        return (recent + max(forward, backward)) * LANES * 2 + weights
+
+    @property
+    def vmem_limit(self) -> int:
+        """What the compiler may use: a third more, for what it keeps for itself."""
+        return self.vmem_bytes * 4 // 3

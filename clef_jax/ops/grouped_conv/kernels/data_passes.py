@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from clef_jax.ops import vmem
 from clef_jax.ops.grouped_conv.kernels.blocks import (
     Blocks,
     cheapest,
@@ -21,6 +22,10 @@ from clef_jax.ops.grouped_conv.kernels.layout import (
 )
 from clef_jax.ops.grouped_conv.kernels.product import HALO, toeplitz_product
 
+# Channels of a group: the most that were compiled, and seen to win. Products are unrolled, so that
+# 256 compile for minutes.
+_WIDEST = 48
+
 
 def suits(
     x_shape: tuple[int, ...],
@@ -28,19 +33,28 @@ def suits(
     kernel_shape: tuple[int, ...],
     stride: int,
     groups: int,
+    device_kind: str = "",
 ) -> bool:
     """Returns whether the kernels take a layer: many views, and groups that fill tiles.
 
-    Arguments are the shapes and type of `forward`'s.
+    Args:
+        x_shape: The input's, as `forward` takes it.
+        dtype: The input's.
+        kernel_shape: The kernel's.
+        stride: Step between outputs, in samples.
+        groups: Number of channel groups.
+        device_kind: As JAX names the TPU, where it is known; see `vmem.capacity`.
     """
     taps, channels, width = kernel_shape
     return (
         dtype in (jnp.bfloat16, jnp.float32)
         and x_shape[0] >= LANES // 2
         and width == groups * channels
+        and channels <= _WIDEST
         and groups % groups_of_a_tile(channels) == 0
         and stride in (1, 2)
         and stride <= taps <= 2 * HALO
+        and vmem.capacity(device_kind) > 0
     )
 
 

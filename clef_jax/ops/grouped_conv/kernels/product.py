@@ -25,6 +25,7 @@ HALO = 8
 # Blocks whose instructions the compiler may interleave: by twos, the matrix units wait a third of
 # the time.
 _UNROLL = 8
+# Of 64 MiB or more (`vmem.capacity`): what is left keeps arrays of other operations.
 _VMEM_BYTES = 40 << 20
 
 

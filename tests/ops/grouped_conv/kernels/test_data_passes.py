@@ -94,8 +94,8 @@ def test_other_kernels_and_strides(taps, stride):
     check(16, 1, stride, 75, taps=taps)
 
 
-@pytest.mark.parametrize("batch", [130, 256])
-def test_more_views_than_lanes(batch):
+@pytest.mark.parametrize("batch", [64, 127, 130, pytest.param(256, marks=pytest.mark.slow)])
+def test_views_that_fill_half_the_lanes_and_more_than_them(batch):
     check(16, 2, 1, 21, batch=batch)
 
 
@@ -115,18 +115,20 @@ def test_bfloat16_is_summed_in_float32(stride):
         )
 
 
-def test_groups_that_fill_no_tile_and_few_views_are_left_to_others():
-    def suits(views=128, dtype=jnp.bfloat16, taps=16, channels=4, groups=8, stride=2):
+def test_what_the_kernels_were_not_made_for_is_left_to_others():
+    def suits(views=128, dtype=jnp.bfloat16, taps=16, channels=4, groups=8, stride=2, kind=""):
         width = channels * groups
         shapes = (views, 50, width), dtype, (taps, channels, width)
-        return kernels.suits(*shapes, stride, groups)
+        return kernels.suits(*shapes, stride, groups, kind)
 
     assert suits() and suits(dtype=jnp.float32) and suits(channels=48, groups=3)
-    assert not suits(views=32)
+    assert suits(views=64) and not suits(views=63)
     assert not suits(dtype=jnp.float64)
     assert not suits(groups=6)
     assert not suits(taps=17)
     assert not suits(taps=1)
+    assert not suits(channels=64, groups=2) and not suits(channels=256, groups=1)
+    assert suits(kind="TPU v5 lite") and suits(kind="TPU v5") and not suits(kind="TPU v4")
     assert not kernels.suits((128, 5000, 1), jnp.bfloat16, (16, 1, 32), 2, 1)
 
 

@@ -66,18 +66,22 @@ def test_recordings_shorter_than_a_step_or_a_few_long(samples, stride):
     check(8, 2, stride, samples)
 
 
-@pytest.mark.parametrize(("taps", "stride"), [(1, 1), (5, 2), (33, 1), (9, 4), (24, 8)])
+@pytest.mark.parametrize(
+    ("taps", "stride"),
+    [(1, 1), (5, 2), (9, 4), (24, 8), pytest.param(33, 1, marks=pytest.mark.slow)],
+)
 def test_other_kernels_and_strides(taps, stride):
     check(16, 2, stride, 75, taps=taps)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_recordings_of_several_tiles(stride):
     check(16, 2, stride, 801, batch=128)
 
 
-def test_more_views_than_lanes():
-    check(24, 4, 1, 21, batch=130)
+@pytest.mark.parametrize("batch", [64, 127, 130])
+def test_views_that_fill_half_the_lanes_and_more_than_them(batch):
+    check(24, 4, 1, 21, batch=batch)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
