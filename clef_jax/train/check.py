@@ -12,7 +12,7 @@ from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.hardware import targets
 from clef_jax.models import costs
 from clef_jax.train import ahead
-from clef_jax.train.data import advise_batch_size, require_divisible
+from clef_jax.train.data import FULL_LANES_RECORDS, advise_batch_size, require_divisible
 from clef_jax.train.learner import make_optimizer
 from clef_jax.train.settings import Configuration, RunSettings, read_settings
 
@@ -22,8 +22,6 @@ _STEPS = 1000
 # that of one which is simulated.
 _RECORDED_SECONDS, _SIMULATED_SECONDS = 1800, 600
 _GIB = 2**30
-# Records whose views fill a TPU's lanes: `advise_batch_size` asks for multiples of them.
-_FULL = 64
 
 
 def check_run(config: Configuration, target_name: str) -> dict[str, Any]:
@@ -127,7 +125,7 @@ def _largest(
     """Returns the largest batch that fits, and whether compiling it bears that out."""
     available = targets.memory(target)
     largest = ahead.largest_batch(program, batch, memory, available)
-    full = _FULL * program.mesh.size
+    full = FULL_LANES_RECORDS * program.mesh.size
     if target.platform == "tpu" and largest > full:
         # Not less than what is known to fit.
         largest = max(largest // full * full, batch if memory.total <= available else 0)

@@ -14,9 +14,9 @@ from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.train.settings import ConfigError, RunSettings
 
-# Views that a TPU computes side by side, one to a lane, and those that make up a record.
+# Views that a TPU computes side by side, one to a lane, and the records that these make up.
 _LANES = 128
-_VIEWS = 2
+FULL_LANES_RECORDS = _LANES // 2
 
 
 class RunData(NamedTuple):
@@ -117,12 +117,12 @@ def advise_batch_size(batch_size: int, devices: int, platform: str) -> str | Non
         devices: Number of them.
         platform: As of `jax.Device.platform`.
     """
-    full = _LANES // _VIEWS * devices
+    full = FULL_LANES_RECORDS * devices
     if platform != "tpu" or batch_size % full == 0:
         return None
     upper = -(-batch_size // full) * full
     return (
         f"config.batch_size {batch_size} takes no less time a step than {upper} on {devices} "
         f"{platform.upper()} device{'s' if devices > 1 else ''}, whose lanes hold {_LANES} views, "
-        f"{_LANES // _VIEWS} records, each; use a multiple of {full}"
+        f"{FULL_LANES_RECORDS} records, each; use a multiple of {full}"
     )

@@ -29,6 +29,6 @@ def test_a_batch_that_leaves_lanes_empty_is_told_what_costs_the_same(devices):
 
 def test_the_sentence():
     assert advise_batch_size(48, 1, "tpu") == (
-        "config.batch_size 48 takes no less time a step than 64 on 1 TPU device, whose lanes hold 128 "
-        "views, 64 records, each; use a multiple of 64"
+        "config.batch_size 48 takes no less time a step than 64 on 1 TPU device, whose lanes hold "
+        "128 views, 64 records, each; use a multiple of 64"
     )

@@ -47,16 +47,16 @@ def chosen(
     """Returns the algorithms of `grouped_conv` of these arrays by platform, see `choice.choose`."""
     layer = Layer(kernel.shape[1], groups, stride, kernel.shape[0])
     outputs = x.shape[0] * -(-x.shape[1] // stride)
-    device = jax.sharding.get_abstract_mesh().abstract_device
+    kind = device_kind()
     return {
         platform: choose(
             platform,
             x.dtype.name,
             layer,
             outputs,
-            device_kind="" if device is None else device.device_kind,
+            device_kind=kind,
             kernels=platform == "tpu"
-            and kernels.suits(x.shape, x.dtype, kernel.shape, stride, groups, device_kind()),
+            and kernels.suits(x.shape, x.dtype, kernel.shape, stride, groups, kind),
         )
         for platform in PLATFORMS
     }
