@@ -119,9 +119,11 @@ def test_a_temperature_can_be_learnt(loss, devices, x64):
         return found(temperature, z, *by_subject)
 
     of_all = jax.jit(of_all)
-    slope = (of_all(0.3 + 1e-5) - of_all(0.3 - 1e-5)) / 2e-5
+    slope = (of_all(0.3 + 1e-6) - of_all(0.3 - 1e-6)) / 2e-6
     assert abs(slope) > 0.01
-    np.testing.assert_allclose(jax.grad(of_all)(0.3), slope, rtol=1e-7)
+    # The shift of a row's logits has no gradient, as in the released code, whose guard of 1e-8 then
+    # does not cancel.
+    np.testing.assert_allclose(jax.grad(of_all)(0.3), slope, rtol=1e-6)
 
 
 def test_risk_is_no_parameter():

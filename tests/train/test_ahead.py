@@ -73,6 +73,7 @@ def test_memory_holds_its_arguments():
     assert memory.total >= memory.arguments + memory.temporaries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 4])
 def test_the_largest_batch_is_one_that_needs_what_there_is(devices):
     made = program(devices)

@@ -21,6 +21,7 @@ import numpy as np
 from absl import logging
 
 from clef_jax import hosts
+from clef_jax.errors import ClefError
 from clef_jax.hardware.compiling import step_options
 from clef_jax.hardware.timing import interleaved
 from clef_jax.ops.grouped_conv import packing, passes
@@ -76,7 +77,7 @@ class Finding:
         )
 
 
-class _OutOfTimeError(Exception):
+class _OutOfTimeError(ClefError):
     """Nothing new is to be begun."""
 
 
