@@ -32,10 +32,12 @@ def machine(described: str | None = None) -> dict[str, Any]:
 def _devices() -> dict[str, Any]:
     import jax
 
+    from clef_jax.hardware.caches import device_name
+
     device = jax.devices()[0]
     return {
         "backend": jax.default_backend(),
-        "device": _processor() if device.platform == "cpu" else device.device_kind,
+        "device": device_name(device),
         "devices": jax.device_count(),
     }
 
@@ -45,13 +47,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    path = pathlib.Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 class Measurements:

@@ -8,12 +8,7 @@ import jax
 import pytest
 from absl import flags
 
-from clef_jax.data.annotations.join import MetadataTable, RiskTable
-from clef_jax.data.demo import cohort
-from clef_jax.data.shards.plan import WriteOptions
-from clef_jax.data.shards.write import write_shards
-from clef_jax.risk.table import compute_risk_table
-from clef_jax.tables.files import read_table, write_table
+from tests.shard_records import write_cohort_shards
 
 jax.config.update("jax_num_cpu_devices", 4)
 # Tests compile the same steps again and again, in this process, in its fellows of a run in parallel
@@ -62,20 +57,9 @@ def x64():
 @pytest.fixture(scope="session")
 def shards_folder(tmp_path_factory) -> pathlib.Path:
     """Shards of 40 simulated patients, one to three records each, some of unknown risk."""
-    folder = tmp_path_factory.mktemp("cohort")
-    cohort.write_simulated_cohort(folder / "cohort", 40, seed=0)
-    metadata = folder / "cohort" / "metadata.csv"
-    risks = compute_risk_table(read_table(str(metadata)), region="moderate", source=str(metadata))
-    write_table(risks, str(folder / "risk.parquet"))
-    write_shards(
-        folder / "cohort",
-        folder / "shards",
-        record_list=str(folder / "cohort" / "record_list.csv"),
-        metadata=MetadataTable(str(metadata)),
-        risk=RiskTable(str(folder / "risk.parquet")),
+    return write_cohort_shards(
+        tmp_path_factory.mktemp("cohort"),
+        patients=40,
         validation_fraction=0.3,
-        options=WriteOptions(records_per_shard=16),
-        workers=1,
-        progress=False,
+        records_per_shard=16,
     )
-    return folder / "shards"

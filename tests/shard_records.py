@@ -5,9 +5,13 @@ import pathlib
 
 import numpy as np
 
+from clef_jax.data.annotations.join import MetadataTable, RiskTable
+from clef_jax.data.demo import cohort
 from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.prepare import BadWindow, prepare_record
 from clef_jax.data.shards.write import write_shards
+from clef_jax.risk.table import compute_risk_table
+from clef_jax.tables.files import read_table, write_table
 
 MIMIC_ORDER = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
 
@@ -67,3 +71,23 @@ def notes(out):
     """Returns (record, kind) -> note of a set of shards."""
     with open(out / "notes.csv", newline="", encoding="utf-8") as stream:
         return {(row["record"], row["kind"]): row["note"] for row in csv.DictReader(stream)}
+
+
+def write_cohort_shards(folder, *, patients, validation_fraction, records_per_shard):
+    """Writes a simulated cohort into a folder as the demo does, and returns that of its shards."""
+    cohort.write_simulated_cohort(folder / "cohort", patients, seed=0)
+    metadata = folder / "cohort" / "metadata.csv"
+    risks = compute_risk_table(read_table(str(metadata)), region="moderate", source=str(metadata))
+    write_table(risks, str(folder / "risk.parquet"))
+    write_shards(
+        folder / "cohort",
+        folder / "shards",
+        record_list=str(folder / "cohort" / "record_list.csv"),
+        metadata=MetadataTable(str(metadata)),
+        risk=RiskTable(str(folder / "risk.parquet")),
+        validation_fraction=validation_fraction,
+        options=WriteOptions(records_per_shard=records_per_shard),
+        workers=1,
+        progress=False,
+    )
+    return folder / "shards"

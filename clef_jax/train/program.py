@@ -45,20 +45,15 @@ class StepProgram:
 
     def arguments(self, batch_size: int) -> tuple[TrainState, dict[str, Any], Any]:
         """Returns the shapes of the step's state, of a global batch and of the constants."""
-        whole, rows = hosts.replicated(self.mesh), hosts.split_rows(self.mesh)
-
-        def shape(sharding):
-            return lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
-
         batch = {
             "ecg": np.broadcast_to(np.int16(0), (batch_size, 2, self.samples)),
             "scale_mv": np.broadcast_to(np.float32(0), (batch_size, 2)),
             "lead": np.broadcast_to(np.int32(0), (batch_size, 2)),
         } | {name: np.broadcast_to(np.float32(0), batch_size) for name in sorted(self.method.needs)}
         return (
-            jax.tree.map(lambda a, s: shape(s)(a), jax.eval_shape(self.initial), self.shardings),
-            jax.tree.map(shape(rows), batch),
-            jax.tree.map(shape(whole), self.method.constants),
+            hosts.shapes_at(jax.eval_shape(self.initial), self.shardings),
+            hosts.shapes_at(batch, hosts.split_rows(self.mesh)),
+            hosts.shapes_at(self.method.constants, hosts.replicated(self.mesh)),
         )
 
 

@@ -3,15 +3,10 @@
 import numpy as np
 import pytest
 
-from clef_jax.data.annotations.join import MetadataTable, RiskTable
-from clef_jax.data.demo import cohort
-from clef_jax.data.shards.plan import WriteOptions
-from clef_jax.data.shards.write import write_shards
-from clef_jax.risk.table import compute_risk_table
-from clef_jax.tables.files import read_table, write_table
 from clef_jax.train.metrics import read_metrics
 from clef_jax.train.pretrain import pretrain
 from configs import demo
+from tests.shard_records import write_cohort_shards
 
 STEPS, SEEDS = 200, 3
 
@@ -19,23 +14,12 @@ STEPS, SEEDS = 200, 3
 @pytest.fixture(scope="module")
 def demo_shards(tmp_path_factory):
     """What `make demo` pretrains on, of a third of its patients."""
-    folder = tmp_path_factory.mktemp("demo")
-    cohort.write_simulated_cohort(folder / "cohort", 540, seed=0)
-    metadata = folder / "cohort" / "metadata.csv"
-    risks = compute_risk_table(read_table(str(metadata)), region="moderate", source=str(metadata))
-    write_table(risks, str(folder / "risk.parquet"))
-    write_shards(
-        folder / "cohort",
-        folder / "shards",
-        record_list=str(folder / "cohort" / "record_list.csv"),
-        metadata=MetadataTable(str(metadata)),
-        risk=RiskTable(str(folder / "risk.parquet")),
+    return write_cohort_shards(
+        tmp_path_factory.mktemp("demo"),
+        patients=540,
         validation_fraction=0.25,
-        options=WriteOptions(records_per_shard=256),
-        workers=1,
-        progress=False,
+        records_per_shard=256,
     )
-    return folder / "shards"
 
 
 def losses_of(shards, workdir, **values):

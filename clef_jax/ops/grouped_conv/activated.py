@@ -52,7 +52,8 @@ def _forward(x, kernel, bias, stride, groups):
     a = swish(x)
 
     def at_once(x, a, kernel, bias):
-        return kernels.activated_forward(x, kernel.astype(x.dtype), bias, stride, groups)
+        narrow = kernel.astype(x.dtype)
+        return kernels.forward(x, narrow, stride, groups, bias=bias, activate=True)
 
     def in_turn(x, a, kernel, bias):
         return _in_turn(a, kernel, bias, stride, groups)
@@ -66,7 +67,7 @@ def _backward(stride, groups, saved, dy):
     def at_once(x, a, kernel, bias, dy):
         narrow = kernel.astype(x.dtype)
         dx, dbias = kernels.activated_input_gradient(x, narrow, dy, stride, groups)
-        dkernel = kernels.activated_kernel_gradient(x, kernel, dy, stride, groups)
+        dkernel = kernels.kernel_gradient(x, kernel, dy, stride, groups, activate=True)
         return dx, dkernel, dbias.astype(bias.dtype)
 
     def in_turn(x, a, kernel, bias, dy):

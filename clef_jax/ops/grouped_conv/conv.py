@@ -1,4 +1,4 @@
-"""Grouped 1-D convolution: the one place that decides how convolutions are computed."""
+"""Grouped 1-D convolution, each pass by the algorithm of the platform that it is lowered for."""
 
 import functools
 from collections.abc import Callable

@@ -59,7 +59,14 @@ def suits(
 
 
 def forward(
-    x: jax.Array, kernel: jax.Array, stride: int, groups: int, *, interpret: bool = False
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int,
+    groups: int,
+    *,
+    bias: jax.Array | None = None,
+    activate: bool = False,
+    interpret: bool = False,
 ) -> jax.Array:
     """Returns the SAME convolution `[N, ceil(T / stride), C_out]` in the type of `x`.
 
@@ -68,22 +75,19 @@ def forward(
         kernel: Taps `[K, C_in / groups, C_out]`, of the type of `x`.
         stride: Step between outputs, in samples.
         groups: Number of channel groups.
+        bias: What to add to it, `[C_out]`.
+        activate: Whether to convolve swish(x).
         interpret: Whether to run without a TPU, slowly.
     """
-    return _forward(x, kernel, stride, groups, interpret=interpret)
-
-
-def activated_forward(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array,
-    stride: int,
-    groups: int,
-    *,
-    interpret: bool = False,
-) -> jax.Array:
-    """Returns `forward` of swish(x), plus `bias [C_out]`; other arguments are `forward`'s."""
-    return _forward(x, kernel, stride, groups, activate=True, bias=bias, interpret=interpret)
+    samples, outputs = x.shape[1], -(-x.shape[1] // stride)
+    w = tiles_of_kernel(kernel, groups)
+    make = functools.partial(forward_blocks, samples, len(kernel), stride)
+    blocks = cheapest(make, outputs, w.shape[-1])
+    w = _by_phase(w.transpose(0, 3, 1, 2), blocks)
+    y, _ = toeplitz_product(
+        lanes_last(x), w, blocks, outputs, bias=bias, activate=activate, interpret=interpret
+    )
+    return lanes_first(y)
 
 
 def input_gradient(
@@ -112,7 +116,7 @@ def activated_input_gradient(
     *,
     interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the gradients for `x` and, in float32, `bias`, given `dy` for `activated_forward`'s.
+    """Returns the gradients for `x` and, in float32, `bias`, given `dy` for the activated one.
 
     Other arguments are `forward`'s.
     """
@@ -121,16 +125,6 @@ def activated_input_gradient(
         x.shape[1], kernel, dy, stride, groups, activated=activated, interpret=interpret
     )
     return dx, sums.sum(axis=1)
-
-
-def _forward(x, kernel, stride, groups, **options):
-    samples, outputs = x.shape[1], -(-x.shape[1] // stride)
-    w = tiles_of_kernel(kernel, groups)
-    make = functools.partial(forward_blocks, samples, len(kernel), stride)
-    blocks = cheapest(make, outputs, w.shape[-1])
-    w = _by_phase(w.transpose(0, 3, 1, 2), blocks)
-    y, _ = toeplitz_product(lanes_last(x), w, blocks, outputs, **options)
-    return lanes_first(y)
 
 
 def _input_gradient(samples, kernel, dy, stride, groups, **options):

@@ -21,6 +21,7 @@ from clef_jax.ops.activation import swish_by_tanh
 from clef_jax.ops.grouped_conv.folding import Geometry
 from clef_jax.ops.grouped_conv.kernels.layout import LANES, groups_of_a_tile, lanes_last
 from clef_jax.ops.grouped_conv.kernels.pairing import SPAN, STEP, Pairing
+from clef_jax.ops.grouped_conv.packing import unpack_kernel
 from clef_jax.ops.varying import shaped_alike
 
 # Of x at a time in VMEM: enough to outlast the start of a step, soon enough there for the first.
@@ -36,6 +37,7 @@ def kernel_gradient(
     stride: int,
     groups: int,
     *,
+    activate: bool = False,
     interpret: bool = False,
 ) -> jax.Array:
     """Returns the gradient for `kernel`, of its shape and type, summed in float32.
@@ -46,39 +48,19 @@ def kernel_gradient(
         dy: Cotangent `[N, ceil(T / stride), C]` of the SAME convolution, of the type of `x`.
         stride: Step between outputs, in samples: 1, 2, 4 or 8.
         groups: Number of channel groups, each of a divisor or a multiple of 16 channels.
+        activate: Whether the convolution was that of swish(x).
         interpret: Whether to run without a TPU, slowly.
     """
-    return _kernel_gradient(x, kernel, dy, stride, groups, activate=False, interpret=interpret)
-
-
-def activated_kernel_gradient(
-    x: jax.Array,
-    kernel: jax.Array,
-    dy: jax.Array,
-    stride: int,
-    groups: int,
-    *,
-    interpret: bool = False,
-) -> jax.Array:
-    """Returns `kernel_gradient` for the convolution of swish(x); arguments are its own."""
-    return _kernel_gradient(x, kernel, dy, stride, groups, activate=True, interpret=interpret)
-
-
-def _kernel_gradient(x, kernel, dy, stride, groups, **options):
     taps, width, _ = kernel.shape
     padding = Geometry(x.shape[1], taps, stride, groups, 1).padding[0]
     pairing = Pairing(x.shape[1], taps, stride, padding)
     shared = groups_of_a_tile(width)
     channels = shared * width
     x, dy = (lanes_last(_fill_lanes(a)) for a in (x, dy))
-    w = _correlate(x, dy, channels, pairing, **options)
-    w = w.reshape(-1, taps * channels).T.reshape(taps, shared, width, -1)
-    if shared > 1:
-        # Of groups that shared a product, each is wanted with itself only.
-        group = jnp.arange(w.shape[-1]) // width % shared
-        own = group[None] == jnp.arange(shared)[:, None]
-        w = jnp.where(own[None, :, None], w, 0)
-    return w.sum(axis=1).astype(kernel.dtype)
+    w = _correlate(x, dy, channels, pairing, activate=activate, interpret=interpret)
+    w = w.reshape(-1, taps * channels).T.reshape(taps, channels, -1)
+    # Of groups that shared a product, each is wanted with itself only.
+    return unpack_kernel(w, groups, groups // shared).astype(kernel.dtype)
 
 
 def _fill_lanes(x: jax.Array) -> jax.Array:

@@ -7,7 +7,8 @@ nothing there. Groups of fewer channels than a tile share one, their kernels in 
 import math
 
 import jax
-import jax.numpy as jnp
+
+from clef_jax.ops.grouped_conv.packing import pack_kernel
 
 # A packed register's rows of bfloat16, and the lanes of a register.
 SUBLANES, LANES = 16, 128
@@ -30,10 +31,6 @@ def groups_of_a_tile(channels: int) -> int:
 
 def tiles_of_kernel(kernel: jax.Array, groups: int) -> jax.Array:
     """Returns `kernel [K, C_in / g, C_out]` as dense kernels of tiles, `[tiles, K, p, q]`."""
-    taps, channels, width = kernel.shape
-    together = groups_of_a_tile(channels)
-    w = kernel.reshape(taps, channels, groups // together, together, width // groups)
-    if together > 1:
-        own = jnp.eye(together, dtype=w.dtype)
-        w = w[:, None] * own[None, :, None, None, :, None]
-    return w.reshape(taps, together * channels, groups // together, -1).transpose(2, 0, 1, 3)
+    tiles = groups // groups_of_a_tile(kernel.shape[1])
+    w = pack_kernel(kernel, groups, tiles)
+    return w.reshape(*w.shape[:2], tiles, -1).transpose(2, 0, 1, 3)

@@ -9,26 +9,9 @@ from jax.sharding import PartitionSpec as P
 from jax.sharding import SingleDeviceSharding
 
 from clef_jax import hosts
-from clef_jax.models.resnext1d_config import SIZES
 from clef_jax.ops.grouped_conv import kernels
+from tests.ops.grouped_conv.kernels.layers import layers
 from tests.ops.grouped_conv.test_conv import example, oracle
-
-SAMPLES = 2500
-
-
-def layers():
-    """Each (channels of a group, groups, stride, samples) of the three sizes' grouped layers."""
-    found = {}
-    for config in SIZES:
-        samples = SAMPLES
-        for width, depth in zip(config.stage_widths, config.stage_blocks, strict=True):
-            groups = width // config.group_width
-            channels = int(width * config.ratio) // groups
-            found[channels, groups, 2, samples] = None
-            samples = -(-samples // 2)
-            if depth > 1:
-                found[channels, groups, 1, samples] = None
-    return list(found)
 
 
 def passes(stride, groups, interpret=True):
@@ -39,7 +22,7 @@ def passes(stride, groups, interpret=True):
         return (
             kernels.forward(x, kernel, **options),
             kernels.input_gradient(x, kernel, dy, **options),
-            kernels.activated_forward(x, kernel, bias, **options),
+            kernels.forward(x, kernel, bias=bias, activate=True, **options),
             *kernels.activated_input_gradient(x, kernel, dy, **options),
         )
 

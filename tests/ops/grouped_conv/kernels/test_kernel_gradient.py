@@ -11,30 +11,9 @@ from jax.sharding import PartitionSpec as P
 from jax.sharding import SingleDeviceSharding
 
 from clef_jax import hosts
-from clef_jax.models.resnext1d_config import SIZES
-from clef_jax.ops.grouped_conv.kernels.kernel_gradient import (
-    activated_kernel_gradient,
-    kernel_gradient,
-)
+from clef_jax.ops.grouped_conv.kernels import kernel_gradient
+from tests.ops.grouped_conv.kernels.layers import layers
 from tests.ops.grouped_conv.test_conv import example, oracle
-
-# Samples of ten seconds at 500 Hz.
-RECORDING = 5000
-
-
-def layers():
-    """Each (channels of a group, groups, stride, samples) of the three sizes' grouped layers."""
-    found = {}
-    for config in SIZES:
-        samples = RECORDING // 2
-        for width, blocks in zip(config.stage_widths, config.stage_blocks, strict=True):
-            groups = width // config.group_width
-            channels = int(width * config.ratio) // groups
-            found[channels, groups, 2, samples] = None
-            samples = -(-samples // 2)
-            if blocks > 1:
-                found[channels, groups, 1, samples] = None
-    return list(found)
 
 
 def check(channels, groups, stride, samples, taps=16, batch=2, relative=2e-6):
@@ -89,7 +68,7 @@ def test_swish_before_the_convolution(stride):
     x, kernel, dy = example(16, 2, 75, stride)
     _, _, expected = oracle(x / (1 + np.exp(-x)), kernel, dy, stride, 2)
     x, kernel, dy = (a.astype(np.float32) for a in (x, kernel, dy))
-    found = activated_kernel_gradient(x, kernel, dy, stride, 2, interpret=True)
+    found = kernel_gradient(x, kernel, dy, stride, 2, activate=True, interpret=True)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
