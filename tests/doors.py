@@ -24,8 +24,8 @@ from clef_jax.data.recordings.recording import Hints
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.windows.cut import WindowSettings
 from clef_jax.data.windows.pool import Request
-from clef_jax.evaluate.learned import by_encoder, represent_records
-from clef_jax.evaluate.recordings import Recordings
+from clef_jax.evaluate.learned.figures import by_encoder, represent_records
+from clef_jax.evaluate.learned.recordings import Recordings
 from clef_jax.inference.run import embed_to_table
 from clef_jax.inference.shards import slots_of_lead
 from clef_jax.models import build_model, config_from_dict

@@ -13,8 +13,8 @@ from clef_jax.cli import tool
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.evaluate.held_out import annotate_as_run
-from clef_jax.evaluate.recordings import choose_recordings
+from clef_jax.evaluate.learned.held_out import annotate_as_run
+from clef_jax.evaluate.learned.recordings import choose_recordings
 from clef_jax.files import write_json
 from clef_jax.hardware.compiling import keep_programs
 from clef_jax.inference import load_encoder
@@ -43,8 +43,8 @@ def main():
     """Measures, prints a sentence for each figure, and writes learned.json and its picture."""
     if importlib.util.find_spec("sklearn") is None:
         sys.exit("report_learned: the probes need scikit-learn: pip install '.[eval]' in the clone")
-    from clef_jax.evaluate.learned import to_json, what_was_learned
-    from clef_jax.evaluate.report import plot_learned, sentences
+    from clef_jax.evaluate.learned.figures import to_json, what_was_learned
+    from clef_jax.evaluate.learned.report import plot_learned, sentences
 
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every load as info.
     keep_programs()

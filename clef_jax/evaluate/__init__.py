@@ -1,1 +1,1 @@
-"""What an encoder has learned, measured on held-out patients."""
+"""How good an encoder is: what it has learned of its own patients, and tasks of other data."""

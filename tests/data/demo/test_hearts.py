@@ -13,7 +13,7 @@ from clef_jax.data.demo.hearts import draw_heart, simulate_ecg
 from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals import preprocessing, quality
 from clef_jax.data.signals.leads import STANDARD_LEADS
-from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features
+from clef_jax.evaluate.learned.plain import PLAIN_FEATURES, plain_features
 from clef_jax.risk import score2, score2_op
 
 PERSON = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from clef_jax.evaluate.tasks.task import Task
+from clef_jax.evaluate.learned.tasks.task import Task
 
 
 def _log_risk(columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from clef_jax.evaluate.tasks import TASKS
+from clef_jax.evaluate.learned.tasks import TASKS
 
 COLUMNS = {
     "age": np.float32([40, np.nan, 61]),

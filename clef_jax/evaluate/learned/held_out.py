@@ -9,8 +9,8 @@ from clef_jax.data.annotations.annotations import Annotations
 from clef_jax.data.annotations.join import annotate, table_paths
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.errors import ClefError
-from clef_jax.evaluate.recordings import ReportError
-from clef_jax.evaluate.tasks import TASKS
+from clef_jax.evaluate.learned.recordings import ReportError
+from clef_jax.evaluate.learned.tasks import TASKS
 
 
 def annotate_as_run(

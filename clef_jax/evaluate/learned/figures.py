@@ -10,11 +10,11 @@ import numpy as np
 
 from clef_jax.data.signals.preprocessing import in_ecg_band
 from clef_jax.data.signals.spec import PreprocessingSpec, spec_differences
-from clef_jax.evaluate import intervals, probe
-from clef_jax.evaluate.intervals import Estimate
-from clef_jax.evaluate.plain import plain_features
-from clef_jax.evaluate.recordings import Recordings, ReportError, encoder_input
-from clef_jax.evaluate.tasks import TASKS, Task
+from clef_jax.evaluate.learned import intervals, probe
+from clef_jax.evaluate.learned.intervals import Estimate
+from clef_jax.evaluate.learned.plain import plain_features
+from clef_jax.evaluate.learned.recordings import Recordings, ReportError, encoder_input
+from clef_jax.evaluate.learned.tasks import TASKS, Task
 from clef_jax.inference import Encoder
 from clef_jax.methods import row_keys
 from clef_jax.methods.augment import augment_view

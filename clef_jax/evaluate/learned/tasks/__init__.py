@@ -3,9 +3,9 @@
 Another task is a file beside these and a line here.
 """
 
-from clef_jax.evaluate.tasks.demographics import AGE, SEX
-from clef_jax.evaluate.tasks.risk import LOG_RISK
-from clef_jax.evaluate.tasks.task import Task
+from clef_jax.evaluate.learned.tasks.demographics import AGE, SEX
+from clef_jax.evaluate.learned.tasks.risk import LOG_RISK
+from clef_jax.evaluate.learned.tasks.task import Task
 
 TASKS = (
     AGE,

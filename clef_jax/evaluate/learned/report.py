@@ -5,9 +5,9 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure as Picture
 
-from clef_jax.evaluate.intervals import Estimate
-from clef_jax.evaluate.learned import LABEL_SHARES, REPRESENTATIONS, Figure, Learned
-from clef_jax.evaluate.tasks import TASKS
+from clef_jax.evaluate.learned.figures import LABEL_SHARES, REPRESENTATIONS, Figure, Learned
+from clef_jax.evaluate.learned.intervals import Estimate
+from clef_jax.evaluate.learned.tasks import TASKS
 from clef_jax.train.plots import save_figure
 
 QUESTIONS = {task.name: task.title for task in TASKS} | {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score, roc_auc_score
 
-from clef_jax.evaluate import intervals
+from clef_jax.evaluate.learned import intervals
 
 
 def test_weighted_figures_are_scikit_learns():

@@ -9,7 +9,7 @@ from clef_jax.data.demo.hearts import draw_heart, simulate_ecg
 from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals import preprocessing
 from clef_jax.data.signals.spec import CLEF_V2
-from clef_jax.evaluate.plain import PLAIN_FEATURES, plain_features, r_peaks
+from clef_jax.evaluate.learned.plain import PLAIN_FEATURES, plain_features, r_peaks
 
 PERSON = {
     "age": 55, "male": 1, "smoker": 0, "diabetes": 0,

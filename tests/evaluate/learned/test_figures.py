@@ -22,23 +22,23 @@ from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
-from clef_jax.evaluate.intervals import Estimate
-from clef_jax.evaluate.learned import (
+from clef_jax.evaluate.learned.figures import (
     LABEL_SHARES,
     REPRESENTATIONS,
     Figure,
     to_json,
     what_was_learned,
 )
-from clef_jax.evaluate.recordings import ReportError, choose_recordings
-from clef_jax.evaluate.report import plot_learned, sentences
-from clef_jax.evaluate.tasks import TASKS
+from clef_jax.evaluate.learned.intervals import Estimate
+from clef_jax.evaluate.learned.recordings import ReportError, choose_recordings
+from clef_jax.evaluate.learned.report import plot_learned, sentences
+from clef_jax.evaluate.learned.tasks import TASKS
 from clef_jax.inference import Encoder
 from clef_jax.models import ResNeXt1DConfig, build_model
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 # Of the encoder's kind, and compiled in a second.
 TINY = ResNeXt1DConfig("tiny", 8, 1.0, stage_widths=(8, 16), stage_blocks=(1, 1), group_width=4)
 

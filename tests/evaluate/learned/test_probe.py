@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import r2_score, roc_auc_score
 
-from clef_jax.evaluate import probe
+from clef_jax.evaluate.learned import probe
 
 
 def test_retrieval_counts_nearest_partners_by_angle():

@@ -9,12 +9,12 @@ import pytest
 from clef_jax.checkpoints.meta import read_meta
 from clef_jax.data.annotations.splits import split_by_hash
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.evaluate.held_out import annotate_as_run
-from clef_jax.evaluate.recordings import ReportError
+from clef_jax.evaluate.learned.held_out import annotate_as_run
+from clef_jax.evaluate.learned.recordings import ReportError
 from clef_jax.tables.columns import TableError
 from tests.shard_records import ecg, write, write_record
 
-RELEASE_0_1_0 = pathlib.Path(__file__).parents[1] / "fixtures" / "release_0_1_0"
+RELEASE_0_1_0 = pathlib.Path(__file__).parents[2] / "fixtures" / "release_0_1_0"
 OTHERS_HELD_OUT = "out: other patients are held out now.*--validation_fraction.*write_shards"
 
 

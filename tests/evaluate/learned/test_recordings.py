@@ -4,7 +4,7 @@ import numpy as np
 
 from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.evaluate.recordings import choose_recordings
+from clef_jax.evaluate.learned.recordings import choose_recordings
 from tests.shard_records import ecg, write, write_record
 
 

@@ -1,0 +1,1 @@
+"""What a pretraining has learned, measured on the patients that it held out."""
