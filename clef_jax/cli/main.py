@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import clef_jax
-from clef_jax.cli import convert, embed, info, tune
+from clef_jax.cli import convert, embed, info, tasks, tune
 from clef_jax.errors import ClefError
 
 
@@ -22,6 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_command(commands)
     convert.add_command(commands)
     tune.add_command(commands)
+    tasks.add_command(commands)
     return parser
 
 

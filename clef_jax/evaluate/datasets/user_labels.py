@@ -1,0 +1,125 @@
+"""Labels in a user's table: which columns they are, of what kind, and their numbers."""
+
+import difflib
+from collections.abc import Sequence
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+
+from clef_jax.evaluate.examples import CLASS, ExamplesError, first_few
+from clef_jax.evaluate.task import Kind
+from clef_jax.tables.columns import is_blank, quantities
+
+_YES_OR_NO = {"true": 1.0, "false": 0.0}
+
+
+def choose_columns(
+    table: pd.DataFrame, wanted: Sequence[str] | None, others: Sequence[str], source: str
+) -> list[str]:
+    """Returns the label columns: those wanted, or all that mean nothing else.
+
+    Raises:
+        ExamplesError: One wanted is not there, of which the nearest names are said; or none is.
+    """
+    if wanted:
+        for name in wanted:
+            if name not in table.columns:
+                near = difflib.get_close_matches(name, table.columns, n=3, cutoff=0.4)
+                raise ExamplesError(
+                    f"{source}: no label column {name!r}; the nearest are "
+                    f"{', '.join(near) or 'none'}; found {', '.join(table.columns)}"
+                )
+        return list(wanted)
+    found = [name for name in table.columns if name not in others]
+    if not found:
+        raise ExamplesError(
+            f"{source}: no label column: {', '.join(table.columns)} all mean something else; add "
+            "one, or name one of them as label"
+        )
+    return found
+
+
+def infer_kind(table: pd.DataFrame, columns: Sequence[str], source: str) -> Kind:
+    """Returns the kind of the labels: 0 and 1 in one column or several, text, other numbers.
+
+    Raises:
+        ExamplesError: There are several columns, and one holds other than 0 and 1.
+    """
+    zero_or_one = {name: is_zero_or_one(table[name]) for name in columns}
+    if len(columns) > 1:
+        if wrong := [name for name, fits in zero_or_one.items() if not fits]:
+            raise ExamplesError(
+                f"{source}: {len(columns)} label columns, but {first_few(wrong)} hold other than "
+                "0 and 1; name the columns that are labels, all of 0 and 1 or only one"
+            )
+        return "multilabel"
+    if zero_or_one[columns[0]]:
+        return "binary"
+    values = table[columns[0]]
+    known = ~is_blank(values)
+    numeric = np.isfinite(quantities(values))[known]
+    return "regression" if numeric.size and numeric.all() else "multiclass"
+
+
+def is_zero_or_one(values: pd.Series) -> bool:
+    """Tells whether a column holds 0 and 1 (or false and true) and nothing else but blanks."""
+    numbers = _zero_or_one(values)
+    return bool(np.isfinite(numbers[~is_blank(values)]).all()) and np.isfinite(numbers).any()
+
+
+def _zero_or_one(values: pd.Series) -> np.ndarray:
+    words = values.astype("string").str.strip().str.lower()
+    numbers = pd.to_numeric(words, errors="coerce").fillna(words.map(_YES_OR_NO))
+    numbers = numbers.to_numpy(np.float64, na_value=np.nan)
+    return np.where((numbers == 0) | (numbers == 1), numbers, np.nan)
+
+
+def read_labels(
+    table: pd.DataFrame, columns: Sequence[str], kind: Kind, source: str
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Reads labels of a kind; NaN where a cell is blank.
+
+    Returns:
+        float64 columns, one `CLASS` for exclusive classes; and the names of `TaskInfo.classes`.
+
+    Raises:
+        ExamplesError: The kind is none, a cell is of another kind, or a column says nothing.
+    """
+    if kind not in get_args(Kind):
+        raise ExamplesError(f"{source}: kind {kind!r}; expected {', '.join(get_args(Kind))}")
+    if kind != "multilabel" and len(columns) != 1:
+        raise ExamplesError(
+            f"{source}: {kind} asks for one label column, found {first_few(columns)}; name one"
+        )
+    if kind == "multiclass":
+        return _read_classes(table[columns[0]], source)
+    read = quantities if kind == "regression" else _zero_or_one
+    expected = "a number" if kind == "regression" else "0 or 1"
+    labels = pd.DataFrame(index=table.index)
+    for name in columns:
+        labels[name] = read(table[name])
+        wrong = labels[name].isna() & ~is_blank(table[name])
+        if wrong.any():
+            rows = [f"{table[name].iloc[at]!r} (row {at + 1})" for at in np.flatnonzero(wrong)]
+            raise ExamplesError(
+                f"{source}: label {name}: found {first_few(rows)}; expected {expected} or nothing; "
+                "correct these cells, or name another kind"
+            )
+        if labels[name].nunique() < 2:
+            raise ExamplesError(
+                f"{source}: label {name} has {labels[name].nunique()} value, so that there is "
+                "nothing to tell apart; leave it out"
+            )
+    return labels, tuple(columns)
+
+
+def _read_classes(values: pd.Series, source: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    words = values.astype("string").str.strip().mask(is_blank(values))
+    classes = tuple(sorted(words.dropna().unique()))
+    if len(classes) < 2:
+        raise ExamplesError(
+            f"{source}: label {values.name} has {len(classes)} class; expected two or more"
+        )
+    numbers = words.map({name: float(at) for at, name in enumerate(classes)})
+    return pd.DataFrame({CLASS: numbers.to_numpy(np.float64, na_value=np.nan)}), classes

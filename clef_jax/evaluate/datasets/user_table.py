@@ -1,0 +1,176 @@
+"""A user's own table of recordings and labels as a task: the way most people evaluate.
+
+The table (CSV, TSV, Excel, Parquet) has a column `file` and one or more of labels, and may have
+`patient`, `split`, `lead`, `start_s`, `age`, `sex`, `site`. Without a split, patients are shared
+out 70 / 10 / 20 %, balanced by label and told by a seed.
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from clef_jax.data.recordings.demographics import parse_sex
+from clef_jax.data.recordings.recording import Hints
+from clef_jax.evaluate.datasets.folders import require_files
+from clef_jax.evaluate.datasets.splits import SEED, split_patients, strata_of
+from clef_jax.evaluate.datasets.user_labels import choose_columns, infer_kind, read_labels
+from clef_jax.evaluate.examples import (
+    SPLITS,
+    Examples,
+    ExamplesError,
+    joined,
+    require_disjoint,
+    require_testable_classes,
+    without_unlabelled,
+    without_untestable,
+)
+from clef_jax.evaluate.task import Kind, Task, TaskInfo
+from clef_jax.tables.columns import is_blank, normalised, quantities
+from clef_jax.tables.files import read_table
+from clef_jax.tables.matching import identifiers
+
+COLUMNS = ("file", "patient", "split", "lead", "start_s", "age", "sex", "site")
+_WINDOW_S = 10.0
+_SPLIT_WORDS = {"val": "validation", "valid": "validation"} | {word: word for word in SPLITS}
+
+
+def user_task(
+    path: str | os.PathLike,
+    *,
+    labels: Sequence[str] | None = None,
+    kind: Kind | None = None,
+    seed: int = SEED,
+    hints: Hints = Hints(),  # noqa: B008  frozen
+) -> Task:
+    """Makes a task of a table.
+
+    Its examples take the root of the files, "" for the table's own folder, and a preset, of which
+    there is only "clean"; a row that names its lead has that instead of the one asked for.
+
+    Args:
+        path: The table.
+        labels: The label columns; all that are none of `COLUMNS` when None.
+        kind: What the labels are; told by what they hold when None.
+        seed: Of the split, where the table has none.
+        hints: What the recordings do not say of themselves, such as the rate of CSV files.
+
+    Raises:
+        TableError: The table cannot be read.
+        ExamplesError: It has no such labels, or they are of another kind.
+    """
+    source = os.fspath(path)
+    table = read_table(path)
+    table = table.rename(columns={c: normalised(c) for c in table if normalised(c) in COLUMNS})
+    if twice := sorted(set(table.columns[table.columns.duplicated()])):
+        raise ExamplesError(f"{source}: two columns {', '.join(twice)}; rename one of them")
+    if "file" not in table.columns:
+        raise ExamplesError(
+            f"{source}: no column file; found {', '.join(table.columns)}; name the column of the "
+            "recordings' paths so"
+        )
+    # A label that is also known of people, such as age, is no more than the label.
+    chosen = choose_columns(table, labels, COLUMNS, source)
+    kind = kind or infer_kind(table, chosen, source)
+    values, classes = read_labels(table, chosen, kind, source)
+    people = table[[name for name in COLUMNS if name in table.columns and name not in chosen]]
+    info = TaskInfo(
+        name=pathlib.Path(source).stem,
+        kind=kind,
+        classes=classes,
+        source=source,
+        how_to_get="correct the column file, or say what folder it is relative to",
+    )
+
+    def examples(root: str, preset: str, lead: str) -> Examples:
+        if preset != "clean":
+            raise ExamplesError(f"{source}: a table has no preset {preset!r}; use clean")
+        made = _examples(source, people, values, lead, root or os.path.dirname(source) or ".")
+        made = _with_split(made, people, kind, seed)
+        require_files(source, made.root, list(made.table["file"]), info.how_to_get)
+        return _testable(made, info)
+
+    return Task(info, (), examples, lambda preset: None)
+
+
+def _examples(
+    source: str, table: pd.DataFrame, labels: pd.DataFrame, lead: str, root: str
+) -> Examples:
+    """Returns the examples, all in train as yet."""
+    file = table["file"].astype("string").str.strip().str.replace("\\", "/")
+    if (blank := is_blank(table["file"])).any():
+        raise ExamplesError(f"{source}: column file is empty in row {int(blank.argmax()) + 1}")
+    columns: dict[str, object] = {"file": file.astype(object), "start_s": 0.0}
+    if "start_s" in table:
+        columns["start_s"] = quantities(table["start_s"])
+        if (wrong := ~(columns["start_s"] >= 0)).any():
+            raise ExamplesError(
+                f"{source}: start_s: found {table['start_s'].iloc[wrong.argmax()]!r} in row "
+                f"{int(wrong.argmax()) + 1}, expected seconds from 0 on"
+            )
+    columns["example"] = file.astype(object)
+    if file.duplicated().any():
+        start = pd.Series(columns["start_s"], index=file.index)
+        columns["example"] = file.astype(object) + "@" + start.map("{:g}".format)
+    notes = []
+    columns["patient"] = columns["file"]
+    if "patient" in table:
+        known = pd.Series(identifiers(table["patient"]), index=table.index)
+        columns["patient"] = known.fillna(columns["file"])
+    else:
+        notes.append("No column patient: every file counts as a patient of its own.")
+    columns["lead"] = lead
+    if "lead" in table:
+        named = table["lead"].astype("string").str.strip()
+        columns["lead"] = named.mask(is_blank(named)).fillna(lead).astype(object)
+    if "age" in table:
+        columns["age"] = quantities(table["age"])
+    if "sex" in table:
+        columns["sex"] = table["sex"].astype("string").fillna("").map(parse_sex).astype(object)
+        if columns["sex"].isna().all() and not is_blank(table["sex"]).all():
+            notes.append("Sex is not used: expected M, F, male, female.")
+    if "site" in table:
+        columns["site"] = table["site"].astype("string").fillna("unknown").astype(object)
+    columns |= {"split": "train", "window_s": _WINDOW_S}
+    columns |= {name: labels[name].to_numpy() for name in labels}
+    made = Examples(joined(columns, len(table)), root, tuple(labels.columns), tuple(notes))
+    return made
+
+
+def _with_split(examples: Examples, table: pd.DataFrame, kind: Kind, seed: int) -> Examples:
+    """Gives each example the split that the table says, or one by seed."""
+    if "split" in table:
+        words = table["split"].astype("string").str.strip().str.lower().map(_SPLIT_WORDS)
+        if (wrong := words.isna()).any():
+            raise ExamplesError(
+                f"{examples.root}: column split: found {table['split'][wrong].iloc[0]!r} in row "
+                f"{int(np.argmax(wrong)) + 1}, expected {', '.join(SPLITS)} in each row"
+            )
+        examples.table["split"] = words.astype(object)
+        examples = without_unlabelled(examples)
+        require_disjoint(examples)
+        return examples
+    examples = without_unlabelled(examples)
+    rows = examples.table
+    rows["split"] = split_patients(
+        rows["patient"], strata_of(rows[list(examples.labels)], kind), seed=seed
+    )
+    counts = ", ".join(f"{len(examples.of(s)):,} {s}" for s in SPLITS)
+    return examples.noting(f"Split by seed {seed}, patients disjoint, balanced by label: {counts}.")
+
+
+def _testable(examples: Examples, info: TaskInfo) -> Examples:
+    if absent := [split for split in SPLITS if examples.of(split).empty]:
+        raise ExamplesError(
+            f"{info.source}: no labelled example in {', '.join(absent)}; at least three patients "
+            "are needed, one for each split"
+        )
+    if info.kind == "multilabel":
+        return without_untestable(examples)
+    if info.kind == "binary":
+        return require_testable_classes(examples, (f"not {info.classes[0]}", info.classes[0]))
+    if info.kind == "multiclass":
+        return require_testable_classes(examples, info.classes)
+    return examples
