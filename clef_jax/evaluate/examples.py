@@ -132,30 +132,31 @@ def without_unlabelled(examples: Examples) -> Examples:
 def without_untestable(examples: Examples) -> Examples:
     """Returns the examples without labels of 0 and 1 that nobody could learn or test.
 
-    Those have no positive in train or none in test. They are named in a note; the rows stay.
+    Those have no positive, or nothing but positives, in train or in test. They are named in a note;
+    the rows stay.
 
     Raises:
         ExamplesError: No label is left.
     """
-    positives = {split: examples.of(split)[list(examples.labels)].sum() for split in SPLITS}
     kept, left_out = [], []
     for label in examples.labels:
-        train, test = int(positives["train"][label]), int(positives["test"][label])
-        if train and test:
+        in_split = {split: examples.of(split)[label].dropna() for split in ("train", "test")}
+        if all(0 < known.sum() < len(known) for known in in_split.values()):
             kept.append(label)
         else:
-            left_out.append(f"{label} ({train} in train, {test} in test)")
+            counts = ", ".join(f"{int(v.sum())} of {len(v)} in {s}" for s, v in in_split.items())
+            left_out.append(f"{label} ({counts})")
     if not kept:
         raise ExamplesError(
-            f"{examples.root}: no label has positives both in train and in test: "
+            f"{examples.root}: no label is both there and not there in train and in test: "
             f"{first_few(left_out)}; label more examples, or split them otherwise"
         )
     if not left_out:
         return examples
     table = examples.table.drop(columns=[name for name in examples.labels if name not in kept])
     note = (
-        f"{len(left_out)} of {len(examples.labels)} labels left out, as they have no positive in "
-        f"train or none in test: {', '.join(left_out)}."
+        f"{len(left_out)} of {len(examples.labels)} labels left out, as train or test has no "
+        f"positive of them or nothing else: {', '.join(left_out)}."
     )
     return dataclasses.replace(examples, table=table, labels=tuple(kept)).noting(note)
 

@@ -31,20 +31,15 @@ def find_needs(
     Returns:
         need -> path, of those that are there.
     """
-    home = None
-    for folder in _folders(root):
-        if (found := _in(folder, needs[0])) is not None:
-            home = folder
-            break
-    paths = {} if home is None else {needs[0]: found}
-    for need in needs[1:]:
-        places: Iterator[pathlib.Path] = iter([home] if home else [])
+    home = next((folder for folder in _folders(root) if _in(folder, needs[0])), None)
+    paths = {}
+    for need in needs:
+        places = [home] if home else []
         if need in apart:
-            places = iter([*places, *_folders(root)])
-        for folder in places:
-            if (path := _in(folder, need)) is not None:
-                paths[need] = path
-                break
+            places += _folders(root)
+        found = filter(None, (_in(folder, need) for folder in places))
+        if (path := next(found, None)) is not None:
+            paths[need] = path
     return paths
 
 

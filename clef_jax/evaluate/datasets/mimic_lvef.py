@@ -18,7 +18,7 @@ from clef_jax.evaluate.examples import (
     without_unlabelled,
 )
 from clef_jax.evaluate.preparation import Preparation
-from clef_jax.evaluate.task import Task, TaskInfo, choose_lead
+from clef_jax.evaluate.task import Kind, Task, TaskInfo, choose_lead
 from clef_jax.tables.files import read_table
 
 NEEDS = ("record_list.csv", "files", "LVEF.csv")
@@ -137,7 +137,7 @@ def _numbered(names: pd.Series) -> pd.Series:
     return names.where(count == 0, names + "#" + (count + 1).astype(str))
 
 
-def _task(name: str, kind: str, label: str, unit: str, original: str) -> Task:
+def _task(name: str, kind: Kind, label: str, unit: str, original: str) -> Task:
     info = TaskInfo(
         name=f"mimic_lvef/{name}",
         kind=kind,

@@ -96,7 +96,8 @@ def _hourly(folder: str, patients: pd.Series) -> tuple[list[list[float]], list[s
 
     They are in the middle of equal parts of the recording, an hour each of 24.
     """
-    starts, faults = [], []
+    starts: list[list[float]] = []
+    faults: list[str] = []
     for patient in patients:
         try:
             header = read_header(os.path.join(folder, "Holter_ECG", patient))

@@ -12,12 +12,14 @@ from clef_jax.evaluate.task import Kind
 from clef_jax.tables.columns import is_blank, quantities
 
 _YES_OR_NO = {"true": 1.0, "false": 0.0}
+# Of a column of numbers some cells may hold text by mistake.
+_MOSTLY = 0.5
 
 
 def choose_columns(
-    table: pd.DataFrame, wanted: Sequence[str] | None, others: Sequence[str], source: str
+    table: pd.DataFrame, wanted: Sequence[str], others: Sequence[str], source: str
 ) -> list[str]:
-    """Returns the label columns: those wanted, or all that mean nothing else.
+    """Returns the label columns: those wanted, or where none is all that mean nothing else.
 
     Raises:
         ExamplesError: One wanted is not there, of which the nearest names are said; or none is.
@@ -44,7 +46,8 @@ def infer_kind(table: pd.DataFrame, columns: Sequence[str], source: str) -> Kind
     """Returns the kind of the labels: 0 and 1 in one column or several, text, other numbers.
 
     Raises:
-        ExamplesError: There are several columns, and one holds other than 0 and 1.
+        ExamplesError: There are several columns, and one holds other than 0 and 1; or a column
+            holds numbers and some text.
     """
     zero_or_one = {name: is_zero_or_one(table[name]) for name in columns}
     if len(columns) > 1:
@@ -59,6 +62,12 @@ def infer_kind(table: pd.DataFrame, columns: Sequence[str], source: str) -> Kind
     values = table[columns[0]]
     known = ~is_blank(values)
     numeric = np.isfinite(quantities(values))[known]
+    if not numeric.all() and numeric.mean() > _MOSTLY:
+        rows = [f"{values.iloc[at]!r} (row {at + 1})" for at in np.flatnonzero(known)[~numeric]]
+        raise ExamplesError(
+            f"{source}: label {columns[0]}: numbers but for {first_few(rows)}; correct these "
+            "cells, or say that the kind is multiclass"
+        )
     return "regression" if numeric.size and numeric.all() else "multiclass"
 
 
@@ -106,7 +115,7 @@ def read_labels(
                 f"{source}: label {name}: found {first_few(rows)}; expected {expected} or nothing; "
                 "correct these cells, or name another kind"
             )
-        if labels[name].nunique() < 2:
+        if kind != "multilabel" and labels[name].nunique() < 2:
             raise ExamplesError(
                 f"{source}: label {name} has {labels[name].nunique()} value, so that there is "
                 "nothing to tell apart; leave it out"

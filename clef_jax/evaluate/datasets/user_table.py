@@ -5,6 +5,7 @@ The table (CSV, TSV, Excel, Parquet) has a column `file` and one or more of labe
 out 70 / 10 / 20 %, balanced by label and told by a seed.
 """
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
@@ -21,7 +22,6 @@ from clef_jax.evaluate.examples import (
     SPLITS,
     Examples,
     ExamplesError,
-    joined,
     require_disjoint,
     require_testable_classes,
     without_unlabelled,
@@ -63,7 +63,7 @@ def user_task(
     """
     source = os.fspath(path)
     table = read_table(path)
-    table = table.rename(columns={c: normalised(c) for c in table if normalised(c) in COLUMNS})
+    table = table.rename(columns=_known)
     if twice := sorted(set(table.columns[table.columns.duplicated()])):
         raise ExamplesError(f"{source}: two columns {', '.join(twice)}; rename one of them")
     if "file" not in table.columns:
@@ -72,7 +72,8 @@ def user_task(
             "recordings' paths so"
         )
     # A label that is also known of people, such as age, is no more than the label.
-    chosen = choose_columns(table, labels, COLUMNS, source)
+    wanted = [name if name in table else _known(name) for name in labels or ()]
+    chosen = choose_columns(table, wanted, COLUMNS, source)
     kind = kind or infer_kind(table, chosen, source)
     values, classes = read_labels(table, chosen, kind, source)
     people = table[[name for name in COLUMNS if name in table.columns and name not in chosen]]
@@ -88,6 +89,7 @@ def user_task(
         if preset != "clean":
             raise ExamplesError(f"{source}: a table has no preset {preset!r}; use clean")
         made = _examples(source, people, values, lead, root or os.path.dirname(source) or ".")
+        made = dataclasses.replace(made, hints=hints)
         made = _with_split(made, people, kind, seed)
         require_files(source, made.root, list(made.table["file"]), info.how_to_get)
         return _testable(made, info)
@@ -95,48 +97,63 @@ def user_task(
     return Task(info, (), examples, lambda preset: None)
 
 
+def _known(column: str) -> str:
+    """Returns the name by which a column is known, such as "file" of "File"; others as they are."""
+    return normalised(column) if normalised(column) in COLUMNS else column
+
+
 def _examples(
     source: str, table: pd.DataFrame, labels: pd.DataFrame, lead: str, root: str
 ) -> Examples:
     """Returns the examples, all in train as yet."""
-    file = table["file"].astype("string").str.strip().str.replace("\\", "/")
     if (blank := is_blank(table["file"])).any():
         raise ExamplesError(f"{source}: column file is empty in row {int(blank.argmax()) + 1}")
-    columns: dict[str, object] = {"file": file.astype(object), "start_s": 0.0}
-    if "start_s" in table:
-        columns["start_s"] = quantities(table["start_s"])
-        if (wrong := ~(columns["start_s"] >= 0)).any():
-            raise ExamplesError(
-                f"{source}: start_s: found {table['start_s'].iloc[wrong.argmax()]!r} in row "
-                f"{int(wrong.argmax()) + 1}, expected seconds from 0 on"
-            )
-    columns["example"] = file.astype(object)
+    file = table["file"].astype("string").str.strip().str.replace("\\", "/").astype(object)
+    start_s = _starts(source, table)
+    made = pd.DataFrame({"example": file, "file": file, "start_s": start_s, "lead": lead})
     if file.duplicated().any():
-        start = pd.Series(columns["start_s"], index=file.index)
-        columns["example"] = file.astype(object) + "@" + start.map("{:g}".format)
-    notes = []
-    columns["patient"] = columns["file"]
-    if "patient" in table:
-        known = pd.Series(identifiers(table["patient"]), index=table.index)
-        columns["patient"] = known.fillna(columns["file"])
-    else:
-        notes.append("No column patient: every file counts as a patient of its own.")
-    columns["lead"] = lead
+        made["example"] = file + "@" + made["start_s"].map("{:g}".format)
     if "lead" in table:
         named = table["lead"].astype("string").str.strip()
-        columns["lead"] = named.mask(is_blank(named)).fillna(lead).astype(object)
+        made["lead"] = named.mask(is_blank(named)).fillna(lead).astype(object)
+    people, notes = _people(table, file)
+    made = pd.concat([made, people], axis=1).assign(split="train", window_s=_WINDOW_S)
+    made = pd.concat([made, labels.set_axis(made.index)], axis=1)
+    return Examples(made.reset_index(drop=True), root, tuple(labels.columns), notes)
+
+
+def _starts(source: str, table: pd.DataFrame) -> np.ndarray:
+    """Returns where each window starts, s: the beginning where the table does not say."""
+    if "start_s" not in table:
+        return np.zeros(len(table))
+    start_s = quantities(table["start_s"])
+    if (wrong := ~(start_s >= 0)).any():
+        at = int(wrong.argmax())
+        raise ExamplesError(
+            f"{source}: start_s: found {table['start_s'].iloc[at]!r} in row {at + 1}, expected "
+            "seconds from 0 on"
+        )
+    return start_s
+
+
+def _people(table: pd.DataFrame, file: pd.Series) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Returns patient, and age, sex and site where the table has them; and what is to be said."""
+    people = pd.DataFrame({"patient": file})
+    notes: tuple[str, ...] = ()
+    if "patient" in table:
+        known = pd.Series(identifiers(table["patient"]), index=table.index)
+        people["patient"] = known.fillna(file)
+    else:
+        notes = ("No column patient: every file counts as a patient of its own.",)
     if "age" in table:
-        columns["age"] = quantities(table["age"])
+        people["age"] = quantities(table["age"])
     if "sex" in table:
-        columns["sex"] = table["sex"].astype("string").fillna("").map(parse_sex).astype(object)
-        if columns["sex"].isna().all() and not is_blank(table["sex"]).all():
-            notes.append("Sex is not used: expected M, F, male, female.")
+        people["sex"] = table["sex"].astype("string").fillna("").map(parse_sex).astype(object)
+        if people["sex"].isna().all() and not is_blank(table["sex"]).all():
+            notes = (*notes, "Sex is not used: expected M, F, male, female.")
     if "site" in table:
-        columns["site"] = table["site"].astype("string").fillna("unknown").astype(object)
-    columns |= {"split": "train", "window_s": _WINDOW_S}
-    columns |= {name: labels[name].to_numpy() for name in labels}
-    made = Examples(joined(columns, len(table)), root, tuple(labels.columns), tuple(notes))
-    return made
+        people["site"] = table["site"].astype("string").fillna("unknown").astype(object)
+    return people, notes
 
 
 def _with_split(examples: Examples, table: pd.DataFrame, kind: Kind, seed: int) -> Examples:
