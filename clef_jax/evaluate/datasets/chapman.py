@@ -8,6 +8,7 @@ The tables' column `age` is 12 in every row, so that no age is known.
 
 import os
 
+import numpy as np
 import pandas as pd
 
 from clef_jax.data.signals.leads import STANDARD_LEADS
@@ -60,22 +61,25 @@ def read_tables(paths: dict[str, str]) -> pd.DataFrame:
         table = read_table(paths[name])
         if absent := [c for c in ("ecg_path", "diagnose", *LABELS) if c not in table.columns]:
             raise TableError(f"{paths[name]}: no column {', '.join(absent)}; download it again")
-        numbers = table[list(LABELS)].apply(pd.to_numeric, errors="coerce")
-        if (wrong := ~numbers.isin([0, 1])).any(axis=None):
+        cells = table[list(LABELS)].to_numpy(object, na_value="")
+        if (wrong := (cells != "0") & (cells != "1")).any():
             raise TableError(
-                f"{paths[name]}: column {numbers.columns[wrong.any()][0]} holds other than 0 and "
-                "1; download it again"
+                f"{paths[name]}: column {LABELS[wrong.any(axis=0).argmax()]} holds other than 0 "
+                "and 1; download it again"
             )
-        table = table[["ecg_path", "diagnose"]].assign(split=split)
-        parts.append(pd.concat([table, numbers.astype("float64")], axis=1))
+        labels = pd.DataFrame((cells == "1").astype(np.float64), columns=list(LABELS))
+        texts = table[["ecg_path", "diagnose"]].assign(split=split)
+        parts.append(pd.concat([texts, labels], axis=1))
     return pd.concat(parts, ignore_index=True)
 
 
 def stated(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the 38 labels of the statements that `diagnose` lists between commas, float64."""
-    statements = table["diagnose"].fillna("").str.split(",").map(lambda s: {x.strip() for x in s})
-    columns = {label: [float(label in found) for found in statements] for label in LABELS}
-    return pd.DataFrame(columns, index=table.index)
+    # Few combinations of statements, each of many rows.
+    row_of, combinations = pd.factorize(table["diagnose"].fillna(""))
+    statements = [{word.strip() for word in text.split(",")} for text in combinations]
+    found = np.array([[label in words for label in LABELS] for words in statements], np.float64)
+    return pd.DataFrame(found[row_of], index=table.index, columns=list(LABELS))
 
 
 def wrong_columns(root: str) -> dict[str, tuple[int, int]]:

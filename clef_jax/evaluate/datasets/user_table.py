@@ -63,7 +63,7 @@ def user_task(
     """
     source = os.fspath(path)
     table = read_table(path)
-    table = table.rename(columns=_known)
+    table.columns = [_known(column) for column in table.columns]
     if twice := sorted(set(table.columns[table.columns.duplicated()])):
         raise ExamplesError(f"{source}: two columns {', '.join(twice)}; rename one of them")
     if "file" not in table.columns:

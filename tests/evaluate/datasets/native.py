@@ -54,7 +54,7 @@ def write_music(root, subjects, missing=(), *, official=False, hours=0.5):
 def write_mimic(root, rows):
     """Writes rows of (patient, study, LVEF, label): headers with aVF before aVL, and LVEF.csv."""
     leads = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     (root / "record_list.csv").write_text("subject_id,study_id,file_name,ecg_time,path\n")
     table = []
     for patient, study, lvef, label in rows:
@@ -71,7 +71,7 @@ def write_mimic(root, rows):
 
 def write_mcmed(root, visits, splits, *, official=True):
     """Writes visits as dicts of MC-MED's columns; those with II_n_segments have a recording."""
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(visits)
     for visit, segments in zip(table["CSN"], table["II_n_segments"], strict=True):
         if segments:
@@ -91,7 +91,7 @@ def write_mcmed(root, visits, splits, *, official=True):
 
 def write_aurora(root, people):
     """Writes people as {pid: (sbp, dbp, feature rows, seconds or None)}."""
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     (root / "measurements_auscultatory").mkdir()
     participants, features = [], []
     for number, (pid, (sbp, dbp, rows, seconds)) in enumerate(people.items()):
