@@ -95,6 +95,10 @@ class Examples:
         """Returns the rows of a split."""
         return self.table[self.table["split"] == split]
 
+    def split_by(self, split: np.ndarray) -> "Examples":
+        """Returns these examples in other splits, names of `SPLITS` for each row."""
+        return dataclasses.replace(self, table=self.table.assign(split=split))
+
     def noting(self, *notes: str) -> "Examples":
         """Returns these examples with further notes."""
         return dataclasses.replace(self, notes=(*self.notes, *notes))

@@ -1,5 +1,8 @@
 """The tasks by name, what is missing of them, and what they need to be found."""
 
+import pathlib
+import re
+
 import pytest
 
 from clef_jax.evaluate import suite
@@ -62,3 +65,15 @@ def test_datasets_are_found_as_wget_leaves_them(tmp_path):
     assert find_needs(tmp_path, ("records500", "b.csv")).keys() == {"records500"}
     apart = find_needs(tmp_path, ("records500", "b.csv"), ("b.csv",))
     assert apart["b.csv"] == str(tmp_path / "labels" / "b.csv")
+
+
+@pytest.mark.parametrize("number", range(1, 16))
+def test_every_quirk_of_the_original_is_told_where_it_is_and_in_the_docs(number):
+    root = pathlib.Path(suite.__file__).parent
+    quirk = re.compile(rf"\bQ{number}\b")
+    assert quirk.search((root.parents[1] / "docs" / "evaluation_tasks.md").read_text())
+    modules = (root / "datasets").glob("*.py")
+    told = [path.stem for path in modules if quirk.search(path.read_text())]
+    of_task = {task.info.name.split("/")[0] for task in suite.TASKS.values()
+               if quirk.search(task.info.original)}  # fmt: skip
+    assert of_task and of_task <= set(told)

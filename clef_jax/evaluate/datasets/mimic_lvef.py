@@ -124,7 +124,8 @@ def _examples(info: TaskInfo, root: str, preset: str, lead: str) -> Examples:
     if preset == "reference":
         torn = int((table.groupby("patient")["split"].nunique() > 1).sum())
         return examples.noting(f"{torn:,} patients are in more than one split, as in the original.")
-    table["split"] = split_patients(table["patient"], strata_of(table[[label]], info.kind))
+    strata = strata_of(table[[label]], info.kind)
+    examples = examples.split_by(split_patients(table["patient"], strata))
     require_disjoint(examples)
     if info.kind == "regression":
         return examples

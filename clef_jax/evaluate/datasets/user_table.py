@@ -165,15 +165,12 @@ def _with_split(examples: Examples, table: pd.DataFrame, kind: Kind, seed: int) 
                 f"{examples.root}: column split: found {table['split'][wrong].iloc[0]!r} in row "
                 f"{int(np.argmax(wrong)) + 1}, expected {', '.join(SPLITS)} in each row"
             )
-        examples.table["split"] = words.astype(object)
-        examples = without_unlabelled(examples)
+        examples = without_unlabelled(examples.split_by(words.to_numpy(object)))
         require_disjoint(examples)
         return examples
     examples = without_unlabelled(examples)
-    rows = examples.table
-    rows["split"] = split_patients(
-        rows["patient"], strata_of(rows[list(examples.labels)], kind), seed=seed
-    )
+    strata = strata_of(examples.table[list(examples.labels)], kind)
+    examples = examples.split_by(split_patients(examples.table["patient"], strata, seed=seed))
     counts = ", ".join(f"{len(examples.of(s)):,} {s}" for s in SPLITS)
     return examples.noting(f"Split by seed {seed}, patients disjoint, balanced by label: {counts}.")
 

@@ -1,5 +1,7 @@
 """The datasets that cannot be had here, a few people each, written as they are published."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import wfdb
@@ -89,6 +91,14 @@ def write_mcmed(root, visits, splits, *, official=True):
         (root / f"split_chrono_{name}.csv").write_text("".join(lines))
 
 
+@functools.cache
+def aurora_signal(seconds):
+    t = np.arange(round(seconds * 500)) / 500
+    ekg = 6.5 + np.sin(2 * np.pi * 1.2 * t) ** 21
+    signal = pd.DataFrame({"t": t, "ekg": ekg, "optical": -5.8e5, "pressure": 2900.0})
+    return signal.to_csv(sep="\t", index=False)
+
+
 def write_aurora(root, people):
     """Writes people as {pid: (sbp, dbp, feature rows, seconds or None)}."""
     root.mkdir(parents=True, exist_ok=True)
@@ -100,11 +110,7 @@ def write_aurora(root, people):
         if seconds is not None:
             folder = root / "measurements_auscultatory" / pid
             folder.mkdir()
-            t = np.arange(round(seconds * 500)) / 500
-            ekg = 6.5 + np.sin(2 * np.pi * 1.2 * t) ** 21
-            signal = pd.DataFrame({"t": t, "ekg": ekg, "optical": -5.8e5, "pressure": 2900.0})
-            path = folder / f"{pid}.initial.Calibration_start_1.tsv"
-            signal.to_csv(path, sep="\t", index=False)
+            (folder / f"{pid}.initial.Calibration_start_1.tsv").write_text(aurora_signal(seconds))
     columns = ["pid", "measurement", "baseline_sbp", "baseline_dbp"]
     pd.DataFrame(participants, columns=["pid", "age", "gender"]).to_csv(
         root / "participants.tsv", sep="\t", index=False

@@ -1,5 +1,9 @@
 """The ready tables, made of the real databases."""
 
+import pathlib
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 
@@ -66,3 +70,17 @@ def test_windows_of_cpsc2021_are_wholly_one_or_the_other(real_data, tmp_path):
         task = user_task(tmp_path / "t.csv", seed=seed)
         counts = label_counts(task.info, task.examples(str(real_data), "clean", "I"))
         assert 0 < counts["test"]["af"] < counts["test"]["examples"]
+
+
+def test_the_tool_makes_what_it_can(real_data, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ludb").symlink_to(real_data / "ludb")
+    tool = pathlib.Path(label_tables.__file__).parents[3] / "tools" / "make_label_tables.py"
+    flags = [f"--root={tmp_path / 'data'}", f"--out={tmp_path / 'tables'}"]
+    made = subprocess.run([sys.executable, tool, *flags], capture_output=True, text=True)
+    assert made.returncode == 0
+    assert sorted(p.name for p in (tmp_path / "tables").iterdir()) == [
+        "ludb_af.csv", "ludb_axis.csv"
+    ]  # fmt: skip
+    assert made.stderr.count("not made") == 3 and "ptb-xl" in made.stderr
+    assert "ludb_af.csv: 135 examples of 135 patients" in made.stdout
