@@ -201,7 +201,7 @@ def require_testable_classes(examples: Examples, classes: tuple[str, ...]) -> Ex
 
 
 def joined(columns: dict[str, object], rows: int) -> pd.DataFrame:
-    """Returns a table of so many rows; scalars and arrays as columns, labels as float64."""
+    """Returns columns as a table of so many rows; of series only those of a RangeIndex fit."""
     table = pd.DataFrame(columns, index=pd.RangeIndex(rows))
     for name in ("start_s", "window_s"):
         table[name] = np.asarray(table[name], np.float64)

@@ -11,7 +11,7 @@ from clef_jax.evaluate.task import TaskInfo
 # The folder itself, one holding several datasets, versions within them, and what `wget -r` makes.
 _PLACES = ("", "*", "*/[0-9]*.[0-9]*", "physionet.org/files/*/*", "*/physionet.org/files/*/*")
 # Of more than this the download was cut short; of less some files may be lost.
-_MOST_ABSENT = 0.05
+MOST_ABSENT = 0.05
 
 
 class DatasetError(ClefError):
@@ -79,14 +79,7 @@ def recording_exists(path: str | os.PathLike) -> bool:
     return os.path.isfile(path) or os.path.isfile(f"{os.fspath(path)}.hea")
 
 
-def require_files(
-    what: str,
-    root: str | os.PathLike,
-    files: Sequence[str],
-    remedy: str,
-    *,
-    most_absent: float = _MOST_ABSENT,
-) -> None:
+def require_files(what: str, root: str | os.PathLike, files: Sequence[str], remedy: str) -> None:
     """Raises DatasetError where more recordings are absent than may be by accident.
 
     Fewer stay among the examples, as whoever reads them tells each.
@@ -96,10 +89,9 @@ def require_files(
         root: The folder that `files` are relative to.
         files: Recordings, with or without extension.
         remedy: How to get them.
-        most_absent: Share that may be absent.
     """
     absent = [file for file in files if not recording_exists(os.path.join(root, file))]
-    if len(absent) > most_absent * len(files):
+    if len(absent) > MOST_ABSENT * len(files):
         raise DatasetError(
             f"{what}: {len(absent):,} of {len(files):,} recordings are not in {root}, such as "
             f"{first_few(absent)}; {remedy}"

@@ -6,7 +6,7 @@ about 70 minutes. Each preset picks few windows of each patient, as segments hol
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import pandas as pd
 from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.evaluate.datasets.beats import Annotations, read_annotations
-from clef_jax.evaluate.datasets.folders import DatasetError, require_needs
+from clef_jax.evaluate.datasets.folders import MOST_ABSENT, DatasetError, require_needs
 from clef_jax.evaluate.datasets.splits import split_patients
 from clef_jax.evaluate.examples import (
     CLASS,
@@ -34,10 +34,6 @@ _WINDOW_S = 10.0
 # Of a patient and class, in `clean`; of a rhythm within one episode.
 _WINDOWS = 3
 _REFERENCE_SEED = 42
-_MOST_ABSENT = 0.05
-
-# (annotations, class, window's length, record's length) -> starts of windows to choose from
-Starts = Callable[[Annotations, str, int, int], list[int]]
 
 
 def reference_preparation() -> Preparation:
@@ -45,15 +41,15 @@ def reference_preparation() -> Preparation:
     return Preparation(resampling="fourier", band_first=True)
 
 
-def _centred(found: Annotations, wanted: str, length: int, samples: int) -> list[int]:
+def _centred(found: Annotations, wanted: str, length: int) -> list[int]:
     return (found.sample[found.beat == wanted] - length // 2).tolist()
 
 
-def _onsets(found: Annotations, wanted: str, length: int, samples: int) -> list[int]:
+def _onsets(found: Annotations, wanted: str, length: int) -> list[int]:
     return [episode.start for episode in found.episodes if episode.rhythm == wanted]
 
 
-def _within_an_episode(found: Annotations, wanted: str, length: int, samples: int) -> list[int]:
+def _within_an_episode(found: Annotations, wanted: str, length: int) -> list[int]:
     """Returns where windows that show one rhythm only begin, spread over its longest episode."""
     episodes = [e for e in found.episodes if e.rhythm == wanted and e.stop - e.start >= length]
     if not episodes:
@@ -80,12 +76,12 @@ def _pick_reference(folder: str, patient: str, task: str, draw: random.Random) -
     Q5: where that window crosses an end of the segment it is dropped, and the class is not looked
     for any further. Q6: a rhythm's window begins at the onset, however short the episode is.
     """
-    starts_of: Starts = _centred if task == "beat" else _onsets
+    starts_of = _centred if task == "beat" else _onsets
     missing, picked = set(CLASSES[task]), []
     for file, lead, fs, samples, found in _segments(folder, patient):
         length = round(_WINDOW_S * fs)
         for wanted in [name for name in CLASSES[task] if name in missing]:
-            if starts := starts_of(found, wanted, length, samples):
+            if starts := starts_of(found, wanted, length):
                 missing.discard(wanted)
                 start = draw.choice(starts)
                 if 0 <= start <= samples - length:
@@ -107,11 +103,11 @@ def _pick_clean(folder: str, patient: str, task: str) -> list[tuple]:
         length = round(_WINDOW_S * fs)
         for wanted in [name for name in CLASSES[task] if name in missing]:
             if task == "beat":
-                starts = _centred(found, wanted, length, samples)
+                starts = _centred(found, wanted, length)
                 fitting = [start for start in starts if 0 <= start <= samples - length]
                 chosen = sorted(draw.permutation(fitting)[:_WINDOWS].tolist()) if fitting else []
             else:
-                chosen = _within_an_episode(found, wanted, length, samples)
+                chosen = _within_an_episode(found, wanted, length)
             if chosen:
                 missing.discard(wanted)
             for start in chosen:
@@ -156,7 +152,7 @@ def _examples(info: TaskInfo, root: str, preset: str, lead: str) -> Examples:
             faults.append(f"{patient} ({error})")
             continue
         picked += [(patient, *window) for window in found]
-    if len(faults) > _MOST_ABSENT * len(patients):
+    if len(faults) > MOST_ABSENT * len(patients):
         raise DatasetError(
             f"{folder}: {len(faults):,} of {len(patients):,} patients cannot be read, such as "
             f"{first_few(faults[:2])}; the download is not whole: {info.how_to_get}"

@@ -9,7 +9,12 @@ import numpy as np
 import pandas as pd
 
 from clef_jax.data.recordings.demographics import parse_age, parse_sex
-from clef_jax.evaluate.datasets.folders import DatasetError, recording_exists, require_needs
+from clef_jax.evaluate.datasets.folders import (
+    MOST_ABSENT,
+    DatasetError,
+    recording_exists,
+    require_needs,
+)
 from clef_jax.evaluate.datasets.mcmed_labels import CLASSES, LIMITS_MMHG, read_label
 from clef_jax.evaluate.examples import (
     CLASS,
@@ -30,7 +35,6 @@ SPLIT_TABLES = ("split_chrono_train.csv", "split_chrono_val.csv", "split_chrono_
 _VISITS = "visits.csv or variables_encounter_all.csv"
 NEEDS = (SPLIT_TABLES[0], "waveforms", *SPLIT_TABLES[1:], _VISITS)
 _IDS = ("CSN", "visit_id")
-_MOST_ABSENT = 0.05
 
 
 def reference_preparation() -> Preparation:
@@ -79,7 +83,7 @@ def _with_ecg(info: TaskInfo, folder: str, rows: pd.DataFrame) -> pd.DataFrame:
     if "II_n_segments" in rows.columns:
         listed = (pd.to_numeric(rows["II_n_segments"], errors="coerce") > 0).to_numpy()
         absent = listed & ~there
-        if absent.sum() > _MOST_ABSENT * listed.sum():
+        if absent.sum() > MOST_ABSENT * listed.sum():
             raise DatasetError(
                 f"{folder}: {absent.sum():,} of {listed.sum():,} recordings are missing, such as "
                 f"{first_few(rows['file'][absent])}; the download is not whole: {info.how_to_get}"

@@ -125,7 +125,7 @@ def test_beats_of_mitdb_by_the_aami_grouping(real_data):
     for record, counts in expected.items():
         found = read_annotations(real_data / "mitdb" / record, 650_000)
         assert Counter(found.beat.tolist()) == counts, record
-        starts = icentia11k._centred(found, "N", 3600, 650_000)
+        starts = icentia11k._centred(found, "N", 3600)
         assert starts[0] + 1800 == found.sample[found.beat == "N"][0]
 
 
@@ -152,7 +152,7 @@ def test_episodes_of_mitdb_and_cpsc2021(real_data):
 def test_windows_of_mitdb_show_one_rhythm_only(real_data):
     found = read_annotations(real_data / "mitdb" / "203", 650_000)
     for rhythm in ("AFIB", "AFL"):
-        starts = icentia11k._within_an_episode(found, rhythm, 3600, 650_000)
+        starts = icentia11k._within_an_episode(found, rhythm, 3600)
         inside = [e for e in found.episodes if e.rhythm == rhythm]
         for start in starts:
             assert any(e.start <= start and start + 3600 <= e.stop for e in inside)
