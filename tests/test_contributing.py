@@ -97,6 +97,7 @@ def trained(house, shards_folder):
     return workdir
 
 
+@pytest.mark.slow
 def test_the_method_learns_with_its_option_from_the_command_line(trained):
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 2 and all(np.isfinite(row["train/loss"]) for row in rows)
@@ -124,6 +125,7 @@ runpy.run_path(report[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_encoder_format_and_task_are_known_wherever_they_are_used(
     house, trained, shards_folder, tmp_path
 ):

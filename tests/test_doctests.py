@@ -40,6 +40,15 @@ MODULES = [
 ]
 
 
+# They compile encoders, or compute a loss operation by operation.
+SLOW = (
+    "clef_jax.inference.embeddings",
+    "clef_jax.losses.clef",
+    "clef_jax.models.registry",
+    "clef_jax.models.resnext1d",
+)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder of what examples read: weights as the original has them and converted, an ECG."""
@@ -57,7 +66,13 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(module, marks=pytest.mark.slow) if module in SLOW else module
+        for module in MODULES
+    ],
+)
 def test_examples_are_true(module, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     runner = doctest.DocTestRunner()

@@ -66,6 +66,7 @@ def test_make_demo_ends_with_what_was_learned(tmp_path):
     assert (tmp_path / "demo" / "run" / "learned.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_weights_block_converts_and_embeds_and_the_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     install, download, *rest = commands(WEIGHTS)
@@ -126,6 +127,7 @@ def test_the_pretraining_block_runs(tmp_path):
     assert (tmp_path / "RUN" / "learned.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_accelerators_block_installs_checks_and_tunes(capsys):
     """Where the compilers of devices are not installed, `--check` says how they would be."""
     *installs, check, tune = commands(ACCELERATORS)

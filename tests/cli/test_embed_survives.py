@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from clef_jax.inference import load_encoder
 from tests.embed_runs import embed, errors, write_wfdb
@@ -60,6 +61,7 @@ def embedded_in(folder):
     return {record for part in parts for record in pq.read_table(part)["record"].to_pylist()}
 
 
+@pytest.mark.slow
 def test_killed_runs_leave_no_process_and_are_gone_on_with(weights, tmp_path, monkeypatch, capsys):
     """Killed, then terminated, while one worker reads and one waits; then finished."""
     data, out = tmp_path / "data", tmp_path / "e.parquet"

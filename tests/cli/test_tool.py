@@ -18,26 +18,31 @@ def run(tool, *arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+def slow(*case):
+    """One of several mistakes that a tool tells in the same way."""
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "message"),
     [
         ("pretrain", ["--config.batchsize=32"], "config.batchsize: there is no such setting; the "
          "nearest is --config.batch_size"),
-        ("pretrain", ["--config.eval_steps=5"], "--config.eval_steps is called "
+        slow("pretrain", ["--config.eval_steps=5"], "--config.eval_steps is called "
          "--config.evaluators.validation now"),
-        ("pretrain", ["--config.objective.name=clef"], "--config.objective is called "
+        slow("pretrain", ["--config.objective.name=clef"], "--config.objective is called "
          "--config.method now"),
-        ("pretrain", ["--noconfig.remats"], "the nearest is --config.remat "),
-        ("pretrain", ["--config.method.nam", "clef"], "nearest is --config.method.name"),
-        ("pretrain", ["--config.method=clef"], "several settings: --config.method.combine, "),
+        slow("pretrain", ["--noconfig.remats"], "the nearest is --config.remat "),
+        slow("pretrain", ["--config.method.nam", "clef"], "nearest is --config.method.name"),
+        slow("pretrain", ["--config.method=clef"], "several settings: --config.method.combine, "),
         ("pretrain", ["--config.batch_size=many"], "--config.batch_size=many: invalid literal for"),
         ("pretrain", ["--config=absent.py"], "--config=absent.py: no such file"),
-        ("pretrain", [f"--config={__file__}"], "test_tool.py: has no function get_config"),
+        slow("pretrain", [f"--config={__file__}"], "test_tool.py: has no function get_config"),
         ("pretrain", ["--shard=x"], "Unknown command line flag 'shard'. Did you mean: shards"),
         ("pretrain", ["extra"], "'extra' belongs to no flag"),
         ("write_shards", ["--out=o", "--records=r", "--min_leads=two"], "--min_leads=two: "),
-        ("write_shards", ["--out=o"], "--records is needed, except with --verify"),
-        ("simulate_cohort", ["--patients=3"], "--out must have a value"),
+        slow("write_shards", ["--out=o"], "--records is needed, except with --verify"),
+        slow("simulate_cohort", ["--patients=3"], "--out must have a value"),
         ("compute_risk", ["--metadata=m.csv", "--out=r.csv", "--verbose_", "1"], "'verbose_'"),
         ("convert_weights", ["--input=a", "--out=b", "--to_torch", "no"], "'no' belongs to no"),
     ],
@@ -56,10 +61,10 @@ def test_a_wrong_command_line_costs_a_line_and_exit_code_2(tool, arguments, mess
 @pytest.mark.parametrize(
     ("tool", "arguments"),
     [
-        ("write_shards", ["--records=absent", "--out={out}"]),
+        slow("write_shards", ["--records=absent", "--out={out}"]),
         ("compute_risk", ["--metadata=absent.csv", "--out={out}"]),
         ("simulate_cohort", ["--recordings=absent", "--out={out}"]),
-        ("convert_weights", ["--input=absent.ckpt", "--out={out}"]),
+        slow("convert_weights", ["--input=absent.ckpt", "--out={out}"]),
         ("draw_preprocessing", ["--recording=absent", "--out={out}"]),
     ],
 )
@@ -85,6 +90,7 @@ def test_only_a_mistake_in_the_program_keeps_its_traceback(error, told, tmp_path
     assert (result.stderr == "script: so it is\n") == told
 
 
+@pytest.mark.slow
 def test_help_shows_every_setting_with_its_default_and_what_it_means():
     result = run("pretrain", "--help")
     assert result.returncode == 0
@@ -95,5 +101,9 @@ def test_help_shows_every_setting_with_its_default_and_what_it_means():
     # Options of methods and periods of evaluators are settings, listed in the file or not.
     assert shown.keys() == names | describe_unlisted().keys()
     assert "--config.batch_size=64\n      Records in the global batch" in result.stdout
+
+
+@pytest.mark.slow
+def test_help_shows_the_settings_of_the_configuration_that_is_given():
     of_demo = run("pretrain", "--help", "--config", CONFIG).stdout
     assert "--config.steps=120\n      If set, ends the run there" in of_demo

@@ -132,7 +132,7 @@ def with_head(model, width, classes=150):
     return model.state_dict() | {"dense.weight": head.weight.data, "dense.bias": head.bias.data}
 
 
-@pytest.mark.parametrize("channels", [1, 12])
+@pytest.mark.parametrize("channels", [1, pytest.param(12, marks=pytest.mark.slow)])
 def test_ecgfounders_weights_are_fed_as_its_own_code_does(tmp_path, real_data, channels):
     """A record z-scored as one, missing samples 0, no band-pass; the small size compiles fast."""
     model = torch_model("clef_small", in_channels=channels)
@@ -157,6 +157,7 @@ def test_clefs_weights_are_fed_as_clefs(small_file, tmp_path):
     assert meta["preprocessing"] == CLEF_V2.to_dict()
 
 
+@pytest.mark.slow
 def test_ecgfounder_converts_with_its_head(tmp_path):
     """12 channels, bare names, numpy scalars among the metrics, a 150-class head."""
     model = torch_model("clef_medium", in_channels=12)
@@ -241,6 +242,7 @@ def test_an_existing_folder_is_not_overwritten(small_file, tmp_path):
         convert_to_folder(small_file, tmp_path / "folder")
 
 
+@pytest.mark.slow
 def test_tool_converts_in_both_directions(small_file, tmp_path):
     tool = pathlib.Path(__file__).resolve().parents[2] / "tools" / "convert_weights.py"
 

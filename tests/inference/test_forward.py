@@ -45,6 +45,7 @@ def assert_close(found, expected, among=None):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * largest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 4, 31, 33, 70])
 def test_any_number_of_rows_gives_the_models_embeddings_and_layers(params, expected, count):
     found = Forward(MODEL, params)(ROWS[:count], ("stage2", "stage0"))
@@ -80,6 +81,7 @@ def test_each_of_four_devices_does_a_quarter_of_the_work(params):
         assert collective not in four.as_text()
 
 
+@pytest.mark.slow
 def test_a_stream_gives_each_input_its_rows_in_order(params, expected):
     parts = [(9, 10), (9, 9), (10, 50), None, (98, 100), None, None, (0, 100), (50, 57), None]
     inputs = [part and ROWS[slice(*part)] for part in parts]
@@ -130,6 +132,7 @@ def test_parameters_that_lie_on_the_devices_are_not_copied(params):
     assert addresses(hosts.replicate_here(placed, mesh)) == addresses(placed)
 
 
+@pytest.mark.slow
 def test_apply_is_the_same_within_a_callers_program(params, expected):
     """By itself, within jit and gradient, and shared among devices by the caller."""
     x = ROWS[:8]

@@ -61,6 +61,7 @@ def found(paths, tmp_path_factory):
     return {1: on_one, 4: on_four}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 4])
 @pytest.mark.parametrize("door", DOORS)
 def test_every_door_gives_the_same_embeddings(found, door, devices):

@@ -28,7 +28,7 @@ def beats(seconds, fs):
     return np.exp(-0.5 * ((t % 0.8 - 0.4) / 0.012) ** 2)
 
 
-@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+@pytest.mark.parametrize("more", [[], pytest.param(["--overwrite"], marks=pytest.mark.slow)])
 def test_a_run_that_embedded_nothing_blocks_no_other(weights, tmp_path, capsys, more):
     data, out = tmp_path / "data", tmp_path / "e.parquet"
     write_wfdb(data, "a", seconds=20, leads=("MLII",))
@@ -177,11 +177,21 @@ def test_two_at_once_leave_one_whole_table(weights, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (lambda whole: b"", "is no table of embeddings"),
-        (lambda whole: whole[:-100], "is no table of embeddings"),
-        (lambda whole: whole[:200] + bytes(2000) + whole[2200:], "cannot be read"),
+        pytest.param(
+            lambda whole: b"", "is no table of embeddings", marks=pytest.mark.slow, id="empty"
+        ),
+        pytest.param(
+            lambda whole: whole[:-100],
+            "is no table of embeddings",
+            marks=pytest.mark.slow,
+            id="cut",
+        ),
+        pytest.param(
+            lambda whole: whole[:200] + bytes(2000) + whole[2200:],
+            "cannot be read",
+            id="damaged inside",
+        ),
     ],
-    ids=["empty", "cut", "damaged inside"],
 )
 def test_a_damaged_part_is_named_with_the_remedy(weights, tmp_path, capsys, content, said):
     data, out = tmp_path / "data", tmp_path / "e.parquet"

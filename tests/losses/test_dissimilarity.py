@@ -10,7 +10,7 @@ from tests.oracles import losses as oracle
 
 @pytest.mark.parametrize("unknown_risk", ["zero", "mean"])
 @pytest.mark.parametrize("kind", RISKS)
-@pytest.mark.parametrize("n", [2, 9])
+@pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.slow), 9])
 def test_dissimilarity_of_pairs_and_as_a_product(n, kind, unknown_risk, x64):
     risk = RISKS[kind](n, np.random.default_rng(n))
     expected = oracle.dissimilarity(risk, 0.3, unknown_risk)

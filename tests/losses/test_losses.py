@@ -36,7 +36,7 @@ def value_and_gradient(preset, **options):
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("kind", RISKS)
-@pytest.mark.parametrize("n", [2, 7])
+@pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.slow), 7])
 def test_clef_loss_and_gradient(preset, kind, n, x64):
     z, risk, completeness = batch(n, kind)
     expected = functools.partial(
@@ -49,8 +49,15 @@ def test_clef_loss_and_gradient(preset, kind, n, x64):
     )
 
 
-@pytest.mark.parametrize("temperature", [1e-2, 1e3])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    ("preset", "temperature"),
+    [
+        ("released", 1e-2),
+        pytest.param("released", 1e3, marks=pytest.mark.slow),
+        pytest.param("paper", 1e-2, marks=pytest.mark.slow),
+        pytest.param("paper", 1e3, marks=pytest.mark.slow),
+    ],
+)
 def test_extreme_temperatures(preset, temperature, x64):
     z, risk, completeness = batch(5)
     options = PRESETS[preset] | {"temperature": temperature}
@@ -63,8 +70,15 @@ def test_extreme_temperatures(preset, temperature, x64):
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("spread", [0.3, 0.1])
+@pytest.mark.parametrize(
+    ("spread", "preset"),
+    [
+        (0.1, "released"),
+        pytest.param(0.1, "paper", marks=pytest.mark.slow),
+        pytest.param(0.3, "released", marks=pytest.mark.slow),
+        pytest.param(0.3, "paper", marks=pytest.mark.slow),
+    ],
+)
 def test_embeddings_that_are_all_alike_lose_little_in_float32(preset, spread, x64):
     """As an encoder's may be at first: 1 - S is then no more than thousands of S's roundings."""
     z, risk, completeness = batch(64, "some_unknown", dim=32)
@@ -77,7 +91,7 @@ def test_embeddings_that_are_all_alike_lose_little_in_float32(preset, spread, x6
 
 def test_simclr_loss_and_gradient(x64):
     z, _, _ = batch(6)
-    (actual, _), gradient = jax.value_and_grad(simclr_loss, has_aux=True)(z)
+    (actual, _), gradient = jax.jit(jax.value_and_grad(simclr_loss, has_aux=True))(z)
     np.testing.assert_allclose(actual, oracle.simclr(z), rtol=1e-12)
     np.testing.assert_allclose(
         gradient, oracle.finite_differences(oracle.simclr, z), rtol=1e-5, atol=1e-7
@@ -87,12 +101,12 @@ def test_simclr_loss_and_gradient(x64):
 def test_alignment_and_uniformity(x64):
     z, risk, _ = batch(5)
     alignment, uniformity = oracle.alignment_and_uniformity(z)
-    for _, parts in (clef_loss(z, risk), simclr_loss(z)):
+    for _, parts in (jax.jit(clef_loss)(z, risk), jax.jit(simclr_loss)(z)):
         np.testing.assert_allclose(parts["alignment"], alignment, rtol=1e-12)
         np.testing.assert_allclose(parts["uniformity"], uniformity, rtol=1e-12)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["paper", pytest.param("released", marks=pytest.mark.slow)])
 def test_float32_is_near_float64(preset):
     z, risk, completeness = batch(16, "some_unknown")
     expected = oracle.clef(z, risk, completeness, **PRESETS[preset])
@@ -102,7 +116,9 @@ def test_float32_is_near_float64(preset):
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("preset", [*PRESETS, "simclr"])
+@pytest.mark.parametrize(
+    "preset", ["paper", "simclr", pytest.param("released", marks=pytest.mark.slow)]
+)
 def test_an_all_zero_embedding_has_a_finite_gradient(preset):
     z, risk, completeness = (a.astype(np.float32) for a in batch(4))
     z[3] = 0
@@ -112,13 +128,20 @@ def test_an_all_zero_embedding_has_a_finite_gradient(preset):
             return simclr_loss(z)
         return clef_loss(z, risk, completeness, **PRESETS[preset])
 
-    (value, parts), gradient = jax.value_and_grad(loss, has_aux=True)(z)
+    (value, parts), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(z)
     assert np.isfinite(value) and np.isfinite(gradient).all()
     assert all(np.isfinite(part) for part in parts.values())
 
 
-@pytest.mark.parametrize("n", [12, 13])  # Tiles of three, and with one of a single row.
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    ("preset", "n"),
+    [
+        ("released", 13),  # Tiles of three, and one of a single row.
+        pytest.param("released", 12, marks=pytest.mark.slow),
+        pytest.param("paper", 12, marks=pytest.mark.slow),
+        pytest.param("paper", 13, marks=pytest.mark.slow),
+    ],
+)
 def test_tiles_change_nothing(preset, n, x64, monkeypatch):
     z, risk, completeness = batch(n, "some_unknown")
     whole = value_and_gradient(preset)(z, risk, completeness)
@@ -127,11 +150,11 @@ def test_tiles_change_nothing(preset, n, x64, monkeypatch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), whole, tiled)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["paper", pytest.param("released", marks=pytest.mark.slow)])
 def test_four_devices_equal_one(preset, x64):
     z, risk, completeness = batch(8, "some_unknown")
     loss = functools.partial(clef_loss, **PRESETS[preset])
-    expected = jax.value_and_grad(loss, has_aux=True)(z, risk, completeness)
+    expected = jax.jit(jax.value_and_grad(loss, has_aux=True))(z, risk, completeness)
 
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     sharded = jax.shard_map(

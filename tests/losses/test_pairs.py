@@ -58,7 +58,7 @@ def test_info_nce_of_rows_against_keys_and_a_queue_and_its_gradient(arrays, x64)
     np.testing.assert_allclose(parts["alignment"], np.mean(distances), rtol=1e-12)
 
 
-@pytest.mark.parametrize("rows_of_a_tile", [100, 1])
+@pytest.mark.parametrize("rows_of_a_tile", [pytest.param(100, marks=pytest.mark.slow), 1])
 def test_four_devices_equal_one_whatever_the_tiles(arrays, x64, monkeypatch, rows_of_a_tile):
     gradients = jax.jit(jax.value_and_grad(contrast, argnums=(0, 1, 3), has_aux=True))
     expected = gradients(*arrays.values())
@@ -111,7 +111,7 @@ def test_a_row_without_negatives_costs_nothing_and_keeps_a_finite_gradient():
         same = np.zeros(4, int)
         return info_nce(pairs.make_pairs(rows, z, z, same, same), temperature=0.1)[0]
 
-    value, gradient = jax.value_and_grad(loss)(z[:, ::-1])
+    value, gradient = jax.jit(jax.value_and_grad(loss))(z[:, ::-1])
     assert value == 0 and np.isfinite(gradient).all()
 
 

@@ -101,7 +101,7 @@ def test_a_gradient_known_with_its_value_meets_the_chain_rule(x64):
         np.testing.assert_allclose(differentiate(tiled)(z), jax.grad(whole)(z), rtol=1e-10)
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("loss", [clef_loss, simclr_loss])
 def test_a_temperature_can_be_learnt(loss, devices, x64):
     """Its gradient is the slope of the loss between two temperatures near by."""

@@ -126,7 +126,7 @@ def made(settings, rows=5):
     return method, params, batch, outputs
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["paper", pytest.param("released", marks=pytest.mark.slow)])
 def test_clef_compares_the_views_by_what_it_needs_of_a_batch(preset):
     method, params, batch, outputs = made({"name": "clef", "preset": preset, "temperature": 0.3})
     assert method.needs == {"risk"} | ({"completeness"} if preset == "paper" else set())

@@ -33,21 +33,49 @@ def torch_and_jax(config, samples, dtype, batch=2):
     return expected, jax.jit(model.apply)({"params": jax_params(oracle)}, x)
 
 
-@pytest.mark.parametrize("name", LIVE_PARAMETERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clef_small",
+        pytest.param("clef_medium", marks=pytest.mark.slow),
+        pytest.param("clef_large", marks=pytest.mark.slow),
+    ],
+)
 def test_parameter_counts(name):
     model = create_model(name)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 100, 1)))["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == LIVE_PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", LIVE_PARAMETERS)
-@pytest.mark.parametrize("samples", [1000, 1])
+@pytest.mark.parametrize(
+    ("samples", "name"),
+    [
+        (1000, "clef_small"),
+        (1, "clef_medium"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (1000, "clef_medium"),
+                (1000, "clef_large"),
+                (1, "clef_small"),
+                (1, "clef_large"),
+            )
+        ),
+    ],
+)
 def test_block_types_of_every_size_equal_torch(name, samples):
     expected, actual = torch_and_jax(shrunk(name), samples, np.float32)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", LIVE_PARAMETERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clef_medium",
+        pytest.param("clef_small", marks=pytest.mark.slow),
+        pytest.param("clef_large", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("samples", [313])
 def test_block_types_of_every_size_equal_torch_in_float64(name, samples, x64):
     expected, actual = torch_and_jax(shrunk(name, in_channels=3), samples, np.float64)
@@ -55,6 +83,7 @@ def test_block_types_of_every_size_equal_torch_in_float64(name, samples, x64):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("in_channels", "samples"), [(1, 4999), (12, 5000)])
 def test_whole_small_equals_torch(in_channels, samples):
     config = get_config("clef_small", in_channels=in_channels)
@@ -117,10 +146,17 @@ def test_rematerialisation_changes_nothing():
     )
 
 
-def test_bfloat16_computes_near_float32_and_returns_float32():
-    config = shrunk("clef_small")
+@pytest.mark.parametrize(
+    "config",
+    [
+        dataclasses.replace(get_config("clef_small"), stage_widths=(32, 64), stage_blocks=(1, 1)),
+        pytest.param(shrunk("clef_small"), marks=pytest.mark.slow),
+    ],
+    ids=["two blocks", "every kind"],
+)
+def test_bfloat16_computes_near_float32_and_returns_float32(config):
     x = np.random.default_rng(1).normal(size=(2, 400, 1)).astype(np.float32)
-    params = build_model(config).init(jax.random.key(0), x)["params"]
+    params = jax.jit(build_model(config).init)(jax.random.key(0), x)["params"]
     exact = jax.jit(build_model(config).apply)({"params": params}, x)
     coarse = jax.jit(build_model(config, dtype=jnp.bfloat16).apply)({"params": params}, x)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
@@ -131,7 +167,8 @@ def test_bfloat16_computes_near_float32_and_returns_float32():
 def test_initialisation_is_torchs_default():
     """Uniform within 1/sqrt(fan_in), for kernels and biases alike."""
     config = dataclasses.replace(get_config("clef_medium"), stage_widths=(1024,), stage_blocks=(2,))
-    params = build_model(config).init(jax.random.key(0), jnp.zeros((1, 64, 1)))["params"]
+    init = jax.jit(build_model(config).init)
+    params = init(jax.random.key(0), jnp.zeros((1, 64, 1)))["params"]
     for layer, fan_in in (("conv1", 1024), ("conv2", 16 * 16), ("conv3", 1024), ("se_fc1", 1024)):
         for leaf in params["stage0_block1"][layer].values():
             bound = fan_in**-0.5
@@ -144,7 +181,9 @@ def test_unknown_name_lists_the_known_ones():
         create_model("clef_tiny")
 
 
-@pytest.mark.parametrize("samples", [1, 40, 313])
+@pytest.mark.parametrize(
+    "samples", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (40, 313))]
+)
 def test_the_mean_of_a_map_is_the_map_of_the_mean(samples):
     """What squeeze-excite is given on a CPU and elsewhere, with the gradients of either."""
     rng = np.random.default_rng(0)

@@ -38,7 +38,9 @@ def gradient(x, dx, dmax):
     return expected
 
 
-@pytest.mark.parametrize("samples", [1, 2, 7, 8, 313])
+@pytest.mark.parametrize(
+    "samples", [1, 7, 8, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 313))]
+)
 def test_maxima_of_pairs_with_an_odd_end_beside_zero(samples):
     x, dx, dmax = draws(samples, samples)
     (same, found), pull = jax.vjp(pooling.beside_max_of_pairs, x)
@@ -50,7 +52,9 @@ def test_maxima_of_pairs_with_an_odd_end_beside_zero(samples):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("samples", [1, 2, 7, 8, 313])
+@pytest.mark.parametrize(
+    "samples", [7, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 8, 313))]
+)
 def test_either_form_gives_a_maximums_gradient_to_the_first_of_the_greatest(form, samples):
     x, dx, dmax = draws(100 + samples, samples)
     np.testing.assert_array_equal(form(x, dx, dmax), gradient(x, dx, dmax))

@@ -210,6 +210,7 @@ def _large(rows):
     return table.mask(rng.random(table.shape) < 0.02).assign(subject_id=table["subject_id"])
 
 
+@pytest.mark.slow
 def test_200_000_rows_take_seconds_and_agree_with_the_formulas():
     table = _large(200_000)
     start = time.process_time()

@@ -173,6 +173,7 @@ def test_the_batch_that_fits_is_found_where_the_runs_does_not(
         assert advise_batch_size(largest, 2, "tpu") is None
 
 
+@pytest.mark.slow
 def test_a_run_is_checked_with_the_devices_that_are_here(monkeypatch):
     """By the CPU's compiler, as described devices need theirs."""
     from clef_jax.hardware import targets

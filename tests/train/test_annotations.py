@@ -41,6 +41,7 @@ def losses(workdir):
     return [row["train/loss"] for row in rows], [row["train/known_risk"] for row in rows]
 
 
+@pytest.mark.slow
 def test_two_risk_regions_train_from_shards_written_once(shards_folder, risks, tmp_path):
     files = {path: path.stat().st_mtime_ns for path in shards_folder.rglob("*")}
     shards = ShardSet(shards_folder)
@@ -75,6 +76,7 @@ def test_two_risk_regions_train_from_shards_written_once(shards_folder, risks, t
     assert pretrain(both, shards_folder, tmp_path / "low")["step"] == 4
 
 
+@pytest.mark.slow
 def test_the_tables_of_the_shards_named_again_change_nothing(shards_folder, tmp_path):
     again = str(shards_folder.parent / "risk.parquet")
     pretrain(config_of(), shards_folder, tmp_path / "run")
@@ -82,6 +84,7 @@ def test_the_tables_of_the_shards_named_again_change_nothing(shards_folder, tmp_
     assert found["step"] == 4
 
 
+@pytest.mark.slow
 def test_another_split_by_an_option_and_by_a_table(shards_folder, tmp_path):
     shards = ShardSet(shards_folder)
     patients = sorted(set(shards.patient))

@@ -61,6 +61,7 @@ def config(**values):
     return config_of(**never, **values)
 
 
+@pytest.mark.slow
 def test_a_run_records_the_users_algorithms(tiny, shards_folder, tmp_path, cache):
     tuned.write_table(conditions(), FORCED)
     pretrain(config(tune=True, steps=2, checkpoint_steps=2), shards_folder, tmp_path / "run")

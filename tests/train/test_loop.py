@@ -151,7 +151,9 @@ def test_the_end_by_patience_is_an_end_for_every_evaluator_and_stays(tmp_path):
     assert int(again.state.step) == 3 and asked == [3]
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 4, 6, 10])
+@pytest.mark.parametrize(
+    "at", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4, 10)), 3, 6]
+)
 def test_a_signal_in_a_step_saves_before_any_evaluation_and_the_run_goes_on(whole, tmp_path, at):
     """Step 1 has no row, 2 has, 4 is a checkpoint, 3 and 6 are validated, 10 is the last."""
     folder, asked = tmp_path / "stopped", []
@@ -177,7 +179,7 @@ def test_a_signal_in_a_step_saves_before_any_evaluation_and_the_run_goes_on(whol
     assert_same_result(folder, whole, STEPS)
 
 
-@pytest.mark.parametrize("at", [6, STEPS])
+@pytest.mark.parametrize("at", [6, pytest.param(STEPS, marks=pytest.mark.slow)])
 def test_an_evaluation_that_a_signal_cuts_short_is_made_up_and_counts_once(tmp_path, at):
     """The signal comes in the second of two evaluators, twice."""
 

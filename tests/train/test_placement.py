@@ -127,6 +127,7 @@ def test_the_longest_axis_that_divides_is_split(shape, devices, part):
     assert {s.shard_shape(shape) for s in jax.tree.leaves(whole)} == {shape}
 
 
+@pytest.mark.slow
 def test_split_states_learn_as_whole_ones_do(four):
     (whole, history), (split, split_history) = four[False], four[True]
     for values, split_values in zip(history, split_history, strict=True):
@@ -141,6 +142,7 @@ def test_split_states_learn_as_whole_ones_do(four):
         )
 
 
+@pytest.mark.slow
 def test_each_device_holds_its_part_alone(four):
     (whole, _), (split, _) = four[False], four[True]
     for part in ("params", "opt_state", "ema"):
@@ -154,6 +156,7 @@ def test_each_device_holds_its_part_alone(four):
         assert held == bytes_of_a_quarter(getattr(LIKE, part)) < 0.27 * all_of_it
 
 
+@pytest.mark.slow
 def test_the_compiled_step_takes_the_memory_of_its_parts():
     whole, split = (compiled(4, split).memory_analysis() for split in (False, True))
     saved = bytes_of(LIKE) - bytes_of_a_quarter(LIKE)
@@ -162,6 +165,7 @@ def test_the_compiled_step_takes_the_memory_of_its_parts():
     assert whole.alias_size_in_bytes - split.alias_size_in_bytes == saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [False, True])
 def test_a_state_saved_in_either_form_goes_on_in_either_form(four, tmp_path, before):
     state, _ = four[before]
@@ -182,6 +186,7 @@ def test_a_state_saved_in_either_form_goes_on_in_either_form(four, tmp_path, bef
     assert meta["weights_sha256"] == params_sha256(expected.ema["encoder"])
 
 
+@pytest.mark.slow
 def test_whole_arrays_are_not_copied_and_split_ones_are_gathered(four):
     (whole, _), (split, _) = four[False], four[True]
     same = hosts.whole(whole.params)

@@ -117,7 +117,7 @@ def bfloat16_sums(lowered):
     return faults
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+@pytest.mark.parametrize("platform", ["cpu", "tpu", pytest.param("cuda", marks=pytest.mark.slow)])
 def test_a_bfloat16_step_sums_over_devices_time_and_batch_in_float32(platform):
     """With the algorithms of every kind of hardware, whatever this process runs on."""
     lowered = lower_step("bfloat16", platforms=(platform,))
@@ -152,6 +152,7 @@ def test_one_process_lowers_a_step_for_three_platforms_with_three_sets_of_algori
     assert [packed in found for found in kernels.values()] == [False, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["native", "pack"])
 def test_with_one_algorithm_throughout_too(algorithm):
     with choice.using(Passes.parse(algorithm)):

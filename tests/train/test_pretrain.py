@@ -22,6 +22,7 @@ from tests.oracles.specs import SPEC_VERSION_1
 from tests.train.runs import STEPS, config_of
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_it_should(finished, tiny):
     report = json.loads((finished / "summary.json").read_text())
     assert report["status"] == "finished" and report["step"] == STEPS
@@ -43,6 +44,7 @@ def test_a_run_leaves_what_it_should(finished, tiny):
     assert meta["validation"] == {"patients": 15, "batch_size": 8, "batches": 2, "seen_twice": 1}
 
 
+@pytest.mark.slow
 def test_a_second_run_in_a_workdir_is_refused_and_names_the_first(finished, shards_folder):
     before = (finished / "summary.json").read_bytes()
     expected = f"{finished}: another pretraining runs there (process {os.getpid()} on "
@@ -51,6 +53,7 @@ def test_a_second_run_in_a_workdir_is_refused_and_names_the_first(finished, shar
     assert (finished / "summary.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_has_ended_stays_as_it_is(finished, shards_folder):
     before = (finished / "metrics.jsonl").read_bytes()
     report = json.loads((finished / "summary.json").read_text())
@@ -58,6 +61,7 @@ def test_a_run_that_has_ended_stays_as_it_is(finished, shards_folder):
     assert (finished / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -91,6 +95,7 @@ def test_a_workdir_that_hosts_could_not_share_is_refused(shards_folder):
         pretrain(config_of(), shards_folder, "gs://bucket/run")
 
 
+@pytest.mark.slow
 def test_a_refused_run_closes_what_it_has_opened(finished, shards_folder, tmp_path, monkeypatch):
     """Both folders of states: the checkpoints, and the state that a signal left unvalidated."""
     workdir = shutil.copytree(finished, tmp_path / "run")
@@ -142,6 +147,7 @@ def test_early_stopping_ends_the_run_and_it_stays_ended(tiny, shards_folder, tmp
     assert pretrain(config, shards_folder, tmp_path) == report
 
 
+@pytest.mark.slow
 def test_losses_of_other_batches_are_no_best_and_do_not_end_a_run(
     finished, shards_folder, tmp_path
 ):
@@ -168,6 +174,7 @@ def test_losses_of_other_batches_are_no_best_and_do_not_end_a_run(
     )
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_an_encoders_weights(finished, shards_folder, tmp_path):
     config = config_of(init=str(finished), learning_rate=0.0, ema_decay=None, steps=2)
     pretrain(config, shards_folder, tmp_path / "run")

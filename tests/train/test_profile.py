@@ -1,11 +1,13 @@
 """A trace of a run's steps."""
 
 import jax
+import pytest
 
 from clef_jax.train.pretrain import pretrain
 from tests.train.runs import assert_same_result, config_of
 
 
+@pytest.mark.slow
 def test_a_profiled_run_writes_a_trace_and_computes_the_same(shards_folder, tmp_path, tiny):
     for name, steps in {"plain": 0, "profiled": 2}.items():
         config = config_of(profile_steps=steps)

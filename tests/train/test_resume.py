@@ -44,6 +44,7 @@ def test_kill_9_at_any_moment_then_the_same_result(finished, shards_folder, tmp_
     assert rates_until(workdir, 4) == rates  # Steps 1 to 4 were not computed again.
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_exits_0_and_the_run_goes_on(finished, shards_folder, tmp_path):
     workdir = tmp_path / "terminated"
     metrics = workdir / "metrics.jsonl"

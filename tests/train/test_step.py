@@ -66,6 +66,7 @@ def one_device():
     return run(1)
 
 
+@pytest.mark.slow
 def test_three_steps_on_four_devices_equal_one(one_device):
     state, history = one_device
     state4, history4 = run(4)
@@ -79,6 +80,7 @@ def test_three_steps_on_four_devices_equal_one(one_device):
     )
 
 
+@pytest.mark.slow
 def test_gradients_on_four_devices_equal_one():
     mu = {}
     for devices in (1, 4):
@@ -91,6 +93,7 @@ def test_gradients_on_four_devices_equal_one():
     )
 
 
+@pytest.mark.slow
 def test_the_step_reports_what_it_should(one_device):
     _, history = one_device
     assert set(history[0]) == {
@@ -115,6 +118,7 @@ def test_the_moving_average_follows_the_weights():
     np.testing.assert_allclose(state.ema["encoder"]["stem"]["kernel"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_step_trains(one_device):
     _, history = run(1, steps=40)
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
@@ -207,6 +211,7 @@ def compiled(devices, rows):
     ).compile()
 
 
+@pytest.mark.slow
 def test_each_of_four_devices_does_a_quarter_of_the_work():
     alone, four = compiled(1, rows=32), compiled(4, rows=32)
     ratio = four.cost_analysis()["flops"] / alone.cost_analysis()["flops"]
@@ -216,6 +221,7 @@ def test_each_of_four_devices_does_a_quarter_of_the_work():
     assert sizes and max(sizes) <= 2 * 32 * MODEL.stage_widths[-1]
 
 
+@pytest.mark.slow
 def test_evaluation_changes_nothing_and_equals_the_training_loss(one_device):
     _, history = one_device
     mesh = hosts.data_mesh(jax.devices()[:2])

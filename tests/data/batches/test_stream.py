@@ -86,7 +86,10 @@ def test_a_batch_is_what_the_shards_hold(shards):
     }
 
 
-@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (2, 0), (4, 0), (2, 2)])
+@pytest.mark.parametrize(
+    ("processes", "workers"),
+    [(1, 0), (2, 0), (4, 0), pytest.param(2, 2, marks=pytest.mark.slow)],
+)
 def test_the_stream_is_the_same_however_it_is_read(shards, processes, workers):
     dealt = rows_of(shards)
     expected = take(read(shards, dealt, num_threads=1), 9)
@@ -192,6 +195,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_reading_processes_leave_with_their_killed_parent(shards_folder, tmp_path):
     script = tmp_path / "read.py"
     script.write_text(READ_FOR_EVER)

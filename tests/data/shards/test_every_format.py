@@ -277,6 +277,7 @@ def test_the_windows_of_a_long_record_take_the_memory_of_few(tmp_path):
     assert peak < steps.nbytes / 2
 
 
+@pytest.mark.slow
 def test_shards_of_every_window_do_not_depend_on_the_workers(holters):
     folder, _ = holters
     run = [
@@ -292,6 +293,7 @@ def test_shards_of_every_window_do_not_depend_on_the_workers(holters):
     assert contents(folder / "two") == contents(folder / "out")
 
 
+@pytest.mark.slow
 def test_embedding_reads_every_window_that_shards_hold(holters):
     """As it reads the files; a lead that one window lacks is missing in it."""
     folder, _ = holters

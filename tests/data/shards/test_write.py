@@ -73,6 +73,7 @@ def start_until(parts, run, out):
     return process
 
 
+@pytest.mark.slow
 def test_kill_and_resume(tmp_path):
     records, out = tmp_path / "records", tmp_path / "out"
     beats = [ecg(i) for i in range(8)]
@@ -219,6 +220,7 @@ def test_a_kill_before_the_manifest_is_mended_by_the_same_command(mimic, tmp_pat
     ShardSet(out)
 
 
+@pytest.mark.slow
 def test_the_tool_writes_with_a_preprocessing_of_choice(mimic, tmp_path):
     at_250 = dataclasses.replace(CLEF_V2, fs=250, samples=2500)
     (tmp_path / "at_250.json").write_text('{"fs": 250, "samples": 2500}')
@@ -244,6 +246,7 @@ def test_only_one_writer_at_a_time(mimic, tmp_path):
         write(mimic, out, record_list=str(mimic / "record_list.csv"))
 
 
+@pytest.mark.slow
 def test_the_tool_verifies_and_reports_errors(mimic, tmp_path):
     out = tmp_path / "out"
     write(mimic, out, record_list=str(mimic / "record_list.csv"))

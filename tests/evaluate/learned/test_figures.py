@@ -26,6 +26,7 @@ from clef_jax.evaluate.learned.figures import (
     LABEL_SHARES,
     REPRESENTATIONS,
     Figure,
+    Learned,
     to_json,
     what_was_learned,
 )
@@ -120,6 +121,7 @@ def test_records_without_the_lead_are_not_looked_at(shards_folder):
     assert lacking not in found.other
 
 
+@pytest.mark.slow
 def test_an_untrained_encoder_beside_itself_gains_nothing(learned):
     answered = [figure for figure in learned.figures if not figure.too_few]
     assert {figure.name for figure in answered} == {"age", "sex", "risk", "view", "visit"}
@@ -133,6 +135,7 @@ def test_an_untrained_encoder_beside_itself_gains_nothing(learned):
     assert 1 <= ranks["pretrained"] <= 16
 
 
+@pytest.mark.slow
 def test_a_task_whose_labels_nobody_gave_says_so(shards, noise):
     columns = {k: v for k, v in shards.annotations.columns.items() if k != "age"}
     unaged = dataclasses.replace(shards.annotations, columns=columns)
@@ -143,6 +146,7 @@ def test_a_task_whose_labels_nobody_gave_says_so(shards, noise):
     assert "Age from 100% of the labels (0 patients): no annotation of age." in sentences(found)
 
 
+@pytest.mark.slow
 def test_figures_say_how_many_they_are_about(shards, learned):
     held_out = len(set(shards.patient_code[shards.annotations.is_validation]))
     codes, counts = np.unique(
@@ -159,6 +163,7 @@ def test_figures_say_how_many_they_are_about(shards, learned):
     assert by["visit", None].tested == np.sum(counts > 1)
 
 
+@pytest.mark.slow
 def test_a_patient_is_found_by_an_identical_recording(shards, noise):
     recordings = choose_recordings(shards, shards.annotations, lead="II", max_patients=1000)
     same = dataclasses.replace(
@@ -206,6 +211,7 @@ def test_an_encoder_of_another_preprocessing_is_refused(shards, noise):
         )
 
 
+@pytest.mark.slow
 def test_each_figure_has_its_sentence_and_picture(learned, tmp_path):
     lines = sentences(learned)
     assert len(lines) == len(learned.figures) + 2
@@ -226,7 +232,11 @@ def test_each_figure_has_its_sentence_and_picture(learned, tmp_path):
     ("low", "high", "verdict"),
     [(0.1, 0.3, "helps"), (-0.3, -0.1, "harms"), (-0.1, 0.3, "makes no difference")],
 )
-def test_sentences_follow_the_intervals(learned, low, high, verdict):
+def test_sentences_follow_the_intervals(low, high, verdict):
+    ranks, dimensions = dict.fromkeys(REPRESENTATIONS, 4.0), dict.fromkeys(REPRESENTATIONS, 16)
+    learned = Learned(
+        [], ranks, dimensions, held_out=300, patients=1200, of_patients=1200, lead="I"
+    )
     middle = (low + high) / 2
     figure = Figure(
         "age", "R²", 1.0, learnt_from=900, tested=300,
@@ -254,6 +264,7 @@ def _report(*arguments, prelude="pass"):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "fraction"), [({}, 0.3), ({"validation_fraction": 0.6}, 0.6)])
 def test_few_records_are_too_few_to_tell(shards_folder, tmp_path, config, fraction):
     """Those held out by the encoder's run or, as a converted one has none, by the shards."""
@@ -272,6 +283,7 @@ def test_few_records_are_too_few_to_tell(shards_folder, tmp_path, config, fracti
     assert (tmp_path / "plots" / "learned.png").is_file()
 
 
+@pytest.mark.slow
 def test_other_patients_than_the_run_s_are_not_held_out(shards_folder, tmp_path):
     shards = ShardSet(shards_folder)
     meta = {"model": dataclasses.asdict(TINY), "preprocessing": CLEF_V2.to_dict(), "config": {}}
@@ -293,6 +305,7 @@ def test_a_missing_scikit_learn_is_named_with_its_remedy(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_checkpoint_is_an_error_in_words(shards_folder, tmp_path):
     done = _report("--workdir", tmp_path, "--shards", shards_folder)
     assert done.returncode == 1

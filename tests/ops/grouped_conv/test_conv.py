@@ -84,7 +84,15 @@ def check(layer, passes, samples, relative=1e-5, batch=2):
     assert_near(run(*(a.astype(np.float32) for a in arrays)), expected, relative)
 
 
-@pytest.mark.parametrize("layer", layers())
+def every_fifth(cases):
+    """The others are proofs that take minutes."""
+    return [
+        case if place % 5 == 0 else pytest.param(case, marks=pytest.mark.slow)
+        for place, case in enumerate(cases)
+    ]
+
+
+@pytest.mark.parametrize("layer", every_fifth(layers()))
 def test_the_chosen_algorithms_on_every_layer_of_the_three_sizes(layer):
     channels, groups, stride = layer
     named = Layer(channels, groups, stride, 16)
@@ -106,14 +114,24 @@ def test_the_rule_for_accelerators_on_every_layer_of_the_three_sizes(platform, l
     check(layer, rule(platform, Layer(channels, groups, stride, 16), 10_000), 37, batch=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", layers())
 def test_packed_groups_on_every_layer_of_the_three_sizes(layer):
     check(layer, [Algorithm("pack")] * 3, 37, batch=1)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        algorithm
+        if str(algorithm) in ("native", "pack", "conv:2", "matmul:4", "fourier:24")
+        else pytest.param(algorithm, marks=pytest.mark.slow)
+        for algorithm in ALGORITHMS
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("layer", [(4, 8, 1), (4, 8, 2)])
-@pytest.mark.parametrize("samples", [1, 83])
+@pytest.mark.parametrize("samples", [pytest.param(1, marks=pytest.mark.slow), 83])
 def test_every_algorithm_at_odd_lengths(algorithm, layer, samples):
     check(layer, [algorithm] * 3, samples)
 
@@ -126,7 +144,9 @@ def test_every_algorithm_on_every_layer(algorithm, layer):
         check(layer, [algorithm] * 3, samples)
 
 
-@pytest.mark.parametrize("taps", [1, 2, 5, 33])
+@pytest.mark.parametrize(
+    "taps", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, 33)), 2]
+)
 def test_fourier_blocks_shorter_than_the_kernel_and_odd_taps(taps):
     arrays = example(8, 3, 71, 1, taps=taps)
     expected = oracle(*arrays, 1, 3)
@@ -141,7 +161,9 @@ def test_fourier_blocks_shorter_than_the_kernel_and_odd_taps(taps):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("channels", "groups"), [(4, 8), (16, 3)])
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(4, 8), pytest.param(16, 3, marks=pytest.mark.slow)]
+)
 def test_float64_to_1e_12(stride, channels, groups, x64):
     arrays = example(channels, groups, 61, stride, batch=10)
     expected = oracle(*arrays, stride, groups)
@@ -149,7 +171,9 @@ def test_float64_to_1e_12(stride, channels, groups, x64):
     assert_near((y, *pull(jnp.asarray(arrays[2]))), expected, 1e-12)
 
 
-@pytest.mark.parametrize("which", ["cpu", "tpu", "cuda", "native"])
+@pytest.mark.parametrize(
+    "which", ["cpu", pytest.param("tpu", marks=pytest.mark.slow), "cuda", "native"]
+)
 def test_bfloat16_sums_in_float32(which):
     """Rounded operands, float32 sums: the kernel's gradient, a sum of thousands, shows it."""
     arrays = example(16, 4, 601, 1, batch=4)

@@ -105,7 +105,8 @@ def test_one_patient_cannot_be_compared(patients):
 
 
 # Of 15 patients; neither divides by 3 and 4.
-@pytest.mark.parametrize("batch_size", [4, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [4, 64])
 def test_the_loss_is_the_same_on_one_three_and_four_devices(shards_folder, batch_size):
     shards = ShardSet(shards_folder)
     losses = {}

@@ -55,8 +55,16 @@ def check(channels, groups, stride, samples, taps=16, batch=2, relative=2e-6):
         np.testing.assert_allclose(a, b, rtol=0, atol=relative * np.abs(b).max())
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("channels", "groups"), [(4, 8), (16, 3), (48, 2)])
+@pytest.mark.parametrize(
+    ("channels", "groups", "stride"),
+    [
+        (4, 8, 2),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((4, 8, 1), (16, 3, 1), (16, 3, 2), (48, 2, 1), (48, 2, 2))
+        ),
+    ],
+)
 def test_the_widths_of_the_three_sizes(channels, groups, stride):
     check(channels, groups, stride, 101)
 
@@ -67,22 +75,32 @@ def test_every_layer_of_the_three_sizes(layer):
     check(*layer)
 
 
-@pytest.mark.parametrize(("samples", "stride"), [(1, 1), (2, 2), (7, 2), (40, 1)])
+@pytest.mark.parametrize(
+    ("samples", "stride"),
+    [
+        (1, 1),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 2), (7, 2), (40, 1))),
+    ],
+)
 def test_recordings_shorter_than_the_taps_or_of_few_blocks(samples, stride):
     check(8, 2, stride, samples)
 
 
-@pytest.mark.parametrize(("taps", "stride"), [(1, 1), (9, 4), (16, 3)])
+@pytest.mark.parametrize(
+    ("taps", "stride"),
+    [(9, 4), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 1), (16, 3)))],
+)
 def test_other_kernels_and_strides(taps, stride):
     check(16, 1, stride, 75, taps=taps)
 
 
-@pytest.mark.parametrize("batch", [64, 127, 130, pytest.param(256, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [64, 127, 130, 256])
 def test_views_that_fill_half_the_lanes_and_more_than_them(batch):
     check(16, 2, 1, 21, batch=batch)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("stride", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_bfloat16_is_summed_in_float32(stride):
     arrays = [jnp.asarray(a, jnp.bfloat16) for a in arrays_of(16, 2, 75, stride)]
     wanted = expected(*(np.asarray(a, np.float64) for a in arrays), stride, 2)

@@ -27,8 +27,16 @@ def check(channels, groups, stride, samples, taps=16, batch=2, relative=2e-6):
     np.testing.assert_allclose(found, expected, rtol=0, atol=relative * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("channels", "groups"), [(4, 8), (16, 3), (48, 2)])
+@pytest.mark.parametrize(
+    ("channels", "groups", "stride"),
+    [
+        (4, 8, 2),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((4, 8, 1), (16, 3, 1), (16, 3, 2), (48, 2, 1), (48, 2, 2))
+        ),
+    ],
+)
 def test_the_widths_of_the_three_sizes(channels, groups, stride):
     check(channels, groups, stride, 101)
 
@@ -40,30 +48,41 @@ def test_every_layer_of_the_three_sizes(layer):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("samples", [2, 20, 39])
+@pytest.mark.parametrize(
+    "samples", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (20, 39))]
+)
 def test_recordings_shorter_than_a_step_or_a_few_long(samples, stride):
     check(8, 2, stride, samples)
 
 
 @pytest.mark.parametrize(
     ("taps", "stride"),
-    [(1, 1), (5, 2), (9, 4), (24, 8), pytest.param(33, 1, marks=pytest.mark.slow)],
+    [
+        (9, 4),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((1, 1), (5, 2), (24, 8), (33, 1))
+        ),
+    ],
 )
 def test_other_kernels_and_strides(taps, stride):
     check(16, 2, stride, 75, taps=taps)
 
 
-@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [1, 2])
 def test_recordings_of_several_tiles(stride):
     check(16, 2, stride, 801, batch=128)
 
 
-@pytest.mark.parametrize("batch", [64, 127, 130])
+@pytest.mark.parametrize(
+    "batch", [130, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 127))]
+)
 def test_views_that_fill_half_the_lanes_and_more_than_them(batch):
     check(24, 4, 1, 21, batch=batch)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_swish_before_the_convolution(stride):
     x, kernel, dy = example(16, 2, 75, stride)
     _, _, expected = oracle(x / (1 + np.exp(-x)), kernel, dy, stride, 2)
