@@ -23,6 +23,7 @@ from clef_jax.checkpoints.meta import (
 from clef_jax.checkpoints.upgrades import encoder_item
 
 CLASSIFIER = "classifier.npz"
+_HEAD = "head"
 
 
 def save_encoder(
@@ -31,6 +32,7 @@ def save_encoder(
     meta: Mapping[str, Any],
     *,
     classifier: Mapping[str, np.ndarray] | None = None,
+    head: Any = None,
 ) -> None:
     """Writes an encoder checkpoint folder, which appears once it is whole.
 
@@ -39,6 +41,7 @@ def save_encoder(
         params: Nested dict of float32 arrays.
         meta: JSON record: `format_version`, `model`, `preprocessing`, `provenance`, ….
         classifier: `kernel` and `bias` of a classifier to keep with it.
+        head: Parameters of a head that was trained with it, nested float32 arrays.
 
     Raises:
         CheckpointError: The folder exists.
@@ -46,8 +49,10 @@ def save_encoder(
     path = pathlib.Path(folder).resolve()
     if path.exists():
         raise CheckpointError(f"{path}: exists already; choose another folder or remove it")
+    arrays = {"encoder": params} if head is None else {"encoder": params, _HEAD: head}
     items = ocp.args.Composite(
-        encoder=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(dict(meta))
+        **{name: ocp.args.StandardSave(item) for name, item in arrays.items()},
+        meta=ocp.args.JsonSave(dict(meta)),
     )
     with files.replacing_folder(path) as unfinished:
         with _checkpointer() as checkpointer:
@@ -74,13 +79,32 @@ def load_params(folder: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, A
     item = "ema" if (path / "ema").is_dir() else encoder_item(path)
     require_whole(path, skip=ARRAYS - {item})
     meta = read_meta(path)
+    params = _read_item(path, item)
+    _require_saved(path, params, meta)
+    return params, meta
+
+
+def load_head_params(folder: str | pathlib.Path) -> dict[str, Any]:
+    """Returns the parameters of the head that an encoder's folder holds, as numpy arrays.
+
+    Raises:
+        CheckpointError: It holds none, or is damaged.
+    """
+    path = pathlib.Path(folder).resolve()
+    if not (path / _HEAD).is_dir():
+        raise CheckpointError(
+            f"{folder}: holds no head, which is what predicts; `clef-jax finetune` trains one"
+        )
+    require_whole(path, skip=ARRAYS - {_HEAD})
+    return _read_item(path, _HEAD)
+
+
+def _read_item(path: pathlib.Path, item: str) -> dict[str, Any]:
     with reading(path), _checkpointer() as checkpointer:
         shapes = stored_shapes(path / item)
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         items = {item: ocp.args.PyTreeRestore(shapes, restore_args=as_numpy)}
-        params = checkpointer.restore(path, ocp.args.Composite(**items))[item]
-    _require_saved(path, params, meta)
-    return params, meta
+        return checkpointer.restore(path, ocp.args.Composite(**items))[item]
 
 
 def _require_saved(path: pathlib.Path, params: Any, meta: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from clef_jax.checkpoints.upgrades import FORMAT_VERSION, format_of, upgraded_me
 from clef_jax.errors import ClefError
 
 # Items that hold arrays; `params` in earlier formats.
-ARRAYS = frozenset({"encoder", "params", "ema", "rest"})
+ARRAYS = frozenset({"encoder", "params", "ema", "rest", "head"})
 
 
 class CheckpointError(ClefError):

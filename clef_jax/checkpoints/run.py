@@ -80,17 +80,18 @@ class Checkpoints:
                 "there already; does another process write to this workdir?"
             )
 
-    def restore(self, like: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the newest checkpoint's arrays, wherever those lay that were saved.
+    def restore(self, like: Mapping[str, Any], step: int | None = None) -> dict[str, Any]:
+        """Returns a checkpoint's arrays, wherever those lay that were saved.
 
         Args:
             like: The run's own items where they are to lie: arrays, or `hosts.shapes_at` of them.
+            step: The checkpoint's; the newest's by default.
 
         Raises:
             CheckpointError: It holds a model of another size, lacks or has an average, or cannot be
                 read.
         """
-        step = self.latest_step()
+        step = self.latest_step() if step is None else step
         path = self.folder / str(step)
         encoder = encoder_item(path)
         require_match(path / encoder, like["encoder"])

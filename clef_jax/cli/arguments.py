@@ -40,3 +40,11 @@ def positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """Returns shares above 0, at most 1, separated by commas, the smallest first."""
+    found = sorted({positive(part) for part in names(text)})
+    if found[-1] > 1:
+        raise argparse.ArgumentTypeError(f"expected shares of at most 1, got {text!r}")
+    return tuple(found)

@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -20,9 +20,10 @@ from clef_jax.data.windows.pool import Request, read_sources
 from clef_jax.data.windows.sources import Failure, Source, find_sources
 from clef_jax.files import replacing
 from clef_jax.inference.encoder import Encoder
-from clef_jax.inference.stored import EmbeddingTableError
+from clef_jax.inference.forward import Forward
+from clef_jax.inference.stored import EmbeddingRows, EmbeddingTableError
 from clef_jax.inference.stream import EmbeddedBlock, Timings, embed_blocks
-from clef_jax.inference.table import EmbeddingTable
+from clef_jax.inference.table import EmbeddingTable, Rows
 
 
 @dataclasses.dataclass
@@ -192,6 +193,50 @@ def embed_to_table(
             shards are of several versions of the preprocessing.
         WorkersCannotStart: No reading process can be started.
     """
+    rows = EmbeddingRows(encoder.config.embedding_dim)
+    return write_table(
+        encoder,
+        encoder.forward,
+        rows,
+        paths,
+        out,
+        request,
+        batch_size=batch_size,
+        workers=workers,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def write_table(
+    encoder: Encoder,
+    forward: Forward,
+    rows: Rows,
+    paths: Sequence[str],
+    out: str | os.PathLike,
+    request: Request,
+    *,
+    about: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
+    workers: int = 2,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> EmbedReport:
+    """Writes what a network makes of every recording; other arguments are of `embed_to_table`.
+
+    Args:
+        encoder: Whose preprocessing the windows go through, and whose fingerprint the table keeps.
+        forward: The network: the encoder, or the encoder with a head.
+        rows: What the table holds of its outputs.
+        paths: Files, folders, shards folders or glob patterns.
+        out: The table.
+        request: Which windows of which leads.
+        about: What else the outputs depend on, for the table's record.
+        batch_size: Windows that a device computes at once.
+        workers: Reading processes.
+        overwrite: Whether recordings that the table holds are computed again.
+        progress: Whether to draw a progress bar.
+    """
     begin = time.perf_counter()
     report = EmbedReport()
     if differing := spec_differences(request.settings.preprocessing, encoder.preprocessing):
@@ -202,8 +247,8 @@ def embed_to_table(
     sources = [source for source in sources if source.file != earlier]
     report.failures = [failure for failure in failures if failure.source.file != earlier]
     report.found = len(sources)
-    about = table_metadata(encoder, request, sources)
-    with EmbeddingTable(out, encoder.config.embedding_dim, about) as table:
+    metadata = table_metadata(encoder, request, sources) | dict(about or {})
+    with EmbeddingTable(out, rows, metadata) as table:
         if not overwrite:
             sources = [s for s in sources if (s.file, s.record) not in table.embedded]
         report.skipped = report.found - len(sources)
@@ -216,7 +261,7 @@ def embed_to_table(
         with bar, contextlib.closing(read_sources(sources, request, workers)) as blocks:
             collector = _Collector(report, table, bar)
             for result in embed_blocks(
-                encoder.forward, blocks, rows_per_device=batch_size, timings=report.timings
+                forward, blocks, rows_per_device=batch_size, timings=report.timings
             ):
                 collector.take(result)
         report.rows_in_table = table.finish()

@@ -6,15 +6,18 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clef_jax.data.recordings.formats import needs_rate
+from clef_jax.data.windows.pool import WindowBlock
 from clef_jax.errors import ClefError
+from clef_jax.inference.stream import EmbeddedBlock
 
 METADATA_KEY = b"clef_jax"
 # Beside a part: the recordings in it that failed halfway.
@@ -30,20 +33,52 @@ class EmbeddingTableError(ClefError):
     """An existing file that cannot be read or appended to; the message says what to do."""
 
 
-def embedding_schema(dimension: int, metadata: Mapping[str, Any]) -> pa.Schema:
-    """Returns the schema of embeddings of length `dimension`, with a JSON record about them."""
+def windows_schema(fields: Sequence[pa.Field], metadata: Mapping[str, Any]) -> pa.Schema:
+    """Returns the schema of windows and of `fields` about them, with a JSON record."""
+    windows = [
+        ("file", pa.string()),
+        ("record", pa.string()),
+        ("lead", pa.string()),
+        ("start_s", pa.float64()),
+        ("fs", pa.float64()),
+        ("quality", pa.string()),
+    ]
     return pa.schema(
-        [
-            ("file", pa.string()),
-            ("record", pa.string()),
-            ("lead", pa.string()),
-            ("start_s", pa.float64()),
-            ("fs", pa.float64()),
-            ("quality", pa.string()),
-            pa.field("embedding", pa.list_(pa.field("element", pa.float32()), dimension)),
-        ],
+        [*(pa.field(*column) for column in windows), *fields],
         metadata={METADATA_KEY: json.dumps(metadata).encode()},
     )
+
+
+def windows_columns(block: WindowBlock, times: int = 1) -> list[pa.Array]:
+    """Returns the columns of `windows_schema` for a block, each window `times` times in a row."""
+    windows, source = block.windows, block.source
+    count = len(windows.quality) * times
+    return [
+        pa.repeat(source.file, count),
+        pa.repeat(source.record, count),
+        pa.array(np.repeat(windows.lead, times), pa.string()),
+        pa.array(np.repeat(windows.start_s, times)),
+        pa.repeat(float(windows.fs), count),
+        pa.array([flag for flag in windows.quality for _ in range(times)], pa.string()),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingRows:
+    """A row for each (window, lead), with its embedding of length `dimension`."""
+
+    dimension: int
+
+    def schema(self, metadata: Mapping[str, Any]) -> pa.Schema:
+        """Returns the schema of the table."""
+        numbers = pa.list_(pa.field("element", pa.float32()), self.dimension)
+        return windows_schema([pa.field("embedding", numbers)], metadata)
+
+    def of_block(self, block: EmbeddedBlock, schema: pa.Schema) -> pa.Table:
+        """Returns the rows of a block."""
+        values = pa.array(np.ascontiguousarray(block.embedding, np.float32).reshape(-1))
+        embedding = pa.FixedSizeListArray.from_arrays(values, self.dimension)
+        return pa.Table.from_arrays([*windows_columns(block.block), embedding], schema=schema)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, Any]:

@@ -7,9 +7,8 @@ import pathlib
 import re
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,16 +23,24 @@ from clef_jax.inference.stored import (
     EmbeddingTableError,
     Key,
     StoredEmbeddings,
-    embedding_schema,
 )
 from clef_jax.inference.stream import EmbeddedBlock
 
 _ROWS_PER_PART = 65_536
 _SECONDS_PER_PART = 30.0
-_TEXT_COLUMNS = ["file", "record", "lead", "quality"]
 _PART = re.compile(r"part-(\d{5,})\.parquet")
 # Left by a killed run: what was not yet a part, a part's companion without it, a merge.
 _UNFINISHED = re.compile(r"(part-\d{5,}|merged)\.tmp|part-\d{5,}\.dropped\.\d+\.tmp")
+
+
+class Rows(Protocol):
+    """What a table holds of a block of windows and of what was computed of them."""
+
+    def schema(self, metadata: Mapping[str, Any]) -> pa.Schema:
+        """Returns the schema: columns `file` and `record` first, then any, and a JSON record."""
+
+    def of_block(self, block: EmbeddedBlock, schema: pa.Schema) -> pa.Table:
+        """Returns the rows of a block."""
 
 
 class EmbeddingTable:
@@ -53,14 +60,14 @@ class EmbeddingTable:
     def __init__(
         self,
         path: str | os.PathLike,
-        dimension: int,
+        rows: Rows,
         metadata: Mapping[str, Any],
     ):
         """Opens a table, or starts one where there is none.
 
         Args:
             path: The Parquet file.
-            dimension: Length D of the embeddings.
+            rows: What it holds of a block.
             metadata: JSON record with at least fingerprint, preprocessing, settings, and reading:
                 how arrays are to be read, or None where there are none among the recordings.
 
@@ -85,7 +92,9 @@ class EmbeddingTable:
             self._parts = self._open_parts(metadata)
             self.embedded = {key for stored in self._stored() for key in stored.keys}
             self._metadata = self._about_all(metadata)
-            self._schema = embedding_schema(dimension, self._metadata)
+            self._rows = rows
+            self._schema = rows.schema(self._metadata)
+            self._text = [field.name for field in self._schema if field.type == pa.string()]
             self._lock = stack.pop_all()
 
     def __enter__(self) -> "EmbeddingTable":
@@ -102,7 +111,7 @@ class EmbeddingTable:
         """Adds a block of a recording's windows; `last` tells that the recording is complete."""
         if self._writer is None:
             self._start_part()
-        rows = _rows(block, self._schema)
+        rows = self._rows.of_block(block, self._schema)
         self._buffer.append(rows)
         self._rows_in_part += rows.num_rows
         if sum(table.num_rows for table in self._buffer) >= ROWS_PER_GROUP:
@@ -169,7 +178,7 @@ class EmbeddingTable:
         if not stored.keys:
             return
         found = found | {"preprocessing": upgraded(found.get("preprocessing", {}))}
-        names = ["preprocessing", "settings"]
+        names = ["preprocessing", "settings", "head"]
         if stored.holds_arrays and wanted["reading"] is not None:
             names.append("reading")
         differing = _differences(*({name: d.get(name) for name in names} for d in (found, wanted)))
@@ -198,7 +207,7 @@ class EmbeddingTable:
         return ([self._table] if self._table else []) + self._parts
 
     def _open(self, path: pathlib.Path) -> pq.ParquetWriter:
-        return pq.ParquetWriter(path, self._schema, use_dictionary=_TEXT_COLUMNS)
+        return pq.ParquetWriter(path, self._schema, use_dictionary=self._text)
 
     def _start_part(self) -> None:
         last = _number(self._parts[-1].path) if self._parts else 0
@@ -243,22 +252,6 @@ class EmbeddingTable:
     def _remove_folder(self) -> None:
         with contextlib.suppress(OSError):  # It holds parts still, or files of somebody else.
             self._folder.rmdir()
-
-
-def _rows(block: EmbeddedBlock, schema: pa.Schema) -> pa.Table:
-    windows, source = block.block.windows, block.block.source
-    count = len(windows.quality)
-    values = pa.array(np.ascontiguousarray(block.embedding, np.float32).reshape(-1))
-    columns = [
-        pa.repeat(source.file, count),
-        pa.repeat(source.record, count),
-        pa.array(windows.lead, pa.string()),
-        pa.array(windows.start_s),
-        pa.repeat(float(windows.fs), count),
-        pa.array(windows.quality, pa.string()),
-        pa.FixedSizeListArray.from_arrays(values, block.embedding.shape[1]),
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

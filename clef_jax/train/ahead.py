@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from clef_jax import models
 from clef_jax.errors import ClefError
 from clef_jax.methods.options import Options
-from clef_jax.train.program import StepProgram, join
+from clef_jax.train.program import StepProgram, join, views_of_shards
 
 _RAN_OUT = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -115,11 +115,13 @@ def make_program(
         shard_state: Whether the state is split over the devices.
     """
     encoder = models.create_model(model, dtype=jnp.dtype(dtype), remat=remat)
+    taught_by = method.create(encoder, noise)
     return join(
-        method.create(encoder, noise),
+        taught_by,
         optimizer,
         mesh,
         samples=samples,
+        batch=views_of_shards(samples, taught_by.needs),
         seed=seed,
         ema_decay=ema_decay,
         shard_state=shard_state,

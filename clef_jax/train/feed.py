@@ -1,5 +1,6 @@
 """Batches on the devices, ahead of the step that needs them."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -48,12 +49,21 @@ def device_batches(
         num_threads=num_threads,
         num_workers=num_workers,
     )
+    return placed_ahead(batches.map(_without_record), mesh)
 
-    def place(batch):
-        return hosts.to_devices({k: v for k, v in batch.items() if k != "record"}, mesh)
 
+def placed_ahead(batches: grain.IterDataset, mesh: Mesh) -> DeviceBatches:
+    """Returns batches of this process's rows, copied to the devices ahead of their step.
+
+    Args:
+        batches: Host arrays by name, whose first axes the devices of the process divide.
+        mesh: From `hosts.data_mesh`.
+    """
+    placed = batches.map(functools.partial(hosts.to_devices, mesh=mesh))
     return iter(
-        grain.experimental.ThreadPrefetchIterDataset(
-            batches.map(place), prefetch_buffer_size=_BATCHES_AHEAD
-        )
+        grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=_BATCHES_AHEAD)
     )
+
+
+def _without_record(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: rows for name, rows in batch.items() if name != "record"}

@@ -15,7 +15,7 @@ from clef_jax.methods import Method
 from clef_jax.methods.method import Batch, Metrics
 from clef_jax.train import optim
 from clef_jax.train.data import RunData
-from clef_jax.train.program import Initial, join
+from clef_jax.train.program import Initial, join, views_of_shards
 from clef_jax.train.settings import OptimizerSettings, RunSettings
 from clef_jax.train.state import TrainState
 
@@ -69,6 +69,7 @@ def make_learner(
         optimizer,
         mesh,
         samples=data.shards.spec.samples,
+        batch=views_of_shards(data.shards.spec.samples, method.needs),
         seed=settings.seed,
         ema_decay=optimizing.ema_decay,
         shard_state=optimizing.shard_state,

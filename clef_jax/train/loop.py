@@ -13,7 +13,7 @@ from clef_jax.train.saved_states import SavedStates
 from clef_jax.train.state import TrainState
 from clef_jax.train.stopping import Progress, StopSignal
 
-# What evaluators call the loss by which checkpoints are ranked and runs end early.
+# What evaluators call the loss by which a pretraining ranks checkpoints and ends early.
 RANKING_LOSS = "validation/loss"
 
 
@@ -43,6 +43,9 @@ class Loop:
         log_steps: Steps from one row of `metrics.jsonl` to the next.
         checkpoint_steps: Steps from one checkpoint to the next.
         patience: Evaluations without a better loss at which the run ends, 0 for never.
+        ranked_by: What evaluators call the number by which checkpoints are ranked and the run ends
+            early, the lower the better.
+        least_gain: By how much it must fall for patience to begin anew.
     """
 
     train_step: Callable[[TrainState, Any], tuple[TrainState, Mapping[str, jax.Array]]]
@@ -58,6 +61,8 @@ class Loop:
     log_steps: int
     checkpoint_steps: int
     patience: int
+    ranked_by: str = RANKING_LOSS
+    least_gain: float = 0.0
 
     def run(
         self, state: TrainState, progress: Progress, unvalidated: dict[str, float] | None
@@ -141,8 +146,9 @@ class Loop:
                 if values is None:
                     return None
                 row.update(values)
-                if RANKING_LOSS in values:
-                    progress = progress.after(step, values[RANKING_LOSS])
+                if self.ranked_by in values:
+                    loss = values[self.ranked_by]
+                    progress = progress.after(step, loss, least_gain=self.least_gain)
         return progress
 
     def _meta(self, progress: Progress) -> dict[str, Any]:

@@ -59,6 +59,11 @@ def make_optimizer(
     optimizer = optax.adamw(schedule, weight_decay=weight_decay)
     if clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    return promoting(optimizer)
+
+
+def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Returns an optimiser that works where types are promoted strictly, too."""
 
     def update(gradients, state, params=None):
         # Optax raises a float to the power of its integer count, which strict promotion refuses.

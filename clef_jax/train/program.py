@@ -1,6 +1,7 @@
 """The step of a method and an optimiser on the devices of a mesh, and the state it begins with."""
 
 import dataclasses
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -33,7 +34,7 @@ class StepProgram:
         initial: Makes the state before the first step.
         shardings: Where the state lies.
         mesh: Its devices.
-        samples: Samples of a view.
+        batch: Makes a global batch of so many rows, of which only names, shapes and types count.
     """
 
     method: Method
@@ -41,20 +42,35 @@ class StepProgram:
     initial: Initial
     shardings: TrainState
     mesh: Mesh
-    samples: int
+    batch: Callable[[int], Mapping[str, np.ndarray]]
 
     def arguments(self, batch_size: int) -> tuple[TrainState, dict[str, Any], Any]:
         """Returns the shapes of the step's state, of a global batch and of the constants."""
-        batch = {
-            "ecg": np.broadcast_to(np.int16(0), (batch_size, 2, self.samples)),
-            "scale_mv": np.broadcast_to(np.float32(0), (batch_size, 2)),
-            "lead": np.broadcast_to(np.int32(0), (batch_size, 2)),
-        } | {name: np.broadcast_to(np.float32(0), batch_size) for name in sorted(self.method.needs)}
         return (
             hosts.shapes_at(jax.eval_shape(self.initial), self.shardings),
-            hosts.shapes_at(batch, hosts.split_rows(self.mesh)),
+            hosts.shapes_at(self.batch(batch_size), hosts.split_rows(self.mesh)),
             hosts.shapes_at(self.method.constants, hosts.replicated(self.mesh)),
         )
+
+
+def views_of_shards(samples: int, needs: Collection[str]) -> Callable[[int], dict[str, np.ndarray]]:
+    """Returns what makes batches as those of `data.batches.stream`, for `StepProgram.batch`.
+
+    Args:
+        samples: Samples of a view.
+        needs: Annotations that go along.
+    """
+
+    def batch(batch_size: int) -> dict[str, np.ndarray]:
+        views: dict[str, np.ndarray] = {
+            "ecg": np.broadcast_to(np.int16(0), (batch_size, 2, samples)),
+            "scale_mv": np.broadcast_to(np.float32(0), (batch_size, 2)),
+            "lead": np.broadcast_to(np.int32(0), (batch_size, 2)),
+        }
+        of_record = np.broadcast_to(np.float32(0), batch_size)
+        return views | dict.fromkeys(sorted(needs), of_record)
+
+    return batch
 
 
 def join(
@@ -63,6 +79,7 @@ def join(
     mesh: Mesh,
     *,
     samples: int,
+    batch: Callable[[int], Mapping[str, np.ndarray]],
     seed: int,
     ema_decay: float | None,
     shard_state: bool,
@@ -73,7 +90,8 @@ def join(
         method: What is learnt.
         optimizer: From `train.optim`.
         mesh: From `hosts.data_mesh`, of this machine's devices or of described ones.
-        samples: Samples of a view.
+        samples: Of an input of the encoder.
+        batch: Makes batches' shapes, see `StepProgram`.
         seed: Of the weights and of the rows' random draws.
         ema_decay: Decay of the moving average of the weights, if there is one.
         shard_state: Whether the state is split over the devices.
@@ -93,4 +111,4 @@ def join(
     step = make_train_step(
         method, optimizer, mesh, seed=seed, ema_decay=ema_decay, shardings=shardings
     )
-    return StepProgram(method, step, initial, shardings, mesh, samples)
+    return StepProgram(method, step, initial, shardings, mesh, batch)

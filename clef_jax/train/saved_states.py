@@ -54,6 +54,11 @@ class SavedStates:
         self._close_newer()
         return state_from_items(items)
 
+    def restore_best(self, like: TrainState, step: int) -> TrainState:
+        """Returns the state of the best checkpoint, which a run's progress names, as `like` is."""
+        self._checkpoints.wait()
+        return state_from_items(self._checkpoints.restore(like.items(), step))
+
     def save(self, state: TrainState, meta: Mapping[str, Any]) -> None:
         """Writes a checkpoint in the background; see `Checkpoints.save`."""
         self._checkpoints.save(int(state.step), state.items(), meta)

@@ -59,18 +59,30 @@ class Progress:
     Attributes:
         best_loss: The lowest, None before the first.
         best_step: The step that had it.
-        evaluations_since_best: Validations since.
+        evaluations_since_best: Validations since; or since the last gain, where one counts only
+            from some size on.
+        last_gain: The loss of that gain, where it is not the best.
     """
 
     best_loss: float | None = None
     best_step: int | None = None
     evaluations_since_best: int = 0
+    last_gain: float | None = None
 
-    def after(self, step: int, loss: float) -> "Progress":
-        """Returns the progress after one more validation; a loss that is not finite is no best."""
-        if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
+    def after(self, step: int, loss: float, *, least_gain: float = 0.0) -> "Progress":
+        """Returns the progress after one more validation; a loss that is not finite is no best.
+
+        Args:
+            step: Steps done.
+            loss: The validation's, or whatever else is the better the lower it is.
+            least_gain: By how much it must fall below that of the last gain to count as one.
+        """
+        from_loss = self.best_loss if self.last_gain is None else self.last_gain
+        if math.isfinite(loss) and (from_loss is None or loss < from_loss - least_gain):
             return Progress(best_loss=loss, best_step=step)
         count = self.evaluations_since_best + 1
+        if math.isfinite(loss) and self.best_loss is not None and loss < self.best_loss:
+            return Progress(loss, step, count, last_gain=from_loss)
         return dataclasses.replace(self, evaluations_since_best=count)
 
     def is_exhausted(self, patience: int) -> bool:

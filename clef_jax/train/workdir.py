@@ -40,7 +40,7 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
         # The others must neither wait for process 0 in vain nor read what another run writes.
         if multihost_utils.broadcast_one_to_all(np.array(holder is not None)):
             raise WorkdirInUse(
-                f"{workdir}: another pretraining runs there ({holder or 'process 0 says which'}); "
+                f"{workdir}: another run is there ({holder or 'process 0 says which'}); "
                 "wait for its end or choose another workdir"
             )
         yield

@@ -47,7 +47,7 @@ def test_a_run_leaves_what_it_should(finished, tiny):
 @pytest.mark.slow
 def test_a_second_run_in_a_workdir_is_refused_and_names_the_first(finished, shards_folder):
     before = (finished / "summary.json").read_bytes()
-    expected = f"{finished}: another pretraining runs there (process {os.getpid()} on "
+    expected = f"{finished}: another run is there (process {os.getpid()} on "
     with locked(finished / ".lock"), pytest.raises(WorkdirInUse, match=re.escape(expected)):
         pretrain(config_of(), shards_folder, finished)
     assert (finished / "summary.json").read_bytes() == before

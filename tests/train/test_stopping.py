@@ -33,3 +33,13 @@ def test_progress_counts_since_the_best_and_takes_no_loss_that_is_not_finite():
     assert progress == Progress(best_loss=2.0, best_step=2, evaluations_since_best=3)
     assert progress.is_exhausted(3) and progress.is_exhausted(2)
     assert not progress.is_exhausted(4) and not progress.is_exhausted(0)
+
+
+def test_a_gain_too_small_counts_as_none_but_is_the_best():
+    """Patience waits from the last gain; the lowest is the best whatever it gained."""
+    progress, waited = Progress(), []
+    for step, loss in enumerate((1.0, 0.6, 0.58, 0.56, 0.52, 0.45)):
+        progress = progress.after(step, loss, least_gain=0.05)
+        waited.append((progress.best_step, progress.evaluations_since_best))
+    assert waited == [(0, 0), (1, 0), (2, 1), (3, 2), (4, 0), (5, 0)]
+    assert progress == Progress(best_loss=0.45, best_step=5)
