@@ -27,7 +27,7 @@ def reference_preparation() -> Preparation:
     Q14: the 10 s are cropped at random on every access, in validation and test as well; here the
     crop follows from the seed and the example.
     """
-    return Preparation(band_hz=None, missing="drop", window="random", short="zeros after")
+    return Preparation(band_hz=None, missing="drop", window="random", short="zeros before")
 
 
 def _file(pid: str) -> str:

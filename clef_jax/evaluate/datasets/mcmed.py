@@ -38,11 +38,11 @@ _IDS = ("CSN", "visit_id")
 
 
 def reference_preparation() -> Preparation:
-    """Returns what the original does to a record: zeros after a short one, band-pass, z-score.
+    """Returns what the original does to a record: band-pass, z-score.
 
     Q10: of a record shorter than 10 s its reader fails and gives zeros alone, under the true label.
     """
-    return Preparation(short="zeros after")
+    return Preparation(short="all zeros")
 
 
 def _visits(path: str) -> pd.DataFrame:

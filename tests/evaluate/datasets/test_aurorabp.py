@@ -38,7 +38,7 @@ def test_reference_repeats_a_recording_for_each_feature_row(native):
     for split, names in (("train", train), ("validation", validation), ("test", test)):
         assert set(table["patient"][table["split"] == split]) == set(names)
     prepared = TASKS["aurorabp/sbp"].preparation("reference")
-    assert (prepared.window, prepared.missing, prepared.short) == ("random", "drop", "zeros after")
+    assert (prepared.window, prepared.missing, prepared.short) == ("random", "drop", "zeros before")
 
 
 @pytest.mark.parametrize("count", [7, 20, 101, 1118])

@@ -85,7 +85,7 @@ def test_reference_counts_any_other_disposition_as_discharge(derived):
     assert rows["class"].value_counts().to_dict() == {0: 12 + 12, 1: 11, 2: 12, 3: 11}
     assert (rows["patient"] == rows.index).all() and rows["lead"].eq("II").all()
     assert "age" not in rows
-    assert TASKS["mcmed/dbp"].preparation("reference").short == "zeros after"
+    assert TASKS["mcmed/dbp"].preparation("reference").short == "all zeros"
 
 
 def test_clean_knows_patients_and_leaves_out_what_is_unknown(official):
