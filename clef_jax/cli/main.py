@@ -8,7 +8,17 @@ import sys
 from collections.abc import Sequence
 
 import clef_jax
-from clef_jax.cli import convert, embed, info, tasks, tune
+from clef_jax.cli import (
+    convert,
+    embed,
+    evaluate,
+    finetune,
+    info,
+    predict,
+    report,
+    tasks,
+    tune,
+)
 from clef_jax.errors import ClefError
 
 
@@ -18,11 +28,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {clef_jax.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    embed.add_command(commands)
-    info.add_command(commands)
-    convert.add_command(commands)
-    tune.add_command(commands)
-    tasks.add_command(commands)
+    for command in (embed, info, convert, tune, tasks, evaluate, report, finetune, predict):
+        command.add_command(commands)
     return parser
 
 

@@ -1,6 +1,7 @@
 """The encoders: their architectures, and the three published sizes of CLEF's."""
 
 from clef_jax.models.encoder_config import EncoderConfig
+from clef_jax.models.heads import EncoderWithHead
 from clef_jax.models.registry import (
     build_model,
     config_from_dict,
@@ -14,6 +15,7 @@ from clef_jax.models.resnext1d_config import ResNeXt1DConfig
 
 __all__ = [
     "EncoderConfig",
+    "EncoderWithHead",
     "ResNeXt1D",
     "ResNeXt1DConfig",
     "build_model",
