@@ -36,8 +36,8 @@ DATA_FLOOR = {room: number for number, rooms in enumerate(DATA_FLOORS) for room 
 
 # Reading processes start without jax; Grain, which batches need, imports it wherever it is there.
 JAX_FREE = ("errors", "nested", "files", "processes", "tables", "risk", "data")
-# Of evaluate: what is asked, of whom, and where it lies.
-JAX_FREE_IN_EVALUATE = ("datasets", "examples", "preparation", "suite", "task")
+# Of evaluate: what is asked, of whom, where it lies, and what reads it.
+JAX_FREE_IN_EVALUATE = ("datasets", "examples", "inputs", "preparation", "suite", "task")
 # What a room must not import of other packages, besides what JAX_FREE says.
 FORBIDDEN_PACKAGES = {
     "ops": ("flax", "optax", "orbax", "grain"),

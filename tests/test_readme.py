@@ -16,17 +16,18 @@ import pytest
 from clef_jax.cli import main as cli
 from clef_jax.data.demo import cohort
 from tests.convert.checkpoints import torch_model, write_lightning
+from tests.evaluate.cohorts import write_cohort
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Blocks in README's order; tests/data/signals/test_recipe.py shows that RECIPE is what happens.
-MAKE, WEIGHTS, EMBED, GRADIENT, RECIPE, PRETRAIN, ACCELERATORS, LAYOUT = range(8)
+MAKE, WEIGHTS, EMBED, GRADIENT, EVALUATE, RECIPE, PRETRAIN, ACCELERATORS, LAYOUT = range(9)
 # Names of packages that are installed under another.
 DISTRIBUTIONS = {"pydicom": "pydicom", "sleepecg": "sleepecg", "clef_jax": "clef-jax", "jax": "jax"}
 
 
 def blocks():
     found = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(found) == 8, "give a new block of README a name and a test here"
+    assert len(found) == 9, "give a new block of README a name and a test here"
     return [text for _, text in found]
 
 
@@ -89,6 +90,26 @@ def test_the_weights_block_converts_and_embeds_and_the_examples_run(tmp_path, mo
     exec(blocks()[GRADIENT], names)
     assert names["gradient"].shape == names["x"].shape == (1, 5000)
     assert np.abs(names["gradient"]).max() > 0
+
+
+@pytest.mark.slow
+def test_the_evaluation_block_runs(tmp_path, weights, monkeypatch, capsys):
+    """Its own lines, with a tiny encoder in the place of the small one."""
+    monkeypatch.chdir(tmp_path)
+    table = write_cohort(tmp_path / "RECORDINGS", patients=60)
+    files = "RECORDINGS/" + table["file"]
+    labels = {"file": files, "patient": table["patient"], "inverted": (table["t_mv"] < 0) * 1}
+    pd.DataFrame(labels).assign(lead="II").to_csv("labels.csv", index=False)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "clef_small").symlink_to(weights)
+    install, *rest = commands(EVALUATE)
+    assert {"scikit-learn", "jinja2"} <= installed_by(install)
+    for line in rest:
+        assert line[0] == "clef-jax"
+        assert cli.main(line[1:]) == 0, capsys.readouterr().err
+    assert (tmp_path / "report.html").stat().st_size < 5e6
+    predicted = pd.read_parquet("predictions.parquet")
+    assert set(predicted["label"]) == {"inverted"} and predicted["score"].between(0, 1).all()
 
 
 def test_the_recipe_runs():

@@ -71,7 +71,7 @@ def test_datasets_are_found_as_wget_leaves_them(tmp_path):
 def test_every_quirk_of_the_original_is_told_where_it_is_and_in_the_docs(number):
     root = pathlib.Path(suite.__file__).parent
     quirk = re.compile(rf"\bQ{number}\b")
-    assert quirk.search((root.parents[1] / "docs" / "evaluation_tasks.md").read_text())
+    assert quirk.search((root.parents[1] / "docs" / "evaluation.md").read_text())
     modules = (root / "datasets").glob("*.py")
     told = [path.stem for path in modules if quirk.search(path.read_text())]
     of_task = {task.info.name.split("/")[0] for task in suite.TASKS.values()
