@@ -103,12 +103,13 @@ def _show(
 ) -> str:
     """Returns a section's Markdown, and writes its plot."""
     text = f"### {section.title}\n\n{section.text}\n\n{table(section, rows)}\n"
-    if section.plot is None:
+    drawn = [row for row in rows if not section.drawn or section.drawn in row]
+    if section.plot is None or not drawn:
         return text
     name = re.sub(r"\W+", "-", f"{section.benchmark}-{machine}").lower() + ".png"
     figure = Figure(figsize=(7, 2 + 0.22 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    section.plot(axes, rows)
+    section.plot(axes, drawn)
     axes.set_title(section.title, fontsize="medium")
     plots.mkdir(parents=True, exist_ok=True)
     with replacing(os.fspath(plots / name)) as temporary:

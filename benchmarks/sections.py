@@ -4,7 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
+
+from clef_jax.models import list_models
 
 Row = dict[str, Any]
 
@@ -57,14 +60,15 @@ def _plot_loss(axes: Axes, rows: list[Row]) -> None:
 # Parts of the step, by how the names begin that `benchmarks.aot.places` gives; others are the rest.
 _PARTS = ("grouped convolution", "whole block", "pointwise", "activation", "squeeze-excite",
           "pooling", "loss", "augmentation", "optimiser", "collectives")  # fmt: skip
+_PART_COLOURS = matplotlib.color_sequences["tab20"]
+_SIZES = {name: place for place, name in enumerate(list_models())}
 
 
 def _plot_parts(axes: Axes, rows: list[Row]) -> None:
     """Draws a bar for each case, its parts one after another."""
-    rows = [row for row in rows if "by_place" in row]
-    names = [
-        "{size}, {batch}, {chips} chips, {version}, {convolutions}".format(**row) for row in rows
-    ]
+    # Beside each other what is compared.
+    rows = sorted(rows, key=lambda row: _SIZES[row["size"]])
+    names = ["{size}, {batch} on {chips}, {version}, {convolutions}".format(**row) for row in rows]
     left = [0.0] * len(rows)
     for number, part in enumerate((*_PARTS, "")):
         # What begins with a part's name; in the end, the empty one, whatever is left.
@@ -72,13 +76,12 @@ def _plot_parts(axes: Axes, rows: list[Row]) -> None:
             1e3 * row["seconds"] - left[i] if not part else 1e3 * seconds_of(row["by_place"], part)
             for i, row in enumerate(rows)
         ]
-        colour, round_ = _COLOURS[number % len(_COLOURS)], number // len(_COLOURS)
-        axes.barh(range(len(rows)), widths, left=left, color=colour, alpha=1 - 0.3 * round_,
+        axes.barh(range(len(rows)), widths, left=left, color=_PART_COLOURS[number],
                   label=part or "rest")  # fmt: skip
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(rows)), names, fontsize="small")
     axes.invert_yaxis()
-    axes.legend(frameon=False, fontsize="x-small", ncols=2)
+    axes.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     axes.set_xlabel("ms a step, by the compiler's schedules or modelled: nothing was run")
 
 
@@ -98,7 +101,8 @@ class Section:
         text: What to know before reading the table.
         case: Fields that tell one case from another, the first columns.
         columns: Headings of the others, and how they are formatted from a line's fields.
-        plot: Draws the rows, or None.
+        plot: Draws rows, or None.
+        drawn: A field that rows must have to be drawn; "" for all.
     """
 
     benchmark: str
@@ -108,6 +112,7 @@ class Section:
     case: tuple[str, ...]
     columns: dict[str, str]
     plot: Callable[[Axes, list[Row]], None] | None = None
+    drawn: str = ""
 
 
 SECTIONS = (
@@ -154,6 +159,7 @@ SECTIONS = (
          "to autotune": "{autotuned[gemm]} + {autotuned[convolution]} + {autotuned[fusion]}",
          "commit": "{commit}"},
         _plot_parts,
+        drawn="by_place",
     ),
     Section(
         "aot", ("failed",), "What did not compile", "The compiler's last word.",
