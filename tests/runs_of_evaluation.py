@@ -82,6 +82,6 @@ def _record(kind, predictions):
         "notes": ["label XYZ left out: no positive in train"],
         "counts": counts,
         "overlap": {"clef_small": "0 of 60"},
-        "command": "clef-jax evaluate --task simulated",
+        "commands": ["clef-jax evaluate --task simulated"],
         "versions": {"clef_jax": "0.2.0"},
     }

@@ -6,7 +6,8 @@ import pathlib
 import shlex
 import sys
 
-from clef_jax.cli.arguments import UsageError, count, names, positive, readers, shares
+from clef_jax.cli.arguments import UsageError, count, names, readers, shares
+from clef_jax.cli.window_tables import add_hints, hints_of
 
 SOME_NOT_RUN = 3
 # The original's lead; both limb leads, for those who have one of them.
@@ -24,6 +25,21 @@ def add_command(commands) -> None:
         f"Exit code {SOME_NOT_RUN}: some tasks could not be run, or some files not be read, each "
         "with the reason in summary.json or errors.csv.",
     )
+    _add_what(evaluate)
+    _add_how(evaluate)
+    evaluate.add_argument("--out", required=True, metavar="R", help="folder of results")
+    evaluate.add_argument(
+        "--workers",
+        type=readers,
+        default=min(os.cpu_count() or 1, 16),
+        metavar="N",
+        help="reading processes; 0 reads in the main one (default: one for each core, at most 16)",
+    )
+    evaluate.set_defaults(run=_run)
+
+
+def _add_what(evaluate: argparse.ArgumentParser) -> None:
+    """Adds what is asked, of which recordings."""
     what = evaluate.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--task", metavar="NAME", help="a task, a dataset (ptbxl), a pattern (*/sbp), or 'all'"
@@ -42,6 +58,16 @@ def add_command(commands) -> None:
     evaluate.add_argument(
         "--label", type=names, metavar="A[,B]", help="label columns of --table (default: all)"
     )
+    evaluate.add_argument(
+        "--kind",
+        choices=("binary", "multilabel", "multiclass", "regression"),
+        help="of the labels of --table (default: by their values)",
+    )
+    add_hints(evaluate)
+
+
+def _add_how(evaluate: argparse.ArgumentParser) -> None:
+    """Adds who is asked, and how."""
     evaluate.add_argument(
         "--weights",
         required=True,
@@ -82,22 +108,6 @@ def add_command(commands) -> None:
         metavar="N",
         help="untrained encoders, and trainings of others (default: 3)",
     )
-    evaluate.add_argument("--out", required=True, metavar="R", help="folder of results")
-    evaluate.add_argument(
-        "--fs", type=positive, metavar="HZ", help="sampling rate of a table's files without"
-    )
-    evaluate.add_argument(
-        "--lead_names", type=names, metavar="I,II,...", help="leads of files that do not name them"
-    )
-    evaluate.add_argument("--units", choices=("mV", "uV", "V"), help="of such files (default: mV)")
-    evaluate.add_argument(
-        "--workers",
-        type=readers,
-        default=min(os.cpu_count() or 1, 16),
-        metavar="N",
-        help="reading processes; 0 reads in the main one (default: one for each core, at most 16)",
-    )
-    evaluate.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -146,13 +156,14 @@ def _tasks(arguments: argparse.Namespace):
     from clef_jax.evaluate.datasets.user_table import user_task
     from clef_jax.evaluate.suite import find_tasks
 
-    hints = Hints(arguments.fs, arguments.lead_names, arguments.units)
+    hints = hints_of(arguments)
     if arguments.table is not None:
-        return [user_task(arguments.table, labels=arguments.label, hints=hints)]
+        kind = arguments.kind
+        return [user_task(arguments.table, labels=arguments.label, kind=kind, hints=hints)]
     if arguments.root is None:
         raise UsageError("--task needs --root: the folder of its dataset, or of several")
-    if hints != Hints() or arguments.label:
+    if hints != Hints() or arguments.label or arguments.kind:
         raise UsageError(
-            "--label, --fs, --lead_names and --units are for --table; a task knows its own"
+            "--label, --kind, --fs, --lead_names and --units are for --table; a task knows its own"
         )
     return find_tasks(arguments.task)

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from clef_jax.cli.arguments import UsageError, count, names, positive, readers
-from clef_jax.cli.window_tables import SOME_FAILED
+from clef_jax.cli.window_tables import SOME_FAILED, add_hints, hints_of
 
 
 def add_command(commands) -> None:
@@ -55,6 +55,7 @@ def add_command(commands) -> None:
     finetune.add_argument(
         "--learning_rate", type=positive, default=1e-3, metavar="R", help="the head's highest"
     )
+    add_hints(finetune)
     finetune.add_argument("--seed", type=readers, default=0, metavar="N", help="of the training")
     finetune.add_argument(
         "--workers",
@@ -76,8 +77,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from clef_jax.hardware.compiling import keep_programs
     from clef_jax.inference import load_encoder
 
-    if os.path.exists(arguments.out):
-        raise UsageError(f"--out is {arguments.out}, which exists; choose another, or remove it")
+    out = os.path.normpath(arguments.out)
+    if os.path.exists(out):
+        raise UsageError(f"--out is {out}, which exists; choose another, or remove it")
     options = Options(
         mode=arguments.mode,
         head=arguments.head,
@@ -87,7 +89,12 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     keep_programs()
     encoder = load_encoder(arguments.weights)
-    task = user_task(arguments.table, labels=arguments.label, kind=arguments.kind)
+    task = user_task(
+        arguments.table,
+        labels=arguments.label,
+        kind=arguments.kind,
+        hints=hints_of(arguments),
+    )
     examples = task.examples(arguments.root, "clean", arguments.lead)
     for note in examples.notes:
         print(note)
@@ -97,7 +104,7 @@ def _run(arguments: argparse.Namespace) -> int:
         OwnPreprocessing(encoder.preprocessing),
         workers=arguments.workers,
     )
-    course = f"{arguments.out}.run"
+    course = f"{out}.run"
     result = finetune(
         encoder,
         inputs,
@@ -106,12 +113,13 @@ def _run(arguments: argparse.Namespace) -> int:
         seeds=(arguments.seed,),
         temperature=lambda target, score: fit_temperature(target, score).value,
     )
-    with replacing_folder(arguments.out) as unfinished:
+    with replacing_folder(out) as unfinished:
         shutil.copytree(result.best, unfinished)
     metric = next(name for name in result.history if name in ("validation/auroc", "validation/mae"))
     best = result.history["validation/selection"].idxmin()
-    print(f"{metric}: {result.history.loc[best, metric]:.4f}; its course is in {course}")
-    print(f"written: {arguments.out}")
+    unit = " standard deviations of the training targets" if metric.endswith("mae") else ""
+    print(f"{metric}: {result.history.loc[best, metric]:.4f}{unit}; its course is in {course}")
+    print(f"written: {out}")
     for one in unread[:5]:
         print(f"left out: {one.error}", file=sys.stderr)
     return SOME_FAILED if unread else 0

@@ -20,7 +20,8 @@ def add_command(commands) -> None:
         help="predict from recordings into a Parquet table",
         description="Writes what a head, trained by `clef-jax finetune`, says of every window, "
         "into a table with the columns file, record, lead, start_s, fs, quality, label, score "
-        "(a calibrated probability, or a value in its unit), positive (by the threshold chosen on "
+        "(a probability, calibrated unless classes exclude each other, or a value in its unit), "
+        "positive (by the threshold chosen on "
         "validation). Recordings that the table holds already are skipped. "
         f"Exit code {SOME_FAILED}: some recordings failed; they are listed in OUT.errors.csv. "
         "Not a medical device.",

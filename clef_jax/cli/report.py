@@ -14,9 +14,7 @@ def add_command(commands) -> None:
         "network, and a short Markdown file beside it. Models of several runs are compared where "
         "they were asked the same.",
     )
-    report.add_argument(
-        "runs", nargs="+", metavar="R", help="folders that evaluate or finetune wrote"
-    )
+    report.add_argument("runs", nargs="+", metavar="R", help="folders that evaluate wrote")
     report.add_argument("--out", required=True, metavar="report.html", help="the page to write")
     report.set_defaults(run=_run)
 

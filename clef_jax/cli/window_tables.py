@@ -20,8 +20,8 @@ def add_paths(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_reading(command: argparse.ArgumentParser) -> None:
-    """Adds the arguments that say how recordings are read, and by how many processes."""
+def add_hints(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say of recordings what their files do not."""
     command.add_argument("--fs", type=positive, metavar="HZ", help="sampling rate of files without")
     command.add_argument(
         "--lead_names", type=names, metavar="I,II,...", help="leads of files that do not name them"
@@ -31,6 +31,11 @@ def add_reading(command: argparse.ArgumentParser) -> None:
         choices=("mV", "uV", "V"),
         help="of such files that name none (default: mV)",
     )
+
+
+def add_reading(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say how recordings are read, and by how many processes."""
+    add_hints(command)
     command.add_argument(
         "--batch_size",
         type=count,

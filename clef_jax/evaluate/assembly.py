@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import clef_jax
-from clef_jax.evaluate.encoders import Contestant, overlap
+from clef_jax.evaluate.encoders import Contestant, is_untrained, overlap
 from clef_jax.evaluate.inputs import Unread
 from clef_jax.evaluate.question import Question
 from clef_jax.evaluate.results import (
@@ -25,12 +25,27 @@ GROUP = ("task", "preset", "lead")
 _PACKAGES = ("jax", "numpy", "scipy", "pandas", "scikit-learn")
 
 
-def require_same_examples(question: Question, parts: Parts) -> None:
-    """Raises ResultsError where a folder holds predictions of other examples of a question."""
+def require_same(question: Question, encoders: Sequence[Contestant], parts: Parts) -> None:
+    """Checks that what a folder holds of a question can stand beside what is to come.
+
+    Raises:
+        ResultsError: It holds predictions of other examples, or of other weights by the name of one
+            of the encoders.
+    """
     wanted = (question.examples.split_hash, question.examples.label_hash)
+    weights = {(one.name, one.seed if is_untrained(one) else None): one.weights for one in encoders}
     for path, about in parts.tables("predictions"):
-        found = (about["split_hash"], about["label_hash"])
-        if _group(about["slot"]) == _group_of(question) and found != wanted:
+        slot, found = about["slot"], (about["split_hash"], about["label_hash"])
+        if _group(slot) != _group_of(question):
+            continue
+        here = weights.get((slot["model"], None)) or weights.get((slot["model"], slot["seed"]))
+        if about["fingerprint"] and here and about["fingerprint"] != here:
+            raise ResultsError(
+                f"{path}: {slot['model']} was another encoder there (SHA-256 of its weights "
+                f"{about['fingerprint'][:12]}, now {here[:12]}), and results of both would count "
+                "as one model's; choose another --out, or rename its folder"
+            )
+        if found != wanted:
             raise ResultsError(
                 f"{path}: {question.info.name} was asked of other examples there (hashes of splits "
                 f"and labels {', '.join(found)}, now {', '.join(wanted)}), and results of both "
@@ -53,6 +68,10 @@ def evaluate_question(question: Question, parts: Parts, record: Mapping[str, Any
     done = [parts.about(kind, slot) or {} for kind in ("results", "comparisons")]
     if all(about.get("key") == key for about in done):
         return
+    before = done[0].get("record", {})
+    kept = {**before.get("overlap", {}), **record["overlap"]}
+    commands = list(dict.fromkeys([*before.get("commands", ()), *record["commands"]]))
+    record = {**record, "overlap": kept, "commands": commands}
     predictions = read_tables([path for path, _ in made])
     kind = question.info.kind
     results = evaluate_predictions(predictions, kind)
@@ -91,9 +110,10 @@ def describe_question(
         "notes": question.examples.notes,
         "counts": label_counts(info, question.examples),
         "split_hash": question.examples.split_hash,
+        "label_hash": question.examples.label_hash,
         "preparation": preparation.hash if preparation else "the encoder's own",
         "overlap": {one.name: overlap(one.encoder, tested) for one in encoders},
-        "command": command,
+        "commands": [command],
         "versions": {
             "clef_jax": clef_jax.__version__,
             **{name: importlib.metadata.version(name) for name in _PACKAGES},

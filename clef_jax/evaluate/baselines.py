@@ -15,20 +15,24 @@ from clef_jax.evaluate.learned.plain import PLAIN_FEATURES
 HEART_RATE = PLAIN_FEATURES.index("heart rate, 1/min")
 
 
-def constant_scores(targets: np.ndarray, train: np.ndarray) -> np.ndarray:
+def constant_scores(targets: np.ndarray, train: np.ndarray, kind: str) -> np.ndarray:
     """Returns for every row the mean of each label in `train`: a prevalence, or a mean value.
 
     Args:
         targets: float64 `[n, labels]`, NaN where unknown.
         train: bool `[n]`.
+        kind: As of `TaskInfo`.
 
     Returns:
-        float64 `[n, labels]`; NaN for a label of which nothing is known there.
+        float64 `[n, labels]`; NaN for a label of which nothing is known there, or of which all is
+        alike, as for probes.
     """
     known = np.isfinite(targets[train])
     total = np.where(known, targets[train], 0.0).sum(axis=0)
     count = known.sum(axis=0)
     mean = np.divide(total, count, out=np.full(targets.shape[1], np.nan), where=count > 0)
+    if kind != "regression":
+        mean[(mean == 0) | (mean == 1)] = np.nan
     return np.repeat(mean[None], len(targets), axis=0)
 
 

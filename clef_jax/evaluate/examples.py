@@ -88,7 +88,8 @@ class Examples:
     @property
     def label_hash(self) -> str:
         """Tells labels and windows apart: 16 hexadecimal digits, whatever the order of rows."""
-        columns = ["example", *self.labels, "file", "lead", "start_s", "window_s"]
+        known = [name for name in OPTIONAL if name in self.table]
+        columns = ["example", *self.labels, "file", "lead", "start_s", "window_s", *known]
         return _digest(self.table, columns)
 
     def of(self, split: str) -> pd.DataFrame:

@@ -105,7 +105,7 @@ def stored_features(
             waiting: deque[str] = deque()
             read = read_inputs(list(of_length.values()), reading, hints=hints, workers=workers)
             with contextlib.closing(read), contextlib.closing(_Flushed(store)):
-                inputs = _inputs(of_length, read, waiting, unread, len(todo), bar)
+                inputs = _inputs(of_length, read, waiting, unread, len(set(keys)), bar)
                 for features in compute(inputs):
                     key = waiting.popleft()
                     rows[key] = features[0]

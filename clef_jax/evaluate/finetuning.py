@@ -1,15 +1,23 @@
 """Modes "finetune", "frozen" and "scratch": encoders trained for a question, piece by piece."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from clef_jax.evaluate.calibration import fit_temperature
 from clef_jax.evaluate.encoders import Contestant, is_untrained
-from clef_jax.evaluate.finetune import Inputs, Options, finetune, reference_options
+from clef_jax.evaluate.finetune import (
+    FinetuneError,
+    Inputs,
+    Options,
+    finetune,
+    reference_options,
+)
 from clef_jax.evaluate.finetune.options import Mode
 from clef_jax.evaluate.finetune.prepared import inputs_of_examples
 from clef_jax.evaluate.inputs import Prepared, Unread
@@ -17,6 +25,8 @@ from clef_jax.evaluate.probe import targets_of, training_rows
 from clef_jax.evaluate.question import Question
 from clef_jax.evaluate.reading import reading_of, with_train_scale
 from clef_jax.evaluate.results import Parts, digest, part_key, predictions_table, slot_of
+from clef_jax.evaluate.sources import require_leads
+from clef_jax.train.recorder import NonFiniteLoss
 
 
 def finetune_question(
@@ -44,9 +54,15 @@ def finetune_question(
 
     Raises:
         UnreadableError: More than 5 % of the windows cannot be read.
-        FinetuneError: The examples cannot be trained on by an encoder.
-        NonFiniteLoss: A training has diverged.
+        EncoderLeadsError, FinetuneError: An encoder sees several leads.
     """
+    for one in encoders:
+        require_leads(question, one)
+        if one.encoder.config.in_channels > 1:
+            raise FinetuneError(
+                f"{one.name}: sees {one.encoder.config.in_channels} leads at once, and training is "
+                "of one; leave it out, or choose --mode probe"
+            )
     readings: dict[str, _Read] = {}
     for one in _of_sizes(encoders) if mode == "scratch" else encoders:
         reading = reading_of(question, one.encoder)
@@ -109,7 +125,9 @@ def _train(
     else:
         options = Options(mode=mode)
     decided = {
-        "examples": [examples.split_hash, examples.label_hash],
+        "examples": [examples.split_hash, examples.label_hash, os.path.abspath(examples.root)],
+        "hints": dataclasses.asdict(examples.hints),
+        "names": question.names,
         "kind": info.kind,
         "weights": "" if mode == "scratch" else one.weights,
         "reading": read.hash,
@@ -128,20 +146,30 @@ def _train(
         return
     names = examples.table["example"].astype(str)
     train = training_rows(examples.table, slot["fraction"]) & names.isin(inputs.example).to_numpy()
-    found = finetune(
-        one.encoder,
-        _without_others(inputs, set(names[train])),
-        options,
-        heads / digest(slot | {"key": key}),
-        seeds=(slot["seed"],),
-        temperature=lambda target, score: fit_temperature(target, score).value,
-    )
-    table = found.predictions.pivot(index="example", columns="label", values="score")
-    scores = table.reindex(names)[list(question.names)].to_numpy(np.float64, copy=True)
-    predicted = np.isfinite(scores).all(axis=1)
     targets = targets_of(examples.table, examples.labels, info.kind, len(info.classes))
-    if info.kind != "regression":
-        scores[:, _of_one_class(targets[train])] = np.nan
+    validation = targets[(examples.table["split"] == "validation").to_numpy()]
+    if info.kind != "regression" and _of_one_class(validation).all():
+        options = dataclasses.replace(options, select_by="loss")  # No AUROC tells epochs apart.
+    try:
+        found = finetune(
+            one.encoder,
+            _without_others(inputs, set(names[train])),
+            options,
+            heads / digest(slot | {"key": key}),
+            seeds=(slot["seed"],),
+            temperature=lambda target, score: fit_temperature(target, score).value,
+        )
+    except (FinetuneError, NonFiniteLoss) as error:
+        # Other trainings are none the worse for it.
+        logging.warning("%s, %s: not trainable: %s", info.name, slot["model"], error)
+        scores = np.full(targets.shape, np.nan)
+        predicted = names.isin(inputs.example).to_numpy()
+    else:
+        table = found.predictions.pivot(index="example", columns="label", values="score")
+        scores = table.reindex(names)[list(question.names)].to_numpy(np.float64, copy=True)
+        predicted = np.isfinite(scores).all(axis=1)
+        if info.kind != "regression":
+            scores[:, _of_one_class(targets[train])] = np.nan
     made_of = {
         "fingerprint": decided["weights"],
         "preparation": read.hash,

@@ -1,5 +1,6 @@
 """Mode "probe": linear probes of encoders and of what needs none, piece by piece."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -42,7 +43,9 @@ def _probe(question: Question, source: Source, fraction: float, parts: Parts) ->
     examples, info = question.examples, question.info
     slot = slot_of(question, source.mode, source.model, fraction, source.seed)
     decided = {
-        "examples": [examples.split_hash, examples.label_hash],
+        "examples": [examples.split_hash, examples.label_hash, os.path.abspath(examples.root)],
+        "hints": dataclasses.asdict(examples.hints),
+        "names": question.names,
         "kind": info.kind,
         "weights": source.weights,
         "reading": source.reading,
@@ -81,7 +84,7 @@ def _scores(
 ) -> np.ndarray:
     """Returns float64 `[n, labels]`, NaN of what is not predicted."""
     if not features.shape[1]:
-        return constant_scores(targets, train)
+        return constant_scores(targets, train, question.info.kind)
     scores = np.full(targets.shape, np.nan)
     if not (train & read).any():
         return scores

@@ -22,7 +22,8 @@ def reading_of(question: Question, encoder: Encoder) -> Reading:
     if preparation.scale != "train":
         return Prepared(preparation)
     files = [[os.path.abspath(w.file), *w[2:]] for w in _training_windows(question)]
-    return Prepared(preparation, trained_on=digest(sorted(files)))
+    hints = dataclasses.asdict(question.examples.hints)
+    return Prepared(preparation, trained_on=digest([hints, *sorted(files)]))
 
 
 def with_train_scale(

@@ -3,14 +3,14 @@
 import dataclasses
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from clef_jax.errors import ClefError
 from clef_jax.evaluate.assembly import (
     describe_question,
     evaluate_question,
-    require_same_examples,
+    require_same,
     write_tables,
 )
 from clef_jax.evaluate.encoders import Contestant
@@ -54,7 +54,7 @@ class Summary:
 
     Attributes:
         done: Questions answered: task, preset, lead.
-        not_run: Tasks that could not be run, each with the reason.
+        not_run: Tasks that could not be asked, or not of every lead, each with the reason.
         unreadable: Examples of files that could not be read, see errors.csv.
         seconds: Wall-clock time.
     """
@@ -93,37 +93,37 @@ def evaluate(
     summary = Summary()
     with results_folder(out) as parts:
         for task in tasks:
-            try:
-                for question in _questions(task, root, choices):
+            asked: set[str] = set()
+            for lead in task.info.leads if len(task.info.leads) == 1 else choices.leads:
+                try:
+                    question = _question(task, root, choices.preset, lead)
+                    if question.examples.label_hash in asked:
+                        continue  # The lead changes nothing.
+                    asked.add(question.examples.label_hash)
                     _answer(question, encoders, choices, out, parts, command)
                     summary.done.append(_name(question))
-            except ClefError as error:
-                summary.not_run.append({"task": task.info.name, "reason": str(error)})
+                except ClefError as error:
+                    told = {"task": task.info.name, "reason": str(error)}
+                    if told not in summary.not_run:  # What is absent is so for every lead.
+                        summary.not_run.append(told)
         summary.unreadable = write_tables(out, parts)
         summary.seconds = time.perf_counter() - begin
         write_json(out / "summary.json", _record(summary, encoders, choices, command))
     return summary
 
 
-def _questions(task: Task, root: str, choices: Choices) -> Iterator[Question]:
-    """Yields a task's questions, a lead each; one where the lead changes nothing."""
-    asked = set()
-    for lead in task.info.leads if len(task.info.leads) == 1 else choices.leads:
-        examples = task.examples(root, choices.preset, lead)
-        if examples.label_hash in asked:
-            continue
-        asked.add(examples.label_hash)
-        found = examples.table["lead"].unique()
-        lead = str(found[0]) if len(found) == 1 else lead
-        for split in ("train", "validation", "test"):
-            if not (examples.table["split"] == split).any():
-                raise EvaluationError(
-                    f"{task.info.name}: no example is in {split}; probes learn from train, are "
-                    "chosen by validation and judged by test; put patients into each, or leave out "
-                    "the column split"
-                )
-        preparation = task.preparation(choices.preset)
-        yield Question(task.info, choices.preset, lead, examples, preparation)
+def _question(task: Task, root: str, preset: str, lead: str) -> Question:
+    examples = task.examples(root, preset, lead)
+    found = examples.table["lead"].unique()
+    for split in ("train", "validation", "test"):
+        if not (examples.table["split"] == split).any():
+            raise EvaluationError(
+                f"{task.info.name}: no example is in {split}; models learn from train, are "
+                "chosen by validation and judged by test; put patients into each, or leave out "
+                "the column split"
+            )
+    lead = str(found[0]) if len(found) == 1 else lead
+    return Question(task.info, preset, lead, examples, task.preparation(preset))
 
 
 def _answer(
@@ -134,7 +134,7 @@ def _answer(
     parts: Parts,
     command: str,
 ) -> None:
-    require_same_examples(question, parts)
+    require_same(question, encoders, parts)
     probed = encoders if choices.mode == "probe" else ()
     sources = sources_of(question, probed, out / "features", choices.workers)
     probe_question(question, sources, choices.fractions, parts)

@@ -65,7 +65,7 @@ def sources_of(
 
 def _embeddings(question: Question, one: Contestant, folder: pathlib.Path, workers: int) -> Source:
     """Returns the embeddings of a question's windows by one encoder."""
-    _require_leads(question, one)
+    require_leads(question, one)
     reading = reading_of(question, one.encoder)
 
     @functools.cache
@@ -84,7 +84,7 @@ def _embeddings(question: Question, one: Contestant, folder: pathlib.Path, worke
     return Source("probe", one.name, features, one.seed, one.weights, reading.hash)
 
 
-def _require_leads(question: Question, one: Contestant) -> None:
+def require_leads(question: Question, one: Contestant) -> None:
     """Raises EncoderLeadsError unless the recordings have what an encoder sees at once."""
     config = one.encoder.config
     if config.in_channels == 1:

@@ -33,10 +33,10 @@ class EncoderWithHead(nn.Module):
         >>> from clef_jax.models import get_config
         >>> model = EncoderWithHead(get_config("clef_small"), outputs=3, kind="stages")
         >>> x = jnp.zeros((2, 500, 1))
-        >>> outputs, variables = jax.jit(model.init_with_output)(jax.random.key(0), x)
-        >>> outputs.shape, sorted(variables["params"])
-        ((2, 3), ['encoder', 'head'])
-        >>> variables["params"]["head"]["output"]["kernel"].shape
+        >>> shapes = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+        >>> sorted(shapes)
+        ['encoder', 'head']
+        >>> shapes["head"]["output"]["kernel"].shape
         (672, 3)
     """
 

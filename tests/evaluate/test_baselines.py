@@ -10,10 +10,17 @@ from clef_jax.evaluate.baselines import constant_scores, demographics, without_g
 def test_a_constant_is_the_mean_of_what_is_known_in_train():
     targets = np.array([[1, 120.0], [0, np.nan], [1, 140.0], [0, 999.0]])
     train = np.array([True, True, True, False])
-    found = constant_scores(targets, train)
+    found = constant_scores(targets, train, "regression")
     np.testing.assert_allclose(found, [[2 / 3, 130.0]] * 4)
     targets[:3, 1] = np.nan
-    assert np.isnan(constant_scores(targets, train)[:, 1]).all()
+    assert np.isnan(constant_scores(targets, train, "regression")[:, 1]).all()
+
+
+def test_a_label_of_one_class_has_no_constant_as_it_has_no_probe():
+    targets = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    found = constant_scores(targets, np.array([True, True, False]), "multilabel")
+    assert np.isnan(found[:, 0]).all() and (found[:, 1] == 0.5).all()
+    assert (constant_scores(targets, np.array([True, True, False]), "regression")[:, 0] == 1).all()
 
 
 def test_people_are_known_by_age_and_sex_or_by_one_or_not_at_all():

@@ -56,6 +56,14 @@ def test_each_window_is_computed_once_whatever_it_is_called(cohort, tmp_path):
     assert every.values.shape == (31, 3) and not every.unread
 
 
+def test_a_missing_file_stays_one_of_all_when_the_others_are_stored(cohort, tmp_path):
+    folder, windows = cohort
+    lost = Window("lost", str(folder / "lost"), "II", 0.0, 10.0)
+    for _ in range(2):
+        found = features([*windows, lost], tmp_path / "f", Computing())
+        assert [one.example for one in found.unread] == ["lost"]
+
+
 def test_windows_of_several_lengths_are_computed_apart(cohort, tmp_path):
     _, windows = cohort
     mixed = [w._replace(window_s=5.0 + 5 * (i % 2)) for i, w in enumerate(windows[:6])]

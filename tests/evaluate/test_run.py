@@ -1,5 +1,6 @@
 """`clef-jax evaluate`: the folder it fills, what it skips, what it refuses, and real recordings."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from clef_jax.cli import main as cli
+from clef_jax.data.recordings.recording import Hints
 from clef_jax.evaluate.datasets.ptbxl import read_database
 from clef_jax.evaluate.encoders import contestants
 from clef_jax.evaluate.results import PREDICTIONS
@@ -77,7 +79,7 @@ def test_records_say_what_was_asked_of_whom(out):
     assert about["counts"]["test"]["examples"] == 20 and about["kind"] == "binary"
     unknown = "unknown: the checkpoint does not say"
     assert about["overlap"] == {"tiny": unknown, "random clef_small": unknown}
-    assert about["command"] == "a b" and about["versions"]["scikit-learn"]
+    assert about["commands"] == ["a b"] and about["versions"]["scikit-learn"]
     summary = json.loads((out / "summary.json").read_text())
     assert [one["name"] for one in summary["encoders"]] == ["tiny"] + ["random clef_small"] * 2
     assert not (out / "errors.csv").exists()
@@ -98,6 +100,27 @@ def test_what_is_done_is_not_done_again_and_what_is_new_is_added(cohort, out, we
     assert set(table(copy, "results")["task"]) == {"simulated", "permuted"}
     asked = json.loads((copy / "tasks.json").read_text())
     assert sorted(one["name"] for one in asked) == ["permuted", "simulated"]
+
+
+def test_another_encoder_of_the_same_name_is_refused(cohort, out, weights, tmp_path):
+    copy = tmp_path / "R"
+    shutil.copytree(out, copy)
+    (one,) = contestants([weights], seeds=1)
+    other = dataclasses.replace(one, weights="0" * 64)
+    summary = evaluate([task(planted(*cohort))], "", [other], CHOICES, copy)
+    (left,) = summary.not_run
+    assert "tiny was another encoder there" in left["reason"]
+    pd.testing.assert_frame_equal(table(copy, "results"), table(out, "results"))
+
+
+def test_labels_that_mean_something_else_are_probed_anew(cohort, out, weights, tmp_path):
+    copy = tmp_path / "R"
+    shutil.copytree(out, copy)
+    hinted = dataclasses.replace(planted(*cohort), hints=Hints(units="uV"))
+    before = {path: path.read_bytes() for path in copy.glob("parts/predictions-*")}
+    evaluate([task(hinted)], "", contestants([weights], seeds=1), CHOICES, copy)
+    changed = [path for path, content in before.items() if path.read_bytes() != content]
+    assert changed
 
 
 def test_other_examples_of_the_same_task_are_refused(cohort, out, weights, tmp_path):

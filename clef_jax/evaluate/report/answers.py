@@ -125,7 +125,8 @@ def _require_same_split(
     hashes: dict[str, pathlib.Path] = {}
     for run, record in zip(runs, about, strict=True):
         if record and record.get("split_hash"):
-            hashes.setdefault(record["split_hash"], run.folder)
+            found = record["split_hash"] + record.get("label_hash", "")
+            hashes.setdefault(found, run.folder)
     if len(hashes) > 1:
         told = ", ".join(f"{folder} {found}" for found, folder in hashes.items())
         raise EvaluationRunError(
@@ -147,19 +148,34 @@ def _renamed_apart(parts: Sequence[pd.DataFrame], runs: Sequence[Run]) -> list[p
         if seen is not None:
             both = part.merge(seen[[*keys, "score"]], on=keys, suffixes=("", "_seen"))
             alike = np.isclose(both["score"], both["score_seen"], equal_nan=True).all()
+            others = _of_other_weights(part, seen)
             entries = [*ENTRY, "seed"]
             repeated = pd.MultiIndex.from_frame(part[entries]).isin(
                 pd.MultiIndex.from_frame(both[entries])
             )
-            if alike:
+            if alike and not others:
                 part = part[~repeated]
             else:
-                clashing = part["model"].isin(both["model"].unique())
+                clashing = part["model"].isin(others if alike else both["model"].unique())
                 name = part["model"].where(~clashing, part["model"] + f" [{run.folder.name}]")
                 part = part.assign(model=name)
         seen = part if seen is None else pd.concat([seen, part])
         renamed.append(part)
     return [part for part in renamed if len(part)]
+
+
+def _of_other_weights(part: pd.DataFrame, seen: pd.DataFrame) -> list[str]:
+    """Returns the models of a part whose weights are not those of the same name seen before."""
+    if "fingerprint" not in part or "fingerprint" not in seen:
+        return []
+    makers = ["model", "mode", "seed", "fingerprint"]
+    pairs = (
+        part[makers]
+        .drop_duplicates()
+        .merge(seen[makers].drop_duplicates(), on=makers[:3], suffixes=("", "_seen"))
+    )
+    told = (pairs["fingerprint"] != "") & (pairs["fingerprint_seen"] != "")
+    return list(pairs["model"][told & (pairs["fingerprint"] != pairs["fingerprint_seen"])].unique())
 
 
 def _with_makers(results: pd.DataFrame, written: Sequence[pd.DataFrame]) -> pd.DataFrame:

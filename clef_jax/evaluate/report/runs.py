@@ -59,7 +59,7 @@ def read_run(folder: pathlib.Path) -> Run:
     if predictions.empty:
         raise EvaluationRunError(
             f"{folder}: no predictions.parquet, or an empty one; expected the folder that "
-            "clef-jax evaluate or finetune wrote with --out"
+            "clef-jax evaluate wrote with --out"
         )
     return Run(
         folder=folder,

@@ -204,7 +204,7 @@ def _provenance(answers: Answers) -> Iterator[tuple[str, str]]:
             yield split, ", ".join(f"{shown(name)} {count:,}" for name, count in counts.items())
     overlap = about.get("overlap") or "unknown: the run does not say"
     yield "test patients among those pretrained on", _told(overlap)
-    for name in ("source", "licence", "access", "citation", "versions", "command"):
+    for name in ("source", "licence", "access", "citation", "versions", "commands"):
         if about.get(name):
             yield name, _told(about[name])
     for note in about.get("notes", ()):
@@ -216,4 +216,6 @@ def _provenance(answers: Answers) -> Iterator[tuple[str, str]]:
 def _told(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {told}" for name, told in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
     return str(value)

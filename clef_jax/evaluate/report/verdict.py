@@ -68,18 +68,22 @@ def headline(kind: str) -> str:
     return "mae" if kind == "regression" else "auroc"
 
 
-def whole_rows(answers: Answers, metric: str) -> pd.DataFrame:
-    """Returns the rows of a metric of each entry over seeds and labels, at the largest fraction."""
+def whole_rows(answers: Answers, metric: str, fraction: float | None = None) -> pd.DataFrame:
+    """Returns the rows of a metric of each entry over seeds and labels.
+
+    They are of one fraction, or of the largest of each entry.
+    """
     rows = answers.results
     rows = rows[(rows["metric"] == metric) & (rows["label"] == "") & (rows["seed"] == OVER_SEEDS)]
     largest = rows.groupby(["model", "mode"])["fraction"].transform("max")
-    return rows[rows["fraction"] == largest].reset_index(drop=True)
+    wanted = largest if fraction is None else fraction
+    return rows[rows["fraction"] == wanted].reset_index(drop=True)
 
 
-def ranked(answers: Answers) -> list[tuple[Entry, pd.Series]]:
-    """Returns entries and their rows, the best first; those without a figure last."""
+def ranked(answers: Answers, fraction: float | None = None) -> list[tuple[Entry, pd.Series]]:
+    """Returns entries and their `whole_rows`, the best first; those without a figure last."""
     metric = headline(answers.kind)
-    rows = whole_rows(answers, metric)
+    rows = whole_rows(answers, metric, fraction)
     ascending = metric in LOWER_IS_BETTER
     rows = rows.sort_values("value", ascending=ascending, na_position="last", kind="stable")
     return [(Entry(row["model"], row["mode"]), row) for _, row in rows.iterrows()]
@@ -89,9 +93,14 @@ def judge(answers: Answers, tests: int) -> Verdict:
     """Returns the verdict on a task; `tests` is the number of tests that Holm's correction saw."""
     order = ranked(answers)
     models = [found for found in order if not found[0].is_bar]
-    bars = [found for found in order if found[0].is_bar]
-    best, score = (models or bars)[0]
-    against = [(bar, row, _difference(answers, best, bar)) for bar, row in bars if bar != best]
+    best, score = (models or order)[0]
+    # Of the same share of the training patients.
+    bars = [found for found in ranked(answers, score["fraction"]) if found[0].is_bar]
+    against = [
+        (bar, row, _difference(answers, best, bar, score["fraction"]))
+        for bar, row in bars
+        if bar != best
+    ]
     compared = [found for found in against if found[2] is not None]
     chosen = compared or against
     bar, bar_score, difference = chosen[0] if chosen else (None, None, None)
@@ -108,14 +117,12 @@ def judge(answers: Answers, tests: int) -> Verdict:
     )
 
 
-def _difference(answers: Answers, best: Entry, bar: Entry) -> pd.Series | None:
-    """Returns the comparison of two entries, signed as best less bar."""
+def _difference(answers: Answers, best: Entry, bar: Entry, fraction: float) -> pd.Series | None:
+    """Returns the comparison of two entries at a fraction, signed as best less bar."""
     rows = answers.comparisons
     metric = headline(answers.kind)
     rows = rows[(rows["metric"] == metric) & (rows["label"] == "") & (rows["mode"] == best.mode)]
-    if rows.empty:
-        return None
-    rows = rows[rows["fraction"] == rows["fraction"].max()]
+    rows = rows[rows["fraction"] == fraction]
     name = bar.model if bar.mode in (best.mode, "baseline") else f"{bar.model} ({bar.mode})"
     for first, second, sign in ((best.model, name, 1), (name, best.model, -1)):
         found = rows[(rows["model_a"] == first) & (rows["model_b"] == second)]

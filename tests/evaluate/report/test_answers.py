@@ -63,6 +63,16 @@ def test_one_name_of_two_models_is_told_apart(tmp_path):
     assert set(answers.results["model"]) == {"clef_small", "clef_small [R1]"}
 
 
+def test_one_name_of_two_weights_is_told_apart_though_no_row_is_alike(tmp_path):
+    runs = []
+    for fraction in (0.1, 1.0):
+        predictions = task("binary", models=MODELS[:1], patients=30, fractions=(fraction,))
+        predictions = predictions.assign(fingerprint=f"weights {fraction}")
+        runs.append(str(write_run(tmp_path / f"R{fraction:g}", {"binary": predictions}, **FEW)))
+    (answers,) = read_answers(runs)
+    assert set(answers.results["model"]) == {"clef_small", "clef_small [R1]"}
+
+
 def test_holm_sees_all_tests_of_the_report(tmp_path):
     tasks = {"binary": binary(MODELS), "regression": task("regression", patients=15)}
     answers = read_answers([str(write_run(tmp_path / "R", tasks, **FEW))])

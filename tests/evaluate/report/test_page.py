@@ -157,7 +157,7 @@ def test_it_says_what_it_rests_on(reported):
     )
     assert told["weights of clef_small (probe)"] == "f1n6e7"
     assert told["preparation"] == "clean" and told["split hash"] == "5p117"
-    assert "patients 25" in told["test"] and told["command"].startswith("clef-jax evaluate")
+    assert "patients 25" in told["test"] and told["commands"].startswith("clef-jax evaluate")
     assert told["versions"] == "clef_jax 0.2.0" and "1 lines" in told["errors"]
     assert told["test patients among those pretrained on"] == "clef_small 0 of 60"
     assert "MAE, mmHg" in part

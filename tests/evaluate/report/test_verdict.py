@@ -29,6 +29,17 @@ def test_words_say_what_the_interval_and_the_test_say(tmp_path, kind, models, wo
     assert verdict_on(tmp_path, kind, models).words.startswith(words)
 
 
+def test_a_bar_learned_from_the_same_share_of_the_patients(tmp_path):
+    models = (("a", "finetune", 2.0), ("plain", "baseline", 1.0))
+    predictions = task("binary", models=models, patients=120, fractions=(0.1, 1.0))
+    whole = (predictions["model"] == "a") & (predictions["fraction"] == 1)
+    run = write_run(tmp_path / "R", {"binary": predictions[~whole]}, resamples=20, permutations=20)
+    (answers,) = read_answers([str(run)])
+    verdict = judge(answers, len(answers.comparisons))
+    assert verdict.score["fraction"] == verdict.bar_score["fraction"] == 0.1
+    assert verdict.difference["fraction"] == 0.1
+
+
 def test_twins_are_not_told_apart(tmp_path):
     verdict = verdict_on(tmp_path, "binary", (("a", "probe", 2.0), ("random a", "probe", 2.0)))
     low, high = verdict.difference["low"], verdict.difference["high"]
