@@ -38,7 +38,7 @@ def coverage(patients, simulations, resamples, *, by_record=False, seed=1):
 
 
 def test_intervals_of_forty_patients_hold_the_truth():
-    assert (np.abs(coverage(40, 300, 300) - 0.95) < 0.04).all()
+    assert (np.abs(coverage(40, 200, 300) - 0.95) < 0.04).all()
 
 
 def test_drawing_records_promises_too_much():
@@ -50,8 +50,8 @@ def test_drawing_records_promises_too_much():
 def test_intervals_cover_as_often_as_they_say(patients, simulations):
     by_patient = coverage(patients, simulations, 500)
     assert ((by_patient >= 0.93) & (by_patient <= 0.97)).all(), by_patient
-    by_record = coverage(patients, simulations // 8, 500, by_record=True)
-    assert (by_record < 0.9).all(), by_record
+    by_record = coverage(patients, simulations // 3, 500, by_record=True)
+    assert (by_record < 0.92).all(), by_record
 
 
 def test_interval_of_many_patients_is_that_of_the_quantiles():
