@@ -43,6 +43,7 @@ MODULES = [
 # They compile encoders, or compute a loss operation by operation.
 SLOW = (
     "clef_jax.inference.embeddings",
+    "clef_jax.inference.encoder",
     "clef_jax.losses.clef",
     "clef_jax.models.registry",
     "clef_jax.models.resnext1d",

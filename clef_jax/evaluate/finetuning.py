@@ -126,6 +126,7 @@ def _train(
         options = Options(mode=mode)
     decided = {
         "examples": [examples.split_hash, examples.label_hash, os.path.abspath(examples.root)],
+        "people": examples.people_hash,
         "hints": dataclasses.asdict(examples.hints),
         "names": question.names,
         "kind": info.kind,

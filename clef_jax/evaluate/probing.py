@@ -44,6 +44,7 @@ def _probe(question: Question, source: Source, fraction: float, parts: Parts) ->
     slot = slot_of(question, source.mode, source.model, fraction, source.seed)
     decided = {
         "examples": [examples.split_hash, examples.label_hash, os.path.abspath(examples.root)],
+        "people": examples.people_hash,
         "hints": dataclasses.asdict(examples.hints),
         "names": question.names,
         "kind": info.kind,

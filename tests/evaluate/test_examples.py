@@ -29,6 +29,14 @@ def table(rows=6):
     })  # fmt: skip
 
 
+def test_people_have_a_hash_of_their_own():
+    one = Examples(table().assign(sex="male"), "root", ("af",))
+    other = Examples(table().assign(sex="female"), "root", ("af",))
+    nobody = Examples(table(), "root", ("af",))
+    assert len({one.people_hash, other.people_hash, nobody.people_hash}) == 3
+    assert one.label_hash == other.label_hash == nobody.label_hash
+
+
 def test_hashes_tell_splits_and_labels_apart_but_not_orders():
     one = Examples(table(), "root", ("af",))
     order = np.random.default_rng(0).permutation(6)

@@ -39,6 +39,7 @@ def test_trainings_stand_beside_baselines_and_are_done_once(cohort, weights, tmp
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("parts/*.parquet")}
 
 
+@pytest.mark.slow
 def test_from_scratch_encoders_of_one_size_are_one(cohort, weights, tmp_path):
     encoders = contestants([weights, "random"], seeds=2)
     found = ask(cohort, encoders, tmp_path / "R", "scratch", seeds=1, fractions=(0.5,))

@@ -93,7 +93,7 @@ def stages(out):
 
 @pytest.mark.parametrize(
     "stage",
-    ["embeddings come in", pytest.param("one probe follows another", marks=pytest.mark.slow)],
+    [pytest.param("embeddings come in", marks=pytest.mark.slow), "one probe follows another"],
 )
 def test_a_killed_run_goes_on_and_ends_like_an_undisturbed_one(
     cohort, weights, found, tmp_path, stage

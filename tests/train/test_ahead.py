@@ -46,6 +46,7 @@ def test_shapes_are_those_of_real_arguments():
     assert shapes_of(constants) == {"noise": (NOISE.shape, NOISE.dtype)}
 
 
+@pytest.mark.slow
 def test_what_is_compiled_runs_and_learns():
     made = program()
     compiled = ahead.compile_step(made, 8)

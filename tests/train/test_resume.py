@@ -27,6 +27,7 @@ def kill_9(process):
     process.communicate()
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_then_the_same_result(finished, shards_folder, tmp_path):
     workdir = tmp_path / "killed"
     # While compiling or just beyond; then in the middle of the steps, once one is saved.

@@ -114,6 +114,7 @@ def test_equals_the_layers_and_their_gradients(structure, samples, monkeypatch):
     assert_near(by_kernels(shape)(x, params, dy), by_layers(block)(x, params, dy), 2e-6)
 
 
+@pytest.mark.slow
 def test_the_model_s_block_hands_over_its_parameters_and_shape(monkeypatch):
     """A block takes the branch for TPU, here interpreted and in float32, in several chunks."""
     monkeypatch.setattr(geometry, "_CHUNK_BYTES", 1)
