@@ -5,6 +5,7 @@ dataset. Nothing here reads a signal.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable
 
@@ -80,18 +81,18 @@ class Examples:
                 f"{table['example'][wrong].iloc[0]}; expected {', '.join(SPLITS)}"
             )
 
-    @property
+    @functools.cached_property
     def split_hash(self) -> str:
         """Tells splits apart: 16 hexadecimal digits over example, patient and split."""
         return _digest(self.table, ["example", "patient", "split"])
 
-    @property
+    @functools.cached_property
     def label_hash(self) -> str:
         """Tells labels and windows apart: 16 hexadecimal digits, whatever the order of rows."""
         columns = ["example", *self.labels, "file", "lead", "start_s", "window_s"]
         return _digest(self.table, columns)
 
-    @property
+    @functools.cached_property
     def people_hash(self) -> str:
         """Tells apart what is known of people and episodes: 16 hexadecimal digits."""
         known = [name for name in OPTIONAL if name in self.table]

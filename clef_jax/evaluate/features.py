@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,14 +141,15 @@ def _inputs(
         if isinstance(found, Unread):
             unread[key] = found
             bar.update()
-            _require_few(unread, count)
+            require_few_unreadable(unread.values(), count)
         else:
             waiting.append(key)
             yield found[None]
 
 
-def _require_few(unread: dict[str, Unread], count: int) -> None:
-    failed = [one for one in unread.values() if not one.readable]
+def require_few_unreadable(unread: Iterable[Unread], count: int) -> None:
+    """Raises UnreadableError where more than 5 % of so many windows are of unreadable files."""
+    failed = [one for one in unread if not one.readable]
     if len(failed) > _MOST_UNREADABLE * count:
         reasons = "; ".join(dict.fromkeys(one.error for one in failed[:3]))
         raise UnreadableError(

@@ -1,10 +1,9 @@
 """Modes "finetune", "frozen" and "scratch": encoders trained for a question, piece by piece."""
 
 import dataclasses
-import os
+import itertools
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from absl import logging
@@ -20,11 +19,12 @@ from clef_jax.evaluate.finetune import (
 )
 from clef_jax.evaluate.finetune.options import Mode
 from clef_jax.evaluate.finetune.prepared import inputs_of_examples
-from clef_jax.evaluate.inputs import Prepared, Unread
+from clef_jax.evaluate.inputs import Prepared, Reading, Unread
+from clef_jax.evaluate.piece import Piece
 from clef_jax.evaluate.probe import targets_of, training_rows
 from clef_jax.evaluate.question import Question
 from clef_jax.evaluate.reading import reading_of, with_train_scale
-from clef_jax.evaluate.results import Parts, digest, part_key, predictions_table, slot_of
+from clef_jax.evaluate.results import Parts, digest
 from clef_jax.evaluate.sources import require_leads
 from clef_jax.train.recorder import NonFiniteLoss
 
@@ -63,16 +63,24 @@ def finetune_question(
                 f"{one.name}: sees {one.encoder.config.in_channels} leads at once, and training is "
                 "of one; leave it out, or choose --mode probe"
             )
-    readings: dict[str, _Read] = {}
+    read = _Read(question, out / "features", workers)
     for one in _of_sizes(encoders) if mode == "scratch" else encoders:
         reading = reading_of(question, one.encoder)
-        if reading.hash not in readings:
-            readings[reading.hash] = _Read(question, one, out / "features", workers)
         of_one = (one.seed,) if is_untrained(one) and mode != "scratch" else range(seeds)
-        for fraction in fractions:
-            for seed in of_one:
-                slot = slot_of(question, mode, _name(one, mode), fraction, seed)
-                _train(question, one, readings[reading.hash], slot, out / "heads", parts)
+        for fraction, seed in itertools.product(fractions, of_one):
+            piece = Piece(
+                question,
+                parts,
+                mode,
+                one.encoder.config.name if mode == "scratch" else one.name,
+                fraction,
+                seed,
+                weights="" if mode == "scratch" else one.weights,
+                reading=reading.hash,
+                method=dataclasses.asdict(_options(question, mode)),
+            )
+            if not piece.is_final():
+                _train(piece, one, *read.inputs(reading), out / "heads")
 
 
 def _of_sizes(encoders: Sequence[Contestant]) -> list[Contestant]:
@@ -80,73 +88,41 @@ def _of_sizes(encoders: Sequence[Contestant]) -> list[Contestant]:
     return list(sizes.values())[::-1]
 
 
-def _name(one: Contestant, mode: Mode) -> str:
-    return one.encoder.config.name if mode == "scratch" else one.name
+def _options(question: Question, mode: Mode) -> Options:
+    if question.preset == "reference":
+        return reference_options(question.info.name, mode)
+    return Options(mode=mode)
 
 
 class _Read:
-    """The inputs of a question by one reading, read when they are first asked for."""
+    """The inputs of a question, read by each reading once, when they are first asked for."""
 
-    def __init__(self, question: Question, one: Contestant, folder: pathlib.Path, workers: int):
-        self._question, self._encoder = question, one.encoder
-        self._folder, self._workers = folder, workers
-        self._found: tuple[Inputs, list[Unread]] | None = None
+    def __init__(self, question: Question, folder: pathlib.Path, workers: int):
+        self._question, self._folder, self._workers = question, folder, workers
+        self._found: dict[str, tuple[Inputs, list[Unread]]] = {}
 
-    @property
-    def hash(self) -> str:
-        return reading_of(self._question, self._encoder).hash
-
-    def inputs(self) -> tuple[Inputs, list[Unread]]:
-        if self._found is None:
-            question, reading = self._question, reading_of(self._question, self._encoder)
-            record = {"hash": reading.hash} if isinstance(reading, Prepared) else None
-            self._found = inputs_of_examples(
-                question.info,
-                question.examples,
-                with_train_scale(reading, question, self._folder, self._workers),
-                preparation=record,
+    def inputs(self, reading: Reading) -> tuple[Inputs, list[Unread]]:
+        if reading.hash not in self._found:
+            self._found[reading.hash] = inputs_of_examples(
+                self._question.info,
+                self._question.examples,
+                with_train_scale(reading, self._question, self._folder, self._workers),
+                preparation={"hash": reading.hash} if isinstance(reading, Prepared) else None,
                 workers=self._workers,
             )
-        return self._found
+        return self._found[reading.hash]
 
 
 def _train(
-    question: Question,
-    one: Contestant,
-    read: _Read,
-    slot: dict[str, Any],
-    heads: pathlib.Path,
-    parts: Parts,
+    piece: Piece, one: Contestant, inputs: Inputs, unread: list[Unread], heads: pathlib.Path
 ) -> None:
-    """Writes one part, unless it is there with the key of all that determines it."""
-    examples, info, mode = question.examples, question.info, slot["mode"]
-    if question.preset == "reference":
-        options = reference_options(info.name, mode)
-    else:
-        options = Options(mode=mode)
-    decided = {
-        "examples": [examples.split_hash, examples.label_hash, os.path.abspath(examples.root)],
-        "people": examples.people_hash,
-        "hints": dataclasses.asdict(examples.hints),
-        "names": question.names,
-        "kind": info.kind,
-        "weights": "" if mode == "scratch" else one.weights,
-        "reading": read.hash,
-        "options": dataclasses.asdict(options),
-    }
-    done = parts.about("predictions", slot) or {}
-    left_out = [Unread(*unread) for unread in done.get("unread", ())]
-    # Files that could not be read may have been mended since.
-    if all(unread.readable for unread in left_out) and done.get("key") == part_key(
-        decided, left_out
-    ):
+    """Trains an encoder and writes the piece, unless it is there with the same left out."""
+    if piece.is_written(unread):
         return
-    inputs, unread = read.inputs()
-    key = part_key(decided, unread)
-    if done.get("key") == key:
-        return
+    question, options = piece.question, Options(**piece.method)
+    examples, info = question.examples, question.info
     names = examples.table["example"].astype(str)
-    train = training_rows(examples.table, slot["fraction"]) & names.isin(inputs.example).to_numpy()
+    train = training_rows(examples.table, piece.fraction) & names.isin(inputs.example).to_numpy()
     targets = targets_of(examples.table, examples.labels, info.kind, len(info.classes))
     validation = targets[(examples.table["split"] == "validation").to_numpy()]
     if info.kind != "regression" and _of_one_class(validation).all():
@@ -156,13 +132,13 @@ def _train(
             one.encoder,
             _without_others(inputs, set(names[train])),
             options,
-            heads / digest(slot | {"key": key}),
-            seeds=(slot["seed"],),
+            heads / digest(piece.slot | {"key": piece.key(unread)}),
+            seeds=(piece.seed,),
             temperature=lambda target, score: fit_temperature(target, score).value,
         )
     except (FinetuneError, NonFiniteLoss) as error:
         # Other trainings are none the worse for it.
-        logging.warning("%s, %s: not trainable: %s", info.name, slot["model"], error)
+        logging.warning("%s, %s: not trainable: %s", info.name, piece.model, error)
         scores = np.full(targets.shape, np.nan)
         predicted = names.isin(inputs.example).to_numpy()
     else:
@@ -171,14 +147,7 @@ def _train(
         predicted = np.isfinite(scores).all(axis=1)
         if info.kind != "regression":
             scores[:, _of_one_class(targets[train])] = np.nan
-    made_of = {
-        "fingerprint": decided["weights"],
-        "preparation": read.hash,
-        "split_hash": examples.split_hash,
-    }
-    about = {"key": key, "label_hash": examples.label_hash, "unread": unread}
-    rows = predictions_table(question, targets, scores, predicted, slot | made_of)
-    parts.write("predictions", slot, rows, about | made_of)
+    piece.write(targets, scores, predicted, unread)
 
 
 def _without_others(inputs: Inputs, training: set[str]) -> Inputs:

@@ -1,6 +1,5 @@
 """Mode "probe": linear probes of encoders and of what needs none, piece by piece."""
 
-import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -8,10 +7,10 @@ import numpy as np
 from tqdm import tqdm
 
 from clef_jax.evaluate.baselines import constant_scores, without_gaps
-from clef_jax.evaluate.inputs import Unread
+from clef_jax.evaluate.piece import Piece
 from clef_jax.evaluate.probe import PROTOCOL, probe_scores, targets_of, training_rows
 from clef_jax.evaluate.question import Question
-from clef_jax.evaluate.results import Parts, part_key, predictions_table, slot_of
+from clef_jax.evaluate.results import Parts
 from clef_jax.evaluate.sources import Source
 
 
@@ -41,39 +40,27 @@ def probe_question(
 def _probe(question: Question, source: Source, fraction: float, parts: Parts) -> None:
     """Writes one part, unless it is there with the key of all that determines it."""
     examples, info = question.examples, question.info
-    slot = slot_of(question, source.mode, source.model, fraction, source.seed)
-    decided = {
-        "examples": [examples.split_hash, examples.label_hash, os.path.abspath(examples.root)],
-        "people": examples.people_hash,
-        "hints": dataclasses.asdict(examples.hints),
-        "names": question.names,
-        "kind": info.kind,
-        "weights": source.weights,
-        "reading": source.reading,
-        "protocol": PROTOCOL,
-    }
-    done = parts.about("predictions", slot) or {}
-    left_out = [Unread(*one) for one in done.get("unread", ())]
-    # Files that could not be read may have been mended since.
-    is_final = all(one.readable for one in left_out)
-    if is_final and done.get("key") == part_key(decided, left_out):
+    piece = Piece(
+        question,
+        parts,
+        source.mode,
+        source.model,
+        fraction,
+        source.seed,
+        weights=source.weights,
+        reading=source.reading,
+        method=PROTOCOL,
+    )
+    if piece.is_final():
         return
     found = source.features()
-    key = part_key(decided, found.unread)
-    if done.get("key") == key:
+    if piece.is_written(found.unread):
         return
     targets = targets_of(examples.table, examples.labels, info.kind, len(info.classes))
     read = ~examples.table["example"].isin([one.example for one in found.unread]).to_numpy()
     train = training_rows(examples.table, fraction)
     scores = _scores(question, found.values, targets, train, read)
-    made_of = {
-        "fingerprint": source.weights,
-        "preparation": source.reading,
-        "split_hash": examples.split_hash,
-    }
-    about = {"key": key, "label_hash": examples.label_hash, "unread": found.unread}
-    table = predictions_table(question, targets, scores, read, slot | made_of)
-    parts.write("predictions", slot, table, about | made_of)
+    piece.write(targets, scores, read, found.unread)
 
 
 def _scores(

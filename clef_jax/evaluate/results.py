@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clef_jax.errors import ClefError
-from clef_jax.evaluate.inputs import Unread
 from clef_jax.evaluate.question import Question
 from clef_jax.files import locked, replacing
 
@@ -35,19 +34,6 @@ class ResultsError(ClefError):
 def digest(content: Any) -> str:
     """Returns 16 hexadecimal digits of anything that JSON holds."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def slot_of(
-    question: Question, mode: str, model: str, fraction: float, seed: int
-) -> dict[str, Any]:
-    """Returns the slot of what a model, trained so, predicts of a question."""
-    asked = (question.info.name, question.preset, question.lead)
-    return dict(zip(SLOT, (*asked, mode, model, fraction, seed), strict=True))
-
-
-def part_key(decided: Mapping[str, Any], unread: Sequence[Unread]) -> str:
-    """Returns the key of a part, by what determined it and what could not be read."""
-    return digest({**decided, "unread": sorted(one.example for one in unread)})
 
 
 class Parts:

@@ -8,14 +8,11 @@ import numpy as np
 from tqdm import tqdm
 
 from clef_jax.evaluate.examples import Examples
-from clef_jax.evaluate.features import UnreadableError, windows_of
+from clef_jax.evaluate.features import require_few_unreadable, windows_of
 from clef_jax.evaluate.finetune.inputs import Inputs
 from clef_jax.evaluate.finetune.options import FinetuneError
 from clef_jax.evaluate.inputs import Reading, Unread, read_inputs
 from clef_jax.evaluate.task import TaskInfo
-
-_MOST_UNREADABLE = 0.05
-_SHOWN = 3
 
 
 def inputs_of_examples(
@@ -61,7 +58,7 @@ def inputs_of_examples(
                 )
             x[len(kept)] = one[:, 0]
             kept.append(row)
-    _require_few(unread, len(table))
+    require_few_unreadable(unread, len(table))
     rows = table.iloc[kept]
     return Inputs(
         x=x[: len(kept)],
@@ -76,13 +73,3 @@ def inputs_of_examples(
         task=info.name,
         preparation=preparation,
     ), unread
-
-
-def _require_few(unread: list[Unread], count: int) -> None:
-    failed = [one for one in unread if not one.readable]
-    if len(failed) > _MOST_UNREADABLE * count:
-        reasons = "; ".join(dict.fromkeys(one.error for one in failed[:_SHOWN]))
-        raise UnreadableError(
-            f"{len(failed)} of {count} windows cannot be read, more than {_MOST_UNREADABLE:.0%}: "
-            f"{reasons}; get the files whole, or take the rows out of the table"
-        )

@@ -10,7 +10,7 @@ from clef_jax.evaluate.finetune.inputs import Inputs
 from clef_jax.evaluate.finetune.method import Loss
 from clef_jax.evaluate.finetune.options import FinetuneError, Options
 from clef_jax.evaluate.finetune.targets import Targets
-from clef_jax.evaluate.learned.intervals import auc
+from clef_jax.evaluate.metrics import auroc
 from clef_jax.inference.forward import Forward
 from clef_jax.models import EncoderWithHead
 from clef_jax.train.evaluators.evaluator import Evaluator
@@ -83,7 +83,7 @@ def macro_auroc(scores: np.ndarray, labels: np.ndarray) -> float:
     for column in _judged(labels):
         known = np.isfinite(labels[:, column])
         of_label, score = labels[known, column], scores[known, column]
-        areas.append(float(auc(np.ones((1, len(score))), of_label, score)[0]))
+        areas.append(float(auroc(np.ones((1, len(score))), of_label, score)[0]))
     return float(np.mean(areas)) if areas else float("nan")
 
 

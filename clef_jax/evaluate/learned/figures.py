@@ -15,6 +15,7 @@ from clef_jax.evaluate.learned.intervals import Estimate
 from clef_jax.evaluate.learned.plain import plain_features
 from clef_jax.evaluate.learned.recordings import Recordings, ReportError, encoder_input
 from clef_jax.evaluate.learned.tasks import TASKS, Task
+from clef_jax.evaluate.metrics import auroc
 from clef_jax.inference import Encoder
 from clef_jax.methods import row_keys
 from clef_jax.methods.augment import augment_view
@@ -224,7 +225,7 @@ def _probe(
         return dataclasses.replace(figure, too_few=too_few)
     fit, measure = {
         "R²": (probe.ridge_predictions, intervals.r2),
-        "AUC": (probe.logistic_scores, intervals.auc),
+        "AUC": (probe.logistic_scores, auroc),
     }[task.metric]
     predictions = {
         key: [fit(a[chosen], y[chosen], a[test]) for chosen in choices] for key, a in z.items()

@@ -28,19 +28,6 @@ def r2(weights: np.ndarray, y: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return 1 - weights @ (y - predicted) ** 2 / np.maximum(total, 1e-30)
 
 
-def auc(weights: np.ndarray, y: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Returns the area under the ROC curve `[draws]`, NaN for draws of one class; y is 0 or 1."""
-    _, group = np.unique(score, return_inverse=True)
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    ill = np.add.reduceat((weights * y)[:, order], starts, axis=1)
-    well = np.add.reduceat((weights * (1 - y))[:, order], starts, axis=1)
-    # A pair of equal scores counts half.
-    won = np.sum(ill * (np.cumsum(well, axis=1) - well / 2), axis=1)
-    pairs = ill.sum(axis=1) * well.sum(axis=1)
-    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
-
-
 def share(weights: np.ndarray, _: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Returns the weighted mean `[draws]` of hits `[n]`, whatever the target."""
     return weights @ found / weights.sum(axis=1)
@@ -61,7 +48,7 @@ def estimate(
     tested patients and, where there are several, one of the probes.
 
     Args:
-        metric: `r2`, `auc` or `share`.
+        metric: `r2`, `share` or `evaluate.metrics.auroc`.
         y: Targets `[n]`, a row a patient.
         predictions: By representation, predictions `[n]` of several probes, whose figures are
             averaged.

@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import r2_score, roc_auc_score
 
 from clef_jax.evaluate.learned import intervals
+from clef_jax.evaluate.metrics import auroc
 
 
 def test_weighted_figures_are_scikit_learns():
@@ -15,7 +16,7 @@ def test_weighted_figures_are_scikit_learns():
     for row, r2, auc in zip(
         weights,
         intervals.r2(weights, y, predicted),
-        intervals.auc(weights, ill, score),
+        auroc(weights, ill, score),
         strict=True,
     ):
         assert r2 == pytest.approx(r2_score(y, predicted, sample_weight=row))
@@ -23,7 +24,7 @@ def test_weighted_figures_are_scikit_learns():
 
 
 def test_a_draw_of_one_class_has_no_auc():
-    assert np.isnan(intervals.auc(np.array([[1.0, 1.0, 0.0]]), np.array([1, 1, 0]), np.arange(3.0)))
+    assert np.isnan(auroc(np.array([[1.0, 1.0, 0.0]]), np.array([1, 1, 0]), np.arange(3.0)))
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
