@@ -15,13 +15,18 @@ from clef_jax.ops.pointwise import pointwise
 from clef_jax.ops.varying import varying_alike
 from clef_jax.ops.vmem import device_kind
 
+# Their libraries sum in float32 and return the type of the factors. Asked for a wider one, XLA
+# writes wider copies of both arrays first, which takes longer than the convolution.
+_ROUNDING = ("cuda", "rocm")
+
 
 def grouped_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1, groups: int = 1) -> jax.Array:
     """Convolves along time with XLA's SAME padding, each group of channels by itself.
 
     Computes in the type of `x`; sums and the kernel's gradient are float32 or wider wherever the
-    kernel is. Differentiable in reverse mode only. The algorithms are those of the platform that
-    the program is lowered for, whatever this process runs on.
+    kernel is, but on GPUs that gradient is rounded once, at its end, to the type of `x`.
+    Differentiable in reverse mode only. The algorithms are those of the platform that the program
+    is lowered for, whatever this process runs on.
 
     Args:
         x: Input `[N, T, C_in]`.
@@ -88,8 +93,12 @@ def _compute(
     name: str, algorithms: dict[str, Passes], stride: int, groups: int, *arrays: jax.Array
 ) -> jax.Array:
     """Returns the pass called `name` of these arrays, by the algorithm of the lowering platform."""
-    functions = {p: _pass(name, stride, groups, getattr(algorithms[p], name)) for p in PLATFORMS}
-    plain = _pass(name, stride, groups, getattr(PLAIN, name))
+    narrows = name == "kernel_gradient" and arrays[0].dtype != arrays[1].dtype
+    functions = {
+        p: _pass(name, stride, groups, getattr(algorithms[p], name), narrows and p in _ROUNDING)
+        for p in PLATFORMS
+    }
+    plain = _pass(name, stride, groups, getattr(PLAIN, name), False)
     if len(set(functions.values())) == 1:
         return functions["cpu"](*arrays)
     others = {platform: f for platform, f in functions.items() if f is not plain}
@@ -97,10 +106,15 @@ def _compute(
 
 
 @functools.cache
-def _pass(name: str, stride: int, groups: int, algorithm: Algorithm) -> Callable[..., jax.Array]:
+def _pass(
+    name: str, stride: int, groups: int, algorithm: Algorithm, rounded: bool
+) -> Callable[..., jax.Array]:
     """Returns one function for equal arguments: equal layers and branches are traced once."""
 
     def compute(*arrays: jax.Array) -> jax.Array:
         return getattr(passes, name)(*arrays, stride, groups, algorithm)
 
-    return compute
+    def compute_rounded(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> jax.Array:
+        return compute(x, kernel.astype(x.dtype), dy).astype(kernel.dtype)
+
+    return compute_rounded if rounded else compute

@@ -50,6 +50,20 @@ def test_a_program_has_the_algorithms_of_the_platform_it_is_lowered_for():
     assert convolutions(lowered("cuda"))[0] == ("1", "16x32x32")
 
 
+@pytest.mark.parametrize("channels", [4, 16])
+def test_gpus_round_a_kernels_gradient_of_narrow_arrays_and_nothing_else_does(channels):
+    x = jax.ShapeDtypeStruct((2, 313, 8 * channels), np.dtype("bfloat16"))
+    kernel = jax.ShapeDtypeStruct((16, channels, 8 * channels), np.float32)
+
+    def run(x, kernel, dy):
+        return jax.vjp(lambda k: grouped_conv(x, k, groups=8), kernel)[1](dy)
+
+    for platform in choice.PLATFORMS:
+        text = jax.jit(run).trace(x, kernel, x).lower(lowering_platforms=(platform,)).as_text()
+        rounds = re.search(r"stablehlo.convolution.*-> tensor<[\dx]*bf16>", text) is not None
+        assert rounds == (platform in ("cuda", "rocm")), platform
+
+
 def test_every_size_has_other_algorithms_on_every_kind_of_hardware():
     for config in SIZES:
         layers = {convolution.layer for convolution in config.convolutions(5000)}
