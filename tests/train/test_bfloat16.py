@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from clef_jax.ops.grouped_conv import conv
 from clef_jax.train.metrics import read_metrics
 from clef_jax.train.pretrain import pretrain
 from configs import demo
@@ -31,11 +32,20 @@ def losses_of(shards, workdir, **values):
     return np.array([row["train/loss"] for row in rows if "train/loss" in row])
 
 
+@pytest.fixture(scope="module")
+def losses_of_seeds(demo_shards, tmp_path_factory):
+    """Losses `[seed, row]` of the demo in float32."""
+    folder = tmp_path_factory.mktemp("float32")
+    return np.array([losses_of(demo_shards, folder / str(s), seed=s) for s in range(SEEDS)])
+
+
 @pytest.mark.slow
-def test_bfloat16_learns_as_float32_does_within_the_spread_of_seeds(demo_shards, tmp_path):
-    wide = np.array(
-        [losses_of(demo_shards, tmp_path / f"float32_{s}", seed=s) for s in range(SEEDS)]
-    )
+@pytest.mark.parametrize("rounding", [(), ("cpu",)], ids=["as_on_tpus", "as_on_gpus"])
+def test_bfloat16_learns_as_float32_does_within_the_spread_of_seeds(
+    rounding, losses_of_seeds, demo_shards, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(conv, "_ROUNDING", rounding)
+    wide = losses_of_seeds
     narrow = losses_of(demo_shards, tmp_path / "bfloat16", seed=0, dtype="bfloat16")
     assert wide.shape == (SEEDS, STEPS // 10) and narrow.shape == (STEPS // 10,)
     # It learns at all, or nothing would be shown.
