@@ -4,7 +4,8 @@
 - 2: the item `encoder` is called `params`. A run trains nothing besides, so its `rest` is `step`
   and the state of an optimiser over the encoder's parameters alone. Its configuration has
   `objective` where today's has `method`, and `eval_steps` where it has `evaluators.validation`.
-- 3: today's.
+- 3: today's. Its first checkpoints do not say whom the encoder was trained on, which then nobody
+  knows.
 """
 
 import pathlib

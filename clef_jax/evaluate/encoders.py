@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from clef_jax.checkpoints.items import params_sha256
+from clef_jax.checkpoints.patients import patient_hashes, patients_in, with_patients
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec
 from clef_jax.errors import ClefError
 from clef_jax.inference import Encoder, fingerprints_agree, load_encoder
@@ -19,8 +19,6 @@ from clef_jax.models import EncoderConfig, build_model, get_config
 RANDOM = "random"
 _DEFAULT_SIZE = "clef_small"
 _SAMPLES_OF_INIT = 512
-# In a checkpoint's meta record: the hashes of the patients that it was trained on.
-PATIENTS = "patients_sha256"
 
 
 class SameWeightsError(ClefError):
@@ -85,7 +83,8 @@ def _untrained(
     init = jax.jit(build_model(config).init)
     for seed in range(seeds):
         params = init(jax.random.key(seed), x)["params"]
-        encoder = Encoder(config, params, preprocessing=preprocessing)
+        meta = with_patients({}, frozenset())
+        encoder = Encoder(config, params, preprocessing=preprocessing, meta=meta)
         yield Contestant(f"{RANDOM} {config.name}", encoder, params_sha256(params), seed)
 
 
@@ -110,15 +109,14 @@ def _require_different(folders: Sequence[str], found: Sequence[Contestant]) -> N
                 )
 
 
-def patient_hash(patient: str) -> str:
-    """Returns what a checkpoint's meta record keeps of a patient's identifier."""
-    return hashlib.sha256(patient.encode()).hexdigest()[:16]
-
-
 def overlap(encoder: Encoder, patients: Iterable[str]) -> str:
-    """Says how many of the tested patients an encoder was trained on, so far as it tells."""
-    known = encoder.meta.get(PATIENTS)
-    if not isinstance(known, list):
+    """Says how many of the tested patients an encoder has seen in training, so far as it tells.
+
+    Raises:
+        CheckpointError: What its record holds of them is nothing this release can read.
+    """
+    known = patients_in(encoder.meta)
+    if known is None:
         return "unknown: the checkpoint does not say"
-    tested = {patient_hash(patient) for patient in patients}
-    return f"{len(tested.intersection(known))} of {len(tested)} tested patients"
+    tested = patient_hashes(patients)
+    return f"{len(tested & known):,} of {len(tested):,} tested patients"

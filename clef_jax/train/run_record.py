@@ -12,6 +12,7 @@ import clef_jax
 from clef_jax import models
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
+from clef_jax.checkpoints.patients import patient_hashes, with_patients
 from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from clef_jax.train.data import RunData
 from clef_jax.train.settings import RunSettings, setting_differences
@@ -50,7 +51,8 @@ def run_record(
             "processes": jax.process_count(),
         },
     }
-    return json.loads(json.dumps(record))
+    seen = patient_hashes(set(data.shards.patient))
+    return json.loads(json.dumps(with_patients(record, seen)))
 
 
 def run_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

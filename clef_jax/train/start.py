@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from clef_jax import hosts, models
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
+from clef_jax.checkpoints.patients import joined, patients_in, with_patients
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.spec import spec_differences
 from clef_jax.inference.loading import preprocessing_of
@@ -65,8 +66,8 @@ def find_start(
     if found is None:
         encoder = None
         if path := record["config"]["init"]:
-            params, init = _weights_of(path, record, data.shards)
-            encoder, record = hosts.replicate(params, mesh), {**record, "init": init}
+            params, record = _weights_of(path, record, data.shards)
+            encoder = hosts.replicate(params, mesh)
         state = jax.jit(learner.initial, out_shardings=learner.shardings)(encoder)
         return Start(state, record, Progress(), None)
     # Before annotations stood apart, a run had those of its shards.
@@ -78,7 +79,7 @@ def find_start(
             "as they were, or choose another workdir"
         )
     if "init" in found:
-        record = {**record, "init": found["init"]}
+        record = with_patients({**record, "init": found["init"]}, patients_in(found))
     like = hosts.shapes_at(jax.eval_shape(learner.initial, None), learner.shardings)
     state = saved.restore(like)
     return Start(state, record, _comparable_progress(found, record), found.get("row"))
@@ -99,7 +100,10 @@ def _comparable_progress(found: dict[str, Any], record: dict[str, Any]) -> Progr
 
 
 def _weights_of(path: str, record: dict[str, Any], shards: ShardSet) -> tuple[Any, dict[str, Any]]:
-    """Returns the weights of an encoder checkpoint, and what the run's record says of them."""
+    """Returns the weights of an encoder checkpoint, and the run's record with what is of them.
+
+    Whom they were trained on before, the run's encoder was, too.
+    """
     params, found = load_params(path)
     wanted = record["model"]
     try:
@@ -116,4 +120,6 @@ def _weights_of(path: str, record: dict[str, Any], shards: ShardSet) -> tuple[An
             f"{differing}; write the shards with the encoder's spec, or start without config.init"
         )
     provenance = found.get("provenance")
-    return params, {"path": path, "provenance": provenance, "sha256": params_sha256(params)}
+    init = {"path": path, "provenance": provenance, "sha256": params_sha256(params)}
+    seen = joined(patients_in(found), patients_in(record))
+    return params, with_patients({**record, "init": init}, seen)

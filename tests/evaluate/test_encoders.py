@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from clef_jax.checkpoints.encoder import save_encoder
+from clef_jax.checkpoints.patients import patient_hashes, with_patients
 from clef_jax.evaluate.encoders import (
-    PATIENTS,
     SameWeightsError,
     contestants,
     overlap,
-    patient_hash,
 )
 from clef_jax.inference import Encoder, encoder_meta, load_encoder
 from tests.embed_runs import TINY, save, tiny_encoder
@@ -23,6 +22,7 @@ def test_untrained_encoders_are_of_the_sizes_compared_and_differ_by_seed(weights
     ends = [one.name.split("/") for one in found[:2]]
     assert ends[0] != ends[1] and {len(end) for end in ends} == {2} and ends[1] == ["b", "tiny"]
     assert len({one.weights for one in found}) == 4
+    assert overlap(found[2].encoder, ["b"]) == "0 of 1 tested patients"
     x = np.random.default_rng(0).normal(size=(2, 5000, 1)).astype(np.float32)
     embeddings = [one.encoder.forward(x).embedding for one in found]
     assert all(e.shape == (2, 64) and np.isfinite(e).all() for e in embeddings)
@@ -42,8 +42,7 @@ def test_the_same_weights_twice_are_refused(weights, tmp_path):
 def test_overlap_is_counted_where_the_checkpoint_says_whom_it_knows(tmp_path, weights):
     assert overlap(load_encoder(weights), ["a"]) == "unknown: the checkpoint does not say"
     encoder = tiny_encoder()
-    known = [patient_hash(patient) for patient in ("a", "b", "c")]
-    meta = {**encoder_meta(TINY, encoder.params, {}), PATIENTS: known}
+    meta = with_patients(encoder_meta(TINY, encoder.params, {}), patient_hashes("abc"))
     save_encoder(tmp_path / "w", encoder.params, meta)
     told = load_encoder(tmp_path / "w")
     assert overlap(told, ["b", "c", "c", "d"]) == "2 of 3 tested patients"

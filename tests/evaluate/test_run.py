@@ -78,7 +78,7 @@ def test_records_say_what_was_asked_of_whom(out):
     (about,) = json.loads((out / "tasks.json").read_text())
     assert about["counts"]["test"]["examples"] == 20 and about["kind"] == "binary"
     unknown = "unknown: the checkpoint does not say"
-    assert about["overlap"] == {"tiny": unknown, "random clef_small": unknown}
+    assert about["overlap"] == {"tiny": unknown, "random clef_small": "0 of 20 tested patients"}
     assert about["commands"] == ["a b"] and about["versions"]["scikit-learn"]
     summary = json.loads((out / "summary.json").read_text())
     assert [one["name"] for one in summary["encoders"]] == ["tiny"] + ["random clef_small"] * 2

@@ -9,9 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from clef_jax.checkpoints.encoder import load_params
+from clef_jax.checkpoints.encoder import load_params, save_encoder
 from clef_jax.checkpoints.meta import CheckpointError
+from clef_jax.checkpoints.patients import patient_hashes, patients_in, with_patients
 from clef_jax.checkpoints.run import Checkpoints
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.files import locked
 from clef_jax.train.metrics import read_metrics
 from clef_jax.train.pretrain import pretrain
@@ -184,6 +186,22 @@ def test_a_run_starts_from_an_encoders_weights(finished, shards_folder, tmp_path
     assert meta["init"]["path"] == str(finished)
     with pytest.raises(ValueError, match="holds clef_small, but config.model is clef_medium"):
         pretrain(config_of(init=str(finished), model="clef_medium"), shards_folder, tmp_path / "m")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", [None, {"somebody else"}])
+def test_a_run_has_seen_whom_its_first_weights_had_seen(finished, shards_folder, tmp_path, before):
+    """Or does not say, where they do not: also once it has gone on."""
+    params, meta = load_params(finished)
+    here = set(ShardSet(shards_folder).patient)
+    assert patients_in(meta) == patient_hashes(here)
+    hashes = None if before is None else patient_hashes(before)
+    save_encoder(tmp_path / "encoder", params, with_patients(meta, hashes))
+    for steps in (1, 2):
+        config = config_of(init=str(tmp_path / "encoder"), ema_decay=None, steps=steps)
+        assert pretrain(config, shards_folder, tmp_path / "run")["step"] == steps
+        seen = patients_in(load_params(tmp_path / "run" / "checkpoints" / str(steps))[1])
+        assert seen == (None if before is None else patient_hashes(here | before))
 
 
 @pytest.mark.slow

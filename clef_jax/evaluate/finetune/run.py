@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from clef_jax.checkpoints.items import CHECKPOINTS
+from clef_jax.checkpoints.patients import joined, patient_hashes, patients_in, with_patients
 from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.evaluate.finetune.inputs import SPLITS, Inputs
 from clef_jax.evaluate.finetune.options import FinetuneError, Options
@@ -146,7 +147,7 @@ def _conclude(
             encoder.config,
             trained.params["encoder"],
             preprocessing=encoder.preprocessing,
-            meta=encoder.meta,
+            meta=_meta_of(encoder, inputs, options),
         ),
         model=trained.model,
         params=trained.params,
@@ -157,6 +158,13 @@ def _conclude(
         temperature=temperature,
         run={**record, "progress": dataclasses.asdict(trained.progress)},
     )
+
+
+def _meta_of(encoder: Encoder, inputs: Inputs, options: Options) -> dict[str, Any]:
+    """Returns the encoder's record with those it has been trained on now, or chosen by."""
+    seen = patient_hashes(inputs.patient[inputs.split != "test"])
+    before = frozenset() if options.mode == "scratch" else patients_in(encoder.meta)
+    return with_patients(encoder.meta, joined(before, seen))
 
 
 def _predictions(head: TrainedHead, inputs: Inputs, seed: int) -> pd.DataFrame:

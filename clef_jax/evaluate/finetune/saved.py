@@ -14,6 +14,7 @@ import numpy as np
 from clef_jax.checkpoints.encoder import load_head_params, save_encoder
 from clef_jax.checkpoints.items import leaf_types, params_sha256
 from clef_jax.checkpoints.meta import CheckpointError, reading
+from clef_jax.checkpoints.patients import patients_in, with_patients
 from clef_jax.evaluate.finetune.targets import Targets
 from clef_jax.evaluate.finetune.validation import forward_of
 from clef_jax.inference import Encoder, encoder_meta, load_encoder
@@ -94,6 +95,7 @@ def save_head(folder: str | pathlib.Path, head: TrainedHead) -> None:
     params = jax.device_get(head.params)
     provenance = {"source": "clef-jax finetune", "from": encoder.meta.get("provenance", {})}
     meta = encoder_meta(config, params["encoder"], provenance, encoder.preprocessing)
+    meta = with_patients(meta, patients_in(encoder.meta))
     about = head.record() | {
         "lead": head.lead,
         "preparation": head.preparation and dict(head.preparation),

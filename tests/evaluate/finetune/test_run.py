@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from clef_jax.checkpoints.meta import CheckpointError
+from clef_jax.checkpoints.patients import patient_hashes, patients_in
 from clef_jax.evaluate.finetune import FinetuneError, finetune, load_head
 from clef_jax.evaluate.finetune.thresholds import youden_threshold
 from clef_jax.inference import load_encoder
@@ -65,6 +66,7 @@ def test_the_saved_head_predicts_the_same_and_is_an_encoder_besides(found, plant
     encoder = load_encoder(found.best)
     jax.tree.map(np.testing.assert_array_equal, encoder.params, head.params["encoder"])
     assert encoder.fingerprint == encoder.meta["fingerprint"] != tiny_encoder().fingerprint
+    assert patients_in(encoder.meta) is None  # As of the one that it started from.
 
 
 def test_the_threshold_is_validations(found):
@@ -118,6 +120,9 @@ def test_every_mode_finds_it(planted, tmp_path, changed):
         lambda a, b: np.array_equal(a, b), jax.device_get(encoder), tiny_encoder().params
     )
     assert all(jax.tree.leaves(same)) == (options.mode == "frozen")
+    shown = patient_hashes(planted.patient[planted.split != "test"])
+    seen = patients_in(load_encoder(result.best).meta)
+    assert seen == (shown if options.mode == "scratch" else None)
 
 
 @pytest.mark.slow
