@@ -115,7 +115,9 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     with replacing_folder(out) as unfinished:
         shutil.copytree(result.best, unfinished)
-    metric = next(name for name in result.history if name in ("validation/auroc", "validation/mae"))
+    # Where nothing could be ranked by AUROC there is none.
+    metrics = ("validation/auroc", "validation/mae", "validation/loss")
+    metric = next(name for name in metrics if name in result.history)
     best = result.history["validation/selection"].idxmin()
     unit = " standard deviations of the training targets" if metric.endswith("mae") else ""
     print(f"{metric}: {result.history.loc[best, metric]:.4f}{unit}; its course is in {course}")

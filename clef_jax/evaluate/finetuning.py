@@ -119,19 +119,16 @@ def _train(
     """Trains an encoder and writes the piece, unless it is there with the same left out."""
     if piece.is_written(unread):
         return
-    question, options = piece.question, Options(**piece.method)
+    question = piece.question
     examples, info = question.examples, question.info
     names = examples.table["example"].astype(str)
     train = training_rows(examples.table, piece.fraction) & names.isin(inputs.example).to_numpy()
     targets = targets_of(examples.table, examples.labels, info.kind, len(info.classes))
-    validation = targets[(examples.table["split"] == "validation").to_numpy()]
-    if info.kind != "regression" and _of_one_class(validation).all():
-        options = dataclasses.replace(options, select_by="loss")  # No AUROC tells epochs apart.
     try:
         found = finetune(
             one.encoder,
             _without_others(inputs, set(names[train])),
-            options,
+            Options(**piece.method),
             heads / digest(piece.slot | {"key": piece.key(unread)}),
             seeds=(piece.seed,),
             temperature=lambda target, score: fit_temperature(target, score).value,

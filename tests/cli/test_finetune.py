@@ -60,6 +60,18 @@ def test_a_table_becomes_a_head_that_predicts_files(folder, tmp_path, capsys):
     assert np.mean(frame.positive.to_numpy(bool) == target) > 0.8
 
 
+@pytest.mark.slow
+def test_a_table_whose_validation_has_one_class_is_chosen_by_the_loss(folder, tmp_path, capsys):
+    table = pd.read_csv(folder / "labels.csv").drop(index=7)
+    held_out = table.index[table.wide == 1][:10]
+    table["split"] = np.where(table.index % 2, "train", "test")
+    table.loc[held_out, "split"] = "validation"
+    table.to_csv(folder / "one.csv", index=False)
+    command = ("finetune", "--table", folder / "one.csv", "--weights", folder / "weights")
+    assert run(*command, "--lead", "II", "--out", tmp_path / "head", *QUICKLY) == 0
+    assert "validation/loss: " in capsys.readouterr().out
+
+
 def test_what_is_wrong_is_told_before_anything_is_read(folder, tmp_path, capsys):
     command = ("finetune", "--table", folder / "labels.csv", "--weights", folder / "weights")
     assert run(*command, "--out", tmp_path / "head", "--label", "wyde") == 1

@@ -51,7 +51,8 @@ class Options:
         epochs: At most.
         patience: Epochs without gain after which training ends; 0 for never.
         select_by: "metric": the epoch of the best macro AUROC or mean absolute error on validation
-            is kept, and patience counts by it. "loss": by the loss, as in the original.
+            is kept, and patience counts by it; where no label has both values there, by the loss.
+            "loss": by the loss, as in the original.
         least_gain: What patience takes for a gain.
         augment: Whether training adds noise and blanks as pretraining does (`methods.augment`).
         threshold: What positives are told from negatives by: the validation's best "youden" index,

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from clef_jax import hosts
 from clef_jax.evaluate.finetune.inputs import Inputs
 from clef_jax.evaluate.finetune.method import Loss
-from clef_jax.evaluate.finetune.options import FinetuneError, Options
+from clef_jax.evaluate.finetune.options import Options
 from clef_jax.evaluate.finetune.targets import Targets
 from clef_jax.evaluate.metrics import auroc
 from clef_jax.inference.forward import Forward
@@ -34,20 +35,19 @@ def make_validation(
 
     Its values are `validation/loss`, the metric, `validation/auroc` or `validation/mae` (in
     standard deviations of the training targets), and `validation/selection`: by what the best
-    epoch is known, which is the lower the better, one minus the AUROC for one.
-
-    Raises:
-        FinetuneError: The best is to be known by the AUROC, and no label has both values.
+    epoch is known, which is the lower the better, one minus the AUROC for one. Where no label has
+    both values there is no AUROC, and the loss tells.
     """
     rows = inputs.rows("validation")
     target = targets.standardised(inputs.labels[rows])
     labels = targets.by_class(inputs.labels[rows])
-    if options.select_by == "metric" and targets.kind != "regression" and not _judged(labels):
-        raise FinetuneError(
-            "no label has both positives and negatives among the validation examples, so nothing "
-            "tells which epoch is the best by AUROC; move patients there, or set select_by to "
-            "'loss'"
+    by_loss = options.select_by == "loss"
+    if not by_loss and targets.kind != "regression" and not _judged(labels):
+        logging.warning(
+            "no label has both positives and negatives among the validation examples, so that no "
+            "AUROC tells which epoch is the best: it is the one of the least loss"
         )
+        by_loss = True
 
     def evaluate(state: TrainState, stopped: Callable[[], bool]) -> dict[str, float] | None:
         forward = forward_of(model, hosts.whole(state.evaluated))
@@ -62,7 +62,6 @@ def make_validation(
             metric = macro_auroc(targets.scores(outputs), labels)
             selection = 1 - metric
         name = "mae" if targets.kind == "regression" else "auroc"
-        by_loss = options.select_by == "loss"
         return {
             "validation/loss": value,
             f"validation/{name}": metric,

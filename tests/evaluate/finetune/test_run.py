@@ -77,6 +77,21 @@ def test_the_threshold_is_validations(found):
     np.testing.assert_array_equal(positives[:, 0], [0, 1, 1, np.nan])
 
 
+def test_where_validation_has_one_class_the_loss_chooses(planted, tmp_path):
+    labels = np.where((planted.split == "validation")[:, None], 1.0, planted.labels)
+    inputs = dataclasses.replace(planted, labels=labels)
+    options = dataclasses.replace(QUICK, epochs=3)
+    result = finetune(tiny_encoder(), inputs, options, tmp_path, temperature=lambda *_: 1.0)
+    rows = result.history.dropna(subset="validation/loss")
+    assert "validation/auroc" not in rows and len(rows) == 3
+    np.testing.assert_array_equal(rows["validation/selection"], rows["validation/loss"])
+    head = load_head(result.best)
+    assert np.isnan(head.thresholds).all()
+    target, score = of_split(result, "validation")
+    # The epoch of the least loss is the one that predicts.
+    assert log_loss(target, score, labels=[0, 1]) == pytest.approx(rows["validation/loss"].min())
+
+
 def test_an_encoder_without_a_head_or_with_a_damaged_one_is_refused(found, weights, tmp_path):
     with pytest.raises(CheckpointError, match="holds no head.*clef-jax finetune"):
         load_head(weights)
@@ -161,11 +176,7 @@ def test_bad_inputs_are_refused_by_name(planted):
             dataclasses.replace(planted, **changed)
 
 
-def test_what_cannot_be_chosen_or_learnt_is_refused_before_training(planted, tmp_path):
-    labels = np.where((planted.split == "validation")[:, None], 1.0, planted.labels)
-    alike = dataclasses.replace(planted, labels=labels)
-    with pytest.raises(FinetuneError, match="nothing tells which epoch is the best"):
-        finetune(tiny_encoder(), alike, QUICK, tmp_path)
+def test_what_cannot_be_learnt_is_refused_before_training(planted, tmp_path):
     constant = inputs_of(planted.x, np.full(400, 3.0), "regression", ("age",))
     with pytest.raises(FinetuneError, match="target age: all training examples have the same"):
         finetune(tiny_encoder(), constant, QUICK, tmp_path)
