@@ -55,16 +55,28 @@ class Task:
         info: What is known before.
         needs: Files and folders that must exist, relative to the dataset's folder; the first is
             what the folder is known by. "a or b" asks for one of two.
-        examples: (root, preset, lead) -> the examples; raises `ClefError`.
-        preparation: preset -> what is done to the signals; None for the encoder's own.
+        make: (info, root, preset, lead) -> the examples; raises `ClefError`.
+        reference: What the original does to the signals.
         apart: Those of `needs` that others publish, so that they may lie in another folder.
     """
 
     info: TaskInfo
     needs: tuple[str, ...]
-    examples: Callable[[str, str, str], Examples]
-    preparation: Callable[[str], Preparation | None]
+    make: Callable[[TaskInfo, str, str, str], Examples]
+    reference: Preparation | None = None
     apart: tuple[str, ...] = ()
+
+    def examples(self, root: str, preset: str, lead: str) -> Examples:
+        """Returns the examples that a dataset's folder holds, under a preset.
+
+        Raises:
+            ClefError: Files are missing or damaged, or nothing can be learned or tested on them.
+        """
+        return self.make(self.info, root, preset, lead)
+
+    def preparation(self, preset: str) -> Preparation | None:
+        """Returns what is done to the signals under a preset; None for the encoder's own."""
+        return self.reference if preset == "reference" else None
 
 
 def choose_lead(info: TaskInfo, lead: str) -> str:

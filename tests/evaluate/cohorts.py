@@ -58,8 +58,6 @@ def question(examples, about=None, preset="clean", lead="II", preparation=None):
     return Question(about or info(), preset, lead, examples, preparation)
 
 
-def task(examples, about=None, preparation=None):
+def task(examples, about=None):
     """A task that has these examples, whatever the root."""
-    return Task(
-        about or info(), (), lambda root, preset, lead: examples, lambda preset: preparation
-    )
+    return Task(about or info(), (), lambda *_: examples)

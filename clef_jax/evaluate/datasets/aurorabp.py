@@ -149,12 +149,7 @@ def _task(name: str, label: str) -> Task:
         "Training is not shuffled (Q13). Random crops in validation and test too (Q14). No filter.",
         leads=("ekg",),
     )
-    return Task(
-        info,
-        NEEDS,
-        lambda root, preset, lead: _examples(info, root, preset, lead),
-        lambda preset: reference_preparation() if preset == "reference" else None,
-    )
+    return Task(info, NEEDS, _examples, reference_preparation())
 
 
 TASKS = (_task("sbp", "systolic pressure"), _task("dbp", "diastolic pressure"))

@@ -103,12 +103,12 @@ def _differences(table: pd.DataFrame, labels: pd.DataFrame) -> dict[str, tuple[i
     }
 
 
-def _examples(root: str, preset: str, lead: str) -> Examples:
+def _examples(info: TaskInfo, root: str, preset: str, lead: str) -> Examples:
     """Makes the examples: every row of the published tables.
 
     `reference` takes the tables' columns (Q15), also where no test row is positive (Q3).
     """
-    paths = require_needs(INFO, root, NEEDS, TABLES)
+    paths = require_needs(info, root, NEEDS, TABLES)
     folder = os.path.dirname(paths[NEEDS[0]])
     table = read_tables(paths)
     labels = table[list(LABELS)] if preset == "reference" else stated(table)
@@ -119,14 +119,14 @@ def _examples(root: str, preset: str, lead: str) -> Examples:
         "patient": names,
         "split": table["split"],
         "file": files,
-        "lead": choose_lead(INFO, lead),
+        "lead": choose_lead(info, lead),
         "start_s": 0.0,
         "window_s": 10.0,
     }
     examples = Examples(
         joined(columns | {name: labels[name] for name in LABELS}, len(table)), folder, LABELS
     )
-    require_files(INFO.name, folder, list(files), INFO.how_to_get)
+    require_files(info.name, folder, list(files), info.how_to_get)
     require_disjoint(examples)
     if preset == "reference":
         return examples
@@ -157,12 +157,4 @@ INFO = TaskInfo(
     "AUROC over 38 labels, one of them with a single positive in test (Q3, Q4).",
     leads=STANDARD_LEADS,
 )
-TASKS = (
-    Task(
-        INFO,
-        NEEDS,
-        _examples,
-        lambda preset: reference_preparation() if preset == "reference" else None,
-        apart=TABLES,
-    ),
-)
+TASKS = (Task(INFO, NEEDS, _examples, reference_preparation(), apart=TABLES),)

@@ -201,12 +201,7 @@ def _info(task: str, original: str) -> TaskInfo:
 
 def _task(name: str, original: str) -> Task:
     info = _info(name, original)
-    return Task(
-        info,
-        NEEDS,
-        lambda root, preset, lead: _examples(info, root, preset, lead),
-        lambda preset: reference_preparation() if preset == "reference" else None,
-    )
+    return Task(info, NEEDS, _examples, reference_preparation())
 
 
 _DROPPED = (

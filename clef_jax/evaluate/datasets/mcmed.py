@@ -185,12 +185,7 @@ def _task(name: str) -> Task:
         original=_SHARED + _ORIGINAL[name],
         leads=("II",),
     )
-    return Task(
-        info,
-        NEEDS,
-        lambda root, preset, lead: _examples(info, root, preset, lead),
-        lambda preset: reference_preparation() if preset == "reference" else None,
-    )
+    return Task(info, NEEDS, _examples, reference_preparation())
 
 
 TASKS = tuple(map(_task, CLASSES))

@@ -157,13 +157,7 @@ def _task(name: str, kind: Kind, label: str, unit: str, original: str) -> Task:
         f"neither the schedule nor early stopping acts (Q9). {original}",
         leads=STANDARD_LEADS,
     )
-    return Task(
-        info,
-        NEEDS,
-        lambda root, preset, lead: _examples(info, root, preset, lead),
-        lambda preset: reference_preparation() if preset == "reference" else None,
-        apart=_APART,
-    )
+    return Task(info, NEEDS, _examples, reference_preparation(), apart=_APART)
 
 
 TASKS = (

@@ -111,19 +111,19 @@ def _hourly(folder: str, patients: pd.Series) -> tuple[list[list[float]], list[s
     return starts, faults
 
 
-def _examples(root: str, preset: str, lead: str) -> Examples:
+def _examples(info: TaskInfo, root: str, preset: str, lead: str) -> Examples:
     """Makes the examples, all of lead X.
 
     `reference`: one row a patient, in the table's order (Q7). `clean`: 24 windows a patient spread
     over the recording, one episode; disjoint patients, stratified by what became of them.
     """
-    paths = require_needs(INFO, root, NEEDS)
+    paths = require_needs(info, root, NEEDS)
     folder = os.path.dirname(paths[NEEDS[0]])
     subjects = _subjects(paths[NEEDS[1]])
     held = _with_holter(folder, subjects)
     notes = [f"{len(subjects) - len(held)} of {len(subjects)} subjects have no Holter recording."]
     if held.empty:
-        raise ExamplesError(f"{folder}: no subject has a Holter recording; {INFO.how_to_get}")
+        raise ExamplesError(f"{folder}: no subject has a Holter recording; {info.how_to_get}")
     if preset == "reference":
         held = held.assign(split=_reference_splits(len(held)), start_s=0.0)
     else:
@@ -160,11 +160,4 @@ INFO = TaskInfo(
     "good stretch of ten cannot be batched (Q8). Training draws classes equally often.",
     leads=("X",),
 )
-TASKS = (
-    Task(
-        INFO,
-        NEEDS,
-        _examples,
-        lambda preset: reference_preparation() if preset == "reference" else None,
-    ),
-)
+TASKS = (Task(INFO, NEEDS, _examples, reference_preparation()),)

@@ -171,12 +171,7 @@ def _info(task: str) -> TaskInfo:
 
 def _task(name: str) -> Task:
     info = _info(name)
-    return Task(
-        info,
-        NEEDS,
-        lambda root, preset, lead: _examples(info, root, preset, lead),
-        lambda preset: reference_preparation() if preset == "reference" else None,
-    )
+    return Task(info, NEEDS, _examples, reference_preparation())
 
 
 TASKS = tuple(map(_task, CLASSES))

@@ -85,7 +85,7 @@ def user_task(
         how_to_get="correct the column file, or say what folder it is relative to",
     )
 
-    def examples(root: str, preset: str, lead: str) -> Examples:
+    def examples(info: TaskInfo, root: str, preset: str, lead: str) -> Examples:
         if preset != "clean":
             raise ExamplesError(f"{source}: a table has no preset {preset!r}; use clean")
         made = _examples(source, people, values, lead, root or os.path.dirname(source) or ".")
@@ -94,7 +94,7 @@ def user_task(
         require_files(source, made.root, list(made.table["file"]), info.how_to_get)
         return _testable(made, info)
 
-    return Task(info, (), examples, lambda preset: None)
+    return Task(info, (), examples)
 
 
 def _known(column: str) -> str:
