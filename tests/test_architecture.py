@@ -32,12 +32,25 @@ DATA_FLOORS = (
     ("shards", "demo"),
     ("windows", "batches"),
 )
-DATA_FLOOR = {room: number for number, rooms in enumerate(DATA_FLOORS) for room in rooms}
+# Within evaluate likewise.
+EVALUATE_FLOORS = (
+    ("metrics",),
+    ("learned", "statistics"),
+    ("windows",),
+    ("tasks",),
+    ("datasets", "features"),
+    ("finetune",),
+    ("asking", "report"),
+)
+FLOORS_WITHIN = {"data": DATA_FLOORS, "evaluate": EVALUATE_FLOORS}
+ROOMS_WITHIN = [
+    (house, room) for house, floors in FLOORS_WITHIN.items() for rooms in floors for room in rooms
+]
 
 # Reading processes start without jax; Grain, which batches need, imports it wherever it is there.
 JAX_FREE = ("errors", "nested", "files", "processes", "tables", "risk", "data")
 # Of evaluate: what is asked, of whom, where it lies, and what reads it.
-JAX_FREE_IN_EVALUATE = ("datasets", "examples", "inputs", "preparation", "suite", "task")
+JAX_FREE_IN_EVALUATE = ("datasets", "tasks", "windows")
 # What a room must not import of other packages, besides what JAX_FREE says.
 FORBIDDEN_PACKAGES = {
     "ops": ("flax", "optax", "orbax", "grain"),
@@ -66,8 +79,13 @@ def room_of(path):
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def room_in_evaluate(path):
-    return path.relative_to(PACKAGE / "evaluate").with_suffix("").parts[0]
+def room_within(house, path):
+    return path.relative_to(PACKAGE / house).with_suffix("").parts[0]
+
+
+def floors_of(house):
+    floors = FLOORS_WITHIN[house]
+    return {room: number for number, rooms in enumerate(floors) for room in rooms}
 
 
 def files_of(room):
@@ -79,9 +97,9 @@ def files_of(room):
 def test_every_room_has_a_floor():
     rooms = {room_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"}
     assert rooms == FLOOR.keys()
-    inside = {path.relative_to(PACKAGE / "data").with_suffix("").parts[0]
-              for path in (PACKAGE / "data").rglob("*.py")} - {"__init__"}  # fmt: skip
-    assert inside == DATA_FLOOR.keys()
+    for house in FLOORS_WITHIN:
+        inside = {room_within(house, path) for path in files_of(house)} - {"__init__"}
+        assert inside == floors_of(house).keys()
 
 
 @pytest.mark.parametrize("room", FLOOR)
@@ -93,13 +111,14 @@ def test_rooms_import_from_lower_floors_only(room):
                 assert FLOOR[other[0]] < FLOOR[room], f"{path} imports {module}"
 
 
-@pytest.mark.parametrize("room", DATA_FLOOR)
-def test_rooms_of_data_import_from_lower_floors_only(room):
-    for path in (PACKAGE / "data" / room).rglob("*.py"):
+@pytest.mark.parametrize(("house", "room"), ROOMS_WITHIN)
+def test_rooms_within_a_room_import_from_lower_floors_only(house, room):
+    floor = floors_of(house)
+    for path in (PACKAGE / house / room).rglob("*.py"):
         for module in imports_of(path):
             parts = module.split(".")
-            if parts[:2] == ["clef_jax", "data"] and len(parts) > 2 and parts[2] != room:
-                assert DATA_FLOOR[parts[2]] < DATA_FLOOR[room], f"{path} imports {module}"
+            if parts[:2] == ["clef_jax", house] and len(parts) > 2 and parts[2] != room:
+                assert floor[parts[2]] < floor[room], f"{path} imports {module}"
 
 
 @pytest.mark.parametrize("room", FORBIDDEN_PACKAGES)
@@ -121,7 +140,7 @@ def test_only_checkpoints_know_orbax_and_only_settings_see_the_configuration():
 
 def test_rooms_without_jax_import_in_one_process_that_has_none():
     modules = ["clef_jax"]
-    asked = [p for p in files_of("evaluate") if room_in_evaluate(p) in JAX_FREE_IN_EVALUATE]
+    asked = [p for p in files_of("evaluate") if room_within("evaluate", p) in JAX_FREE_IN_EVALUATE]
     for paths in (*map(files_of, JAX_FREE), asked):
         for path in paths:
             parts = path.relative_to(ROOT).with_suffix("").parts

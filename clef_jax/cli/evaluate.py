@@ -115,8 +115,8 @@ def _run(arguments: argparse.Namespace) -> int:
         import sklearn  # noqa: F401
     except ImportError:
         raise UsageError("evaluating needs scikit-learn: pip install 'clef-jax[eval]'") from None
-    from clef_jax.evaluate.encoders import contestants
-    from clef_jax.evaluate.run import Choices, evaluate
+    from clef_jax.evaluate.asking.encoders import contestants
+    from clef_jax.evaluate.asking.run import Choices, evaluate
     from clef_jax.hardware.compiling import keep_programs
 
     tasks = _tasks(arguments)
@@ -153,8 +153,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _tasks(arguments: argparse.Namespace):
     """Returns the tasks asked for; flags of tables are refused beside a task."""
     from clef_jax.data.recordings.recording import Hints
+    from clef_jax.evaluate.datasets.suite import find_tasks
     from clef_jax.evaluate.datasets.user_table import user_task
-    from clef_jax.evaluate.suite import find_tasks
 
     hints = hints_of(arguments)
     if arguments.table is not None:

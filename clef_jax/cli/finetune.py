@@ -68,11 +68,11 @@ def add_command(commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from clef_jax.evaluate.calibration import fit_temperature
     from clef_jax.evaluate.datasets.user_table import user_task
     from clef_jax.evaluate.finetune import Options, finetune
     from clef_jax.evaluate.finetune.prepared import inputs_of_examples
-    from clef_jax.evaluate.inputs import OwnPreprocessing
+    from clef_jax.evaluate.metrics.calibration import fit_temperature
+    from clef_jax.evaluate.windows.inputs import OwnPreprocessing
     from clef_jax.files import replacing_folder
     from clef_jax.hardware.compiling import keep_programs
     from clef_jax.inference import load_encoder

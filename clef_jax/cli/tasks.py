@@ -30,7 +30,7 @@ def add_command(commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from clef_jax.evaluate.suite import find_tasks
+    from clef_jax.evaluate.datasets.suite import find_tasks
 
     tasks = find_tasks(arguments.name or "all")
     if arguments.name is None:
@@ -44,7 +44,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _list(tasks, root: str | None) -> None:
-    from clef_jax.evaluate.suite import missing
+    from clef_jax.evaluate.datasets.suite import missing
 
     rows = [("task", "kind", "classes", "access", "download", "files" if root else "")]
     absent_of: dict[str, list[str]] = {}
@@ -97,8 +97,8 @@ def _describe(task, root: str | None, preset: str) -> None:
 
 def _tell_state(task, root: str, preset: str) -> None:
     from clef_jax.errors import ClefError
-    from clef_jax.evaluate.suite import missing
-    from clef_jax.evaluate.task import label_counts
+    from clef_jax.evaluate.datasets.suite import missing
+    from clef_jax.evaluate.tasks.task import label_counts
 
     if absent := missing(task, root):
         _tell("missing", f"{', '.join(absent)}: neither in {root} nor in a folder below")

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from clef_jax.evaluate.examples import Examples
-from clef_jax.evaluate.question import Question
-from clef_jax.evaluate.task import Task, TaskInfo
+from clef_jax.evaluate.asking.question import Question
+from clef_jax.evaluate.tasks.examples import Examples
+from clef_jax.evaluate.tasks.task import Task, TaskInfo
 from tests.wfdb_records import write_record
 
 FS = 500

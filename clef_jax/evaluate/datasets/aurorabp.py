@@ -9,9 +9,9 @@ from clef_jax.data.recordings.demographics import parse_age, parse_sex
 from clef_jax.data.recordings.recording import Hints
 from clef_jax.evaluate.datasets.folders import DatasetError, recording_exists, require_needs
 from clef_jax.evaluate.datasets.splits import split_patients, strata_of
-from clef_jax.evaluate.examples import Examples, joined, require_disjoint
-from clef_jax.evaluate.preparation import Preparation
-from clef_jax.evaluate.task import Task, TaskInfo
+from clef_jax.evaluate.tasks.examples import Examples, joined, require_disjoint
+from clef_jax.evaluate.tasks.task import Task, TaskInfo
+from clef_jax.evaluate.windows.preparation import Preparation
 from clef_jax.tables.columns import TableError
 from clef_jax.tables.files import read_table
 

@@ -5,8 +5,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from clef_jax.errors import ClefError
-from clef_jax.evaluate.examples import first_few
-from clef_jax.evaluate.task import TaskInfo
+from clef_jax.evaluate.tasks.examples import first_few
+from clef_jax.evaluate.tasks.task import TaskInfo
 
 # The folder itself, one holding several datasets, versions within them, and what `wget -r` makes.
 _PLACES = ("", "*", "*/[0-9]*.[0-9]*", "physionet.org/files/*/*", "*/physionet.org/files/*/*")

@@ -16,7 +16,7 @@ from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.evaluate.datasets.beats import Annotations, read_annotations
 from clef_jax.evaluate.datasets.folders import MOST_ABSENT, DatasetError, require_needs
 from clef_jax.evaluate.datasets.splits import split_patients
-from clef_jax.evaluate.examples import (
+from clef_jax.evaluate.tasks.examples import (
     CLASS,
     Examples,
     ExamplesError,
@@ -25,8 +25,8 @@ from clef_jax.evaluate.examples import (
     require_disjoint,
     require_testable_classes,
 )
-from clef_jax.evaluate.preparation import Preparation
-from clef_jax.evaluate.task import Task, TaskInfo
+from clef_jax.evaluate.tasks.task import Task, TaskInfo
+from clef_jax.evaluate.windows.preparation import Preparation
 
 NEEDS = ("p00", "RECORDS")
 CLASSES = {"beat": ("N", "S", "V"), "rhythm": ("N", "AFIB", "AFL")}

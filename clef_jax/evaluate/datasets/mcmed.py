@@ -16,7 +16,7 @@ from clef_jax.evaluate.datasets.folders import (
     require_needs,
 )
 from clef_jax.evaluate.datasets.mcmed_labels import CLASSES, LIMITS_MMHG, read_label
-from clef_jax.evaluate.examples import (
+from clef_jax.evaluate.tasks.examples import (
     CLASS,
     SPLITS,
     Examples,
@@ -26,8 +26,8 @@ from clef_jax.evaluate.examples import (
     require_disjoint,
     require_testable_classes,
 )
-from clef_jax.evaluate.preparation import Preparation
-from clef_jax.evaluate.task import Task, TaskInfo
+from clef_jax.evaluate.tasks.task import Task, TaskInfo
+from clef_jax.evaluate.windows.preparation import Preparation
 from clef_jax.tables.columns import TableError
 from clef_jax.tables.files import read_table
 

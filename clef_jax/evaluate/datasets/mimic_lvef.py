@@ -9,7 +9,7 @@ import pandas as pd
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.evaluate.datasets.folders import DatasetError, require_files, require_needs
 from clef_jax.evaluate.datasets.splits import split_patients, strata_of
-from clef_jax.evaluate.examples import (
+from clef_jax.evaluate.tasks.examples import (
     Examples,
     ExamplesError,
     joined,
@@ -17,8 +17,8 @@ from clef_jax.evaluate.examples import (
     require_testable_classes,
     without_unlabelled,
 )
-from clef_jax.evaluate.preparation import Preparation
-from clef_jax.evaluate.task import Kind, Task, TaskInfo, choose_lead
+from clef_jax.evaluate.tasks.task import Kind, Task, TaskInfo, choose_lead
+from clef_jax.evaluate.windows.preparation import Preparation
 from clef_jax.tables.files import read_table
 
 NEEDS = ("record_list.csv", "files", "LVEF.csv")

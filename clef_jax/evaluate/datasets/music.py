@@ -10,7 +10,7 @@ from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.recordings.wfdb_header import read_header
 from clef_jax.evaluate.datasets.folders import DatasetError, recording_exists, require_needs
 from clef_jax.evaluate.datasets.splits import split_patients
-from clef_jax.evaluate.examples import (
+from clef_jax.evaluate.tasks.examples import (
     CLASS,
     Examples,
     ExamplesError,
@@ -19,8 +19,8 @@ from clef_jax.evaluate.examples import (
     require_disjoint,
     require_testable_classes,
 )
-from clef_jax.evaluate.preparation import Preparation
-from clef_jax.evaluate.task import Task, TaskInfo
+from clef_jax.evaluate.tasks.task import Task, TaskInfo
+from clef_jax.evaluate.windows.preparation import Preparation
 from clef_jax.tables.columns import TableError
 from clef_jax.tables.files import read_table
 

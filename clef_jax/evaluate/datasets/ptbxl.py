@@ -12,9 +12,9 @@ import pandas as pd
 
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.evaluate.datasets.folders import DatasetError, require_files, require_needs
-from clef_jax.evaluate.examples import Examples, joined, require_disjoint, without_untestable
-from clef_jax.evaluate.preparation import Preparation
-from clef_jax.evaluate.task import Task, TaskInfo, choose_lead
+from clef_jax.evaluate.tasks.examples import Examples, joined, require_disjoint, without_untestable
+from clef_jax.evaluate.tasks.task import Task, TaskInfo, choose_lead
+from clef_jax.evaluate.windows.preparation import Preparation
 from clef_jax.tables.columns import TableError
 from clef_jax.tables.files import read_table
 

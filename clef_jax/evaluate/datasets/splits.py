@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from clef_jax.evaluate.examples import SPLITS
+from clef_jax.evaluate.tasks.examples import SPLITS
 
 SHARES = (0.7, 0.1, 0.2)
 SEED = 0

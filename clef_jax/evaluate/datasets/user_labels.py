@@ -7,8 +7,8 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from clef_jax.evaluate.examples import CLASS, ExamplesError, first_few
-from clef_jax.evaluate.task import Kind
+from clef_jax.evaluate.tasks.examples import CLASS, ExamplesError, first_few
+from clef_jax.evaluate.tasks.task import Kind
 from clef_jax.tables.columns import is_blank, quantities
 
 _YES_OR_NO = {"true": 1.0, "false": 0.0}

@@ -18,7 +18,7 @@ from clef_jax.data.recordings.recording import Hints
 from clef_jax.evaluate.datasets.folders import require_files
 from clef_jax.evaluate.datasets.splits import SEED, split_patients, strata_of
 from clef_jax.evaluate.datasets.user_labels import choose_columns, infer_kind, read_labels
-from clef_jax.evaluate.examples import (
+from clef_jax.evaluate.tasks.examples import (
     SPLITS,
     Examples,
     ExamplesError,
@@ -27,7 +27,7 @@ from clef_jax.evaluate.examples import (
     without_unlabelled,
     without_untestable,
 )
-from clef_jax.evaluate.task import Kind, Task, TaskInfo
+from clef_jax.evaluate.tasks.task import Kind, Task, TaskInfo
 from clef_jax.tables.columns import is_blank, normalised, quantities
 from clef_jax.tables.files import read_table
 from clef_jax.tables.matching import identifiers

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from clef_jax.evaluate.examples import Examples
-from clef_jax.evaluate.features import require_few_unreadable, windows_of
+from clef_jax.evaluate.features.compute import require_few_unreadable, windows_of
 from clef_jax.evaluate.finetune.inputs import Inputs
 from clef_jax.evaluate.finetune.options import FinetuneError
-from clef_jax.evaluate.inputs import Reading, Unread, read_inputs
-from clef_jax.evaluate.task import TaskInfo
+from clef_jax.evaluate.tasks.examples import Examples
+from clef_jax.evaluate.tasks.task import TaskInfo
+from clef_jax.evaluate.windows.inputs import Reading, Unread, read_inputs
 
 
 def inputs_of_examples(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clef_jax.evaluate.predictions import ENTRY
 from clef_jax.evaluate.report.runs import EvaluationRunError, Run, groups, of_group, read_run
 from clef_jax.evaluate.statistics import compare_predictions, evaluate_predictions
+from clef_jax.evaluate.statistics.predictions import ENTRY
 from clef_jax.evaluate.statistics.resampling import holm
 
 # What results say of how an entry was made.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clef_jax.evaluate.metrics.sums import group_ends
-from clef_jax.evaluate.predictions import Scored
+from clef_jax.evaluate.statistics.predictions import Scored
 from clef_jax.evaluate.statistics.resampling import interval, over_seeds, patient_draws
 
 _DRAWS = 200

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from clef_jax.evaluate.calibration import Reliability
+from clef_jax.evaluate.metrics.calibration import Reliability
 from clef_jax.evaluate.report.curves import Band
 from clef_jax.evaluate.report.svg import drawing, to_svg
 from clef_jax.evaluate.report.words import shown, with_interval

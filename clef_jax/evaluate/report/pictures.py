@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from clef_jax.evaluate.calibration import fit_temperature, reliability_curve
-from clef_jax.evaluate.predictions import Scored
+from clef_jax.evaluate.metrics.calibration import fit_temperature, reliability_curve
 from clef_jax.evaluate.report import figures
 from clef_jax.evaluate.report.answers import Answers
 from clef_jax.evaluate.report.curves import Band, curve_bands
@@ -16,7 +15,8 @@ from clef_jax.evaluate.report.verdict import Verdict, ranked
 from clef_jax.evaluate.report.words import METRIC_NAMES, entry_name, shown, with_interval
 from clef_jax.evaluate.statistics.bootstrap import label_counts
 from clef_jax.evaluate.statistics.evaluate import OVER_SEEDS
-from clef_jax.evaluate.subgroups import LARGEST_GAP, subgroup_figures
+from clef_jax.evaluate.statistics.predictions import Scored
+from clef_jax.evaluate.statistics.subgroups import LARGEST_GAP, subgroup_figures
 
 # Labels whose curves are drawn, those with the most positives.
 _CURVES = 3

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 
 from clef_jax.errors import ClefError
-from clef_jax.evaluate.predictions import COLUMNS
 from clef_jax.evaluate.statistics.compare import COMPARISON_COLUMNS
 from clef_jax.evaluate.statistics.evaluate import RESULT_COLUMNS
+from clef_jax.evaluate.statistics.predictions import COLUMNS
 
 GROUP = ("task", "preset", "lead")
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 
 from clef_jax.evaluate.metrics import CLASSIFICATION, REGRESSION
-from clef_jax.evaluate.predictions import Scored, scored
 from clef_jax.evaluate.report.answers import Answers
 from clef_jax.evaluate.report.verdict import Entry, Verdict, ranked
 from clef_jax.evaluate.statistics.evaluate import OVER_SEEDS
+from clef_jax.evaluate.statistics.predictions import Scored, scored
 
 
 def trainings_of(answers: Answers, entry: Entry, split: str = "test") -> list[Scored]:

@@ -12,7 +12,7 @@ from clef_jax.evaluate.metrics import (
     regression_figures,
 )
 from clef_jax.evaluate.metrics.sums import mean
-from clef_jax.evaluate.predictions import Scored
+from clef_jax.evaluate.statistics.predictions import Scored
 from clef_jax.evaluate.statistics.resampling import effective_patients
 
 # Fewer test examples with a label, or without it, say more of chance than of a model.

@@ -8,9 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from clef_jax.evaluate.predictions import PredictionsError, Scored, check_predictions, scored
 from clef_jax.evaluate.statistics.bootstrap import label_counts, label_figures, macro, whole_counts
 from clef_jax.evaluate.statistics.permutation import COMPARED, p_values, paired
+from clef_jax.evaluate.statistics.predictions import (
+    PredictionsError,
+    Scored,
+    check_predictions,
+    scored,
+)
 from clef_jax.evaluate.statistics.resampling import holm, interval, over_seeds, patient_draws
 
 COMPARISON_COLUMNS = (

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from clef_jax.evaluate.predictions import ENTRY, Scored, check_predictions, scored
 from clef_jax.evaluate.statistics.bootstrap import (
     label_counts,
     label_figures,
@@ -14,6 +13,7 @@ from clef_jax.evaluate.statistics.bootstrap import (
     whole_counts,
     whole_figures,
 )
+from clef_jax.evaluate.statistics.predictions import ENTRY, Scored, check_predictions, scored
 from clef_jax.evaluate.statistics.resampling import interval, over_seeds, patient_draws
 
 # In the column seed: over all seeds of a training.

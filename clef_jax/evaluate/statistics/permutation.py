@@ -11,7 +11,7 @@ import numpy as np
 import scipy.stats
 
 from clef_jax.evaluate.metrics import brier, mae, ranking_figures, rmse
-from clef_jax.evaluate.predictions import Scored
+from clef_jax.evaluate.statistics.predictions import Scored
 
 _CLASSIFICATION = ("auroc", "auprc", "brier")
 COMPARED: dict[str, tuple[str, ...]] = {

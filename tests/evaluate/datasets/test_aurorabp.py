@@ -7,7 +7,7 @@ from sklearn.model_selection import train_test_split
 from clef_jax.data.recordings import open_recording
 from clef_jax.evaluate.datasets import aurorabp
 from clef_jax.evaluate.datasets.folders import DatasetError
-from clef_jax.evaluate.suite import TASKS
+from clef_jax.evaluate.datasets.suite import TASKS
 from tests.evaluate.datasets.native import write_aurora
 
 

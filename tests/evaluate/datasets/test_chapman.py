@@ -6,7 +6,7 @@ import pytest
 from clef_jax.data.recordings import open_recording
 from clef_jax.evaluate.datasets import chapman
 from clef_jax.evaluate.datasets.folders import DatasetError, find_needs
-from clef_jax.evaluate.suite import TASKS
+from clef_jax.evaluate.datasets.suite import TASKS
 from clef_jax.tables.columns import TableError
 from tests.wfdb_records import write_record
 

@@ -11,7 +11,7 @@ from clef_jax.data.recordings import open_recording
 from clef_jax.evaluate.datasets import icentia11k
 from clef_jax.evaluate.datasets.beats import Episode, read_annotations
 from clef_jax.evaluate.datasets.folders import DatasetError
-from clef_jax.evaluate.suite import TASKS
+from clef_jax.evaluate.datasets.suite import TASKS
 from tests.evaluate.datasets.native import write_annotations, write_icentia
 from tests.wfdb_records import write_record
 

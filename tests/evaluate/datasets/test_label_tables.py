@@ -10,7 +10,7 @@ import pytest
 from clef_jax.data.recordings import open_recording
 from clef_jax.evaluate.datasets import label_tables
 from clef_jax.evaluate.datasets.user_table import user_task
-from clef_jax.evaluate.task import label_counts
+from clef_jax.evaluate.tasks.task import label_counts
 from clef_jax.tables.files import write_table
 
 EXPECTED = {

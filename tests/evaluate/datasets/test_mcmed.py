@@ -7,7 +7,7 @@ import pytest
 from clef_jax.data.recordings import open_recording
 from clef_jax.evaluate.datasets import mcmed, mcmed_labels
 from clef_jax.evaluate.datasets.folders import DatasetError
-from clef_jax.evaluate.suite import TASKS
+from clef_jax.evaluate.datasets.suite import TASKS
 from clef_jax.tables.columns import TableError
 from tests.evaluate.datasets.native import write_mcmed
 

@@ -7,8 +7,8 @@ import pytest
 from clef_jax.data.recordings import open_recording
 from clef_jax.evaluate.datasets import mimic_lvef
 from clef_jax.evaluate.datasets.folders import DatasetError
-from clef_jax.evaluate.examples import ExamplesError
-from clef_jax.evaluate.suite import TASKS
+from clef_jax.evaluate.datasets.suite import TASKS
+from clef_jax.evaluate.tasks.examples import ExamplesError
 from tests.evaluate.datasets.native import write_mimic
 
 CLS, REG = TASKS["mimic_lvef/lvef-cls"], TASKS["mimic_lvef/lvef-reg"]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from clef_jax.evaluate.datasets.folders import DatasetError
-from clef_jax.evaluate.suite import TASKS
-from clef_jax.evaluate.task import label_counts
+from clef_jax.evaluate.datasets.suite import TASKS
+from clef_jax.evaluate.tasks.task import label_counts
 from clef_jax.tables.columns import TableError
 from tests.evaluate.datasets.native import write_music
 

@@ -8,8 +8,8 @@ import pytest
 from clef_jax.data.recordings import open_recording
 from clef_jax.evaluate.datasets import ptbxl
 from clef_jax.evaluate.datasets.folders import DatasetError
-from clef_jax.evaluate.examples import ExamplesError
-from clef_jax.evaluate.suite import TASKS
+from clef_jax.evaluate.datasets.suite import TASKS
+from clef_jax.evaluate.tasks.examples import ExamplesError
 from clef_jax.tables.columns import TableError
 
 # Examples in train, validation and test; classes of the whole, those present, those testable.

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from clef_jax.evaluate.datasets.splits import SHARES, split_patients, strata_of
-from clef_jax.evaluate.examples import SPLITS
+from clef_jax.evaluate.tasks.examples import SPLITS
 
 
 def cohort(draw, patients, labels):

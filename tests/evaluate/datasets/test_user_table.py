@@ -7,7 +7,7 @@ import pytest
 from clef_jax.data.recordings.recording import Hints
 from clef_jax.evaluate.datasets.folders import DatasetError
 from clef_jax.evaluate.datasets.user_table import user_task
-from clef_jax.evaluate.examples import ExamplesError
+from clef_jax.evaluate.tasks.examples import ExamplesError
 from clef_jax.tables.columns import TableError
 
 ROWS = 60

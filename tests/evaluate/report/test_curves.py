@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from clef_jax.evaluate.predictions import scored
 from clef_jax.evaluate.report.curves import curve_bands
+from clef_jax.evaluate.statistics.predictions import scored
 from tests.predicted import LABELS, predicted
 
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from clef_jax.evaluate.predictions import PredictionsError, Scored
 from clef_jax.evaluate.statistics import compare_predictions, evaluate_predictions
 from clef_jax.evaluate.statistics.compare import COMPARISON_COLUMNS
 from clef_jax.evaluate.statistics.permutation import COMPARED, differences, p_values, paired
+from clef_jax.evaluate.statistics.predictions import PredictionsError, Scored
 from clef_jax.evaluate.statistics.resampling import holm
 from tests.predicted import LABELS, cohort, predicted
 

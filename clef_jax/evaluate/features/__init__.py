@@ -1,0 +1,1 @@
+"""Features of windows: embeddings and what is measured, computed once and kept."""

@@ -1,0 +1,1 @@
+"""What a task is, whatever the dataset: a question and the examples that answer it."""

@@ -1,0 +1,1 @@
+"""Windows of recordings as encoders see them, read by processes that know no jax."""
