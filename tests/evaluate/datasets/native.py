@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 import wfdb
 
+from clef_jax.evaluate.datasets.chapman import LABELS
+from tests.shard_records import ecg
 from tests.wfdb_records import write_record
+
+
+def signal_of(number, fs, seconds, leads):
+    """Returns int16 `[leads, time]` of 1000 adu/mV: beats, of a rate that follows from a number."""
+    return ecg(int(number), fs, seconds, max(leads, 3))[:leads]
 
 
 def write_annotations(folder, name, beats, notes=(), fs=250):
@@ -26,15 +33,30 @@ def write_icentia(root, people):
         folder.mkdir(parents=True)
         lines.append(f"{patient[:3]}/{patient}/")
         for segment, (seconds, beats, notes) in segments.items():
-            x = np.zeros((1, round(seconds * 250)), "<i2")
+            x = signal_of(patient[1:], 250, seconds, 1)
             write_record(folder, segment, leads=("ECG",), fs=250, x=x)
             write_annotations(folder, segment, beats, notes)
         (folder / "RECORDS").write_text("".join(f"{segment}\n" for segment in segments))
     (root / "RECORDS").write_text("\n".join(lines) + "\n")
 
 
-def write_music(root, subjects, missing=(), *, official=False, hours=0.5):
-    """Writes subjects as (id, outcome); Holters are headers of half an hour and no samples."""
+def write_chapman(root, statements_of):
+    """Writes {split: [(number, statements)]}: labels of the tables are made by substring search."""
+    for split, records in statements_of.items():
+        rows = []
+        for number, statements in records:
+            folder = root / "ecg-arrhythmia" / "WFDBRecords" / "01" / "010"
+            folder.mkdir(parents=True, exist_ok=True)
+            write_record(folder, f"JS{number:05}", x=signal_of(number, 500, 10, 12))
+            labels = [int(label in statements) for label in LABELS]
+            rows.append((f"/chapman/WFDBRecords/01/010/JS{number:05}.mat", 12, statements, *labels))
+        table = pd.DataFrame(rows, columns=["ecg_path", "age", "diagnose", *LABELS])
+        (root / "tables").mkdir(exist_ok=True)
+        table.to_csv(root / "tables" / f"chapman_{split}.csv", index=False)
+
+
+def write_music(root, subjects, missing=(), *, official=False, hours=0.5, sampled=False):
+    """Writes subjects as (id, outcome); Holters are headers, and samples only where asked for."""
     holters = root / "Holter_ECG"
     holters.mkdir(parents=True)
     for name, _ in subjects:
@@ -42,6 +64,9 @@ def write_music(root, subjects, missing=(), *, official=False, hours=0.5):
             lines = [f"{name} 3 200 {round(hours * 720_000)}"]
             lines += [f"{name}.dat 16 1000(0)/mV 16 0 0 0 0 {lead}" for lead in "XYZ"]
             (holters / f"{name}.hea").write_text("\n".join(lines) + "\n")
+            if sampled:
+                x = signal_of(name[1:], 200, hours * 3600, 3)
+                x.T.tofile(holters / f"{name}.dat")
     ids, outcomes = zip(*subjects, strict=True)
     if official:
         table = pd.DataFrame({"Patient ID": ids, "Cause of death": outcomes})
@@ -64,8 +89,7 @@ def write_mimic(root, rows):
         folder = (root / path).parent
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / f"{study}.hea").exists():
-            write_record(folder, str(study), gain=200.0, leads=leads,
-                         x=np.zeros((12, 5000), "<i2"))  # fmt: skip
+            write_record(folder, str(study), leads=leads, x=signal_of(study, 500, 10, 12))
         table.append((patient, path, "2150-01-01", lvef, label))
     columns = ["subject_id", "waveform_path", "ecg_time", "LVEF", "label"]
     pd.DataFrame(table, columns=columns).to_csv(root / "LVEF.csv", index=False)
@@ -79,7 +103,7 @@ def write_mcmed(root, visits, splits, *, official=True):
         if segments:
             folder = root / "waveforms" / str(visit)[-3:] / str(visit) / "II"
             folder.mkdir(parents=True)
-            write_record(folder, f"{visit}_1", leads=("II",), x=np.zeros((1, 5000), "<i2"))
+            write_record(folder, f"{visit}_1", leads=("II",), x=signal_of(visit, 500, 10, 1))
     if official:
         table.drop(columns="II_n_segments").to_csv(root / "visits.csv", index=False)
     else:
@@ -92,9 +116,9 @@ def write_mcmed(root, visits, splits, *, official=True):
 
 
 @functools.cache
-def aurora_signal(seconds):
+def aurora_signal(seconds, hz):
     t = np.arange(round(seconds * 500)) / 500
-    ekg = 6.5 + np.sin(2 * np.pi * 1.2 * t) ** 21
+    ekg = 6.5 + np.sin(2 * np.pi * hz * t) ** 21
     signal = pd.DataFrame({"t": t, "ekg": ekg, "optical": -5.8e5, "pressure": 2900.0})
     return signal.to_csv(sep="\t", index=False)
 
@@ -110,7 +134,8 @@ def write_aurora(root, people):
         if seconds is not None:
             folder = root / "measurements_auscultatory" / pid
             folder.mkdir()
-            (folder / f"{pid}.initial.Calibration_start_1.tsv").write_text(aurora_signal(seconds))
+            signal = aurora_signal(seconds, 0.8 + number % 4 / 4)
+            (folder / f"{pid}.initial.Calibration_start_1.tsv").write_text(signal)
     columns = ["pid", "measurement", "baseline_sbp", "baseline_dbp"]
     pd.DataFrame(participants, columns=["pid", "age", "gender"]).to_csv(
         root / "participants.tsv", sep="\t", index=False

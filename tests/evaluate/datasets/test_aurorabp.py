@@ -9,20 +9,13 @@ from clef_jax.evaluate.datasets import aurorabp
 from clef_jax.evaluate.datasets.folders import DatasetError
 from clef_jax.evaluate.datasets.suite import TASKS
 from tests.evaluate.datasets.native import write_aurora
+from tests.evaluate.datasets.people import aurora_people
 
 
 @pytest.fixture(scope="module")
 def native(tmp_path_factory):
     root = tmp_path_factory.mktemp("aurora")
-    draw = np.random.default_rng(3)
-    people = {}
-    for number in range(30):
-        pressures = int(draw.integers(95, 160)), int(draw.integers(60, 95))
-        people[f"a{number:03}"] = (*pressures, 1 + number % 4, 12.0)
-    people["a030"] = (120, "", 2, 12.0)  # no diastolic pressure
-    people["a031"] = (120, 80, 2, None)  # no recording
-    people["o000"] = (135.5, 93.0, 5, None)  # of the other protocol
-    write_aurora(root, people)
+    write_aurora(root, aurora_people())
     return root
 
 

@@ -1,6 +1,5 @@
 """Chapman: counts of the published tables, Q15, and labels beside the headers' own codes."""
 
-import pandas as pd
 import pytest
 
 from clef_jax.data.recordings import open_recording
@@ -8,7 +7,7 @@ from clef_jax.evaluate.datasets import chapman
 from clef_jax.evaluate.datasets.folders import DatasetError, find_needs
 from clef_jax.evaluate.datasets.suite import TASKS
 from clef_jax.tables.columns import TableError
-from tests.wfdb_records import write_record
+from tests.evaluate.datasets.native import write_chapman
 
 POSITIVES = """AQW 433/46/112, UW 45/3/10, SR 5154/571/1404, WPW 34/5/14, 2AVB 31/3/4, AT 115/15/42,
 VB 665/82/169, ARS 365/53/114, STTC 610/81/186, SA 2075/217/536, STE 295/30/93, VPB 174/20/43,
@@ -77,23 +76,8 @@ def test_a_partial_download_is_told(real_data):
         TASKS["chapman"].examples(str(real_data), "clean", "II")
 
 
-def write_native(root, statements_of):
-    """Writes records and the three tables, whose labels are made by substring search."""
-    for split, records in statements_of.items():
-        rows = []
-        for number, statements in records:
-            folder = root / "ecg-arrhythmia" / "WFDBRecords" / "01" / "010"
-            folder.mkdir(parents=True, exist_ok=True)
-            write_record(folder, f"JS{number:05}")
-            labels = [int(label in statements) for label in chapman.LABELS]
-            rows.append((f"/chapman/WFDBRecords/01/010/JS{number:05}.mat", 12, statements, *labels))
-        table = pd.DataFrame(rows, columns=["ecg_path", "age", "diagnose", *chapman.LABELS])
-        (root / "tables").mkdir(exist_ok=True)
-        table.to_csv(root / "tables" / f"chapman_{split}.csv", index=False)
-
-
 def test_presets_of_a_native_folder(tmp_path):
-    write_native(tmp_path, {
+    write_chapman(tmp_path, {
         "train": [(1, "AFIB,TWC"), (2, "SB"), (3, "AF,RBBB")],
         "val": [(4, "AFIB")],
         "test": [(5, "AF"), (6, "TWC"), (7, "AFIB,RBBB")],

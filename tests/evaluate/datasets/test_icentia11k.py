@@ -13,34 +13,16 @@ from clef_jax.evaluate.datasets.beats import Episode, read_annotations
 from clef_jax.evaluate.datasets.folders import DatasetError
 from clef_jax.evaluate.datasets.suite import TASKS
 from tests.evaluate.datasets.native import write_annotations, write_icentia
+from tests.evaluate.datasets.people import icentia_patient
 from tests.wfdb_records import write_record
 
 LENGTH = 2500
-SINUS = [(1, "(N"), (12_000, ")")]
-
-
-def beats(*at, symbol="N"):
-    return [(sample, symbol) for sample in at]
-
-
-def patient(number):
-    """Sinus rhythm with an S beat, a V beat at the very edge, a V in the middle of the next."""
-    first = beats(300, 6000, 6250) + beats(5000, symbol="S") + beats(100, symbol="V")
-    first += beats(4000, symbol="Q")
-    second = beats(2000, 5000) + beats(6000 + number, symbol="V")
-    burst = [(1, "(N"), (3000, "(AFIB"), (3750, "(N"), (12_000, ")")]
-    flutter = [(1, "(N"), (2000, "(AFL"), (11_000, ")")]
-    name = f"p{number:05}"
-    return name, {
-        f"{name}_s00": (50, first, SINUS if number % 2 else burst),
-        f"{name}_s01": (50, second, flutter),
-    }
 
 
 @pytest.fixture(scope="module")
 def native(tmp_path_factory):
     root = tmp_path_factory.mktemp("icentia11k-continuous-ecg")
-    write_icentia(root, dict(patient(number) for number in range(20)))
+    write_icentia(root, dict(icentia_patient(number) for number in range(20)))
     return root
 
 
@@ -98,13 +80,13 @@ def test_clean_repeats_itself_and_hardly_depends_on_who_is_there(native, tmp_pat
     one = TASKS["icentia11k/beat"].examples(str(native), "clean", "I")
     again = TASKS["icentia11k/beat"].examples(str(native.parent), "clean", "II")
     assert (one.split_hash, one.label_hash) == (again.split_hash, again.label_hash)
-    write_icentia(tmp_path, dict(patient(number) for number in range(10, 20)))
+    write_icentia(tmp_path, dict(icentia_patient(number) for number in range(10, 20)))
     part = TASKS["icentia11k/beat"].examples(str(tmp_path), "clean", "I").table
     assert set(part["example"]) <= set(one.table["example"])
 
 
 def test_damaged_patients_are_left_out_and_many_are_refused(tmp_path):
-    people = dict(patient(number) for number in range(21))
+    people = dict(icentia_patient(number) for number in range(21))
     write_icentia(tmp_path, people)
     (tmp_path / "p00" / "p00003" / "p00003_s00.atr").unlink()
     examples = TASKS["icentia11k/beat"].examples(str(tmp_path), "clean", "I")

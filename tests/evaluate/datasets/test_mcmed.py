@@ -1,6 +1,5 @@
 """MC-MED: what its texts mean, and which visits count."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,64 +9,20 @@ from clef_jax.evaluate.datasets.folders import DatasetError
 from clef_jax.evaluate.datasets.suite import TASKS
 from clef_jax.tables.columns import TableError
 from tests.evaluate.datasets.native import write_mcmed
-
-DISCHARGES = {
-    "Home/Work (includes foster care)": (0, 0),
-    "Left Against Medical Advice": (0, 0),
-    "Home Health Care Services": (1, 1),
-    "Skilled Nursing Facility with planned inpatient readmission": (1, 1),
-    "Custodial/Supportive Care": (1, 1),
-    "Acute Care Hospital": (2, 2),
-    "Lucile Packard Children's Hospital": (2, 2),
-    "Expired": (3, 3),
-    "Hospice - Home": (3, 3),
-    "Organ Donor": (3, 3),
-    "Psychiatric Hospital": (4, 4),
-    "Inpatient Rehabilitation Facility": (4, 4),
-    # The order of the questions matters.
-    "Psychiatric Hospital with Planned Inpatient Readmission": (2, 4),
-    "Inpatient Rehabilitation Facility with Planned Inpatient Readmission": (2, 4),
-    "Jail": (5, 5),
-}
-
-
-def visits(count=60):
-    draw = np.random.default_rng(2)
-    texts = list(DISCHARGES)
-    rows = []
-    for at in range(count):
-        rows.append({
-            "CSN": 98_000_000 + at,
-            "MRN": 5000 + at // 2,
-            "Age": 30 + at,
-            "Gender": "FM"[at % 2],
-            "Triage_acuity": f"{1 + at % 5}-Urgent",
-            "ED_dispo": ["Discharge", "Inpatient", "Observation", "ICU", "Eloped"][at % 5],
-            "DC_dispo": texts[at % len(texts)],
-            "Triage_SBP": int(draw.integers(90, 180)),
-            "Triage_DBP": int(draw.integers(50, 100)),
-            "II_n_segments": 0 if at == 3 else 2,
-        })  # fmt: skip
-    rows[0]["Triage_SBP"] = 999
-    rows[1]["Triage_SBP"] = ""
-    rows[1]["ED_dispo"] = ""
-    return rows
-
-
-SPLITS = ["train"] * 31 + ["val"] * 14 + ["test"] * 15
+from tests.evaluate.datasets.people import DISCHARGES, MCMED_SPLITS, mcmed_visits
 
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "mc-med"
-    write_mcmed(root, visits(), SPLITS)
+    write_mcmed(root, mcmed_visits(), MCMED_SPLITS)
     return root
 
 
 @pytest.fixture(scope="module")
 def derived(tmp_path_factory):
     root = tmp_path_factory.mktemp("derived")
-    write_mcmed(root, visits(), SPLITS, official=False)
+    write_mcmed(root, mcmed_visits(), MCMED_SPLITS, official=False)
     return root
 
 

@@ -10,6 +10,7 @@ from clef_jax.evaluate.datasets.folders import DatasetError
 from clef_jax.evaluate.datasets.suite import TASKS
 from clef_jax.evaluate.tasks.examples import ExamplesError
 from tests.evaluate.datasets.native import write_mimic
+from tests.evaluate.datasets.people import mimic_rows
 
 CLS, REG = TASKS["mimic_lvef/lvef-cls"], TASKS["mimic_lvef/lvef-reg"]
 
@@ -17,13 +18,7 @@ CLS, REG = TASKS["mimic_lvef/lvef-cls"], TASKS["mimic_lvef/lvef-reg"]
 @pytest.fixture(scope="module")
 def native(tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "mimic-iv-ecg"
-    draw = np.random.default_rng(1)
-    rows = []
-    for at in range(60):
-        lvef = int(draw.integers(20, 70))
-        rows.append((10_000_000 + at % 25, 40_000_000 + at, lvef, int(lvef <= 40)))
-    rows[5] = (*rows[5][:2], "", "")
-    write_mimic(root, rows)
+    write_mimic(root, mimic_rows())
     return root
 
 

@@ -11,6 +11,7 @@ from clef_jax.evaluate.datasets.suite import TASKS
 from clef_jax.evaluate.tasks.task import label_counts
 from clef_jax.tables.columns import TableError
 from tests.evaluate.datasets.native import write_music
+from tests.evaluate.datasets.people import music_subjects
 
 TASK = TASKS["music"]
 
@@ -81,8 +82,7 @@ def test_one_more_missing_holter_is_a_partial_download(whole, tmp_path):
 
 
 def test_physionets_own_table_says_the_same(tmp_path):
-    outcomes = [0, 1, 3, 6, 7] * 12
-    subjects = [(f"P{at:04}", outcome) for at, outcome in enumerate(outcomes)]
+    subjects = music_subjects()
     write_music(tmp_path / "official", subjects, ["P0007"], official=True)
     write_music(tmp_path / "derived", subjects, ["P0007"])
     official = TASK.examples(str(tmp_path / "official"), "reference", "X")
