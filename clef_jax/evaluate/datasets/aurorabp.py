@@ -45,7 +45,8 @@ def _rows(paths: dict[str, str], folder: str) -> pd.DataFrame:
             )
     rows = tables[0].merge(tables[1], on="pid", suffixes=("", " of features"))
     for column in _COLUMNS.values():
-        rows[column] = pd.to_numeric(rows[column], errors="coerce")
+        numbers = pd.to_numeric(rows[column], errors="coerce")
+        rows[column] = numbers.where(np.isfinite(numbers.astype("float64")))
     rows = rows.dropna(subset=list(_COLUMNS.values()))
     there = {p for p in rows["pid"].unique() if recording_exists(os.path.join(folder, _file(p)))}
     if not there:

@@ -58,7 +58,7 @@ def read_annotations(record: str | os.PathLike, samples: int) -> Annotations:
 
     try:
         found = wfdb.rdann(os.fspath(record), "atr")
-    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
+    except Exception as error:  # wfdb may raise anything of a damaged file.
         raise DatasetError(
             f"{record}.atr: no annotations to be read ({error}); download it again"
         ) from error

@@ -135,7 +135,8 @@ def _examples(info: TaskInfo, root: str, preset: str, lead: str) -> Examples:
     is the same). `clean`: disjoint patients, stratified by the classes that they have.
     """
     folder = os.path.dirname(require_needs(info, root, NEEDS)[NEEDS[0]])
-    with open(os.path.join(folder, "RECORDS"), encoding="utf-8") as stream:
+    # A name that is no text is nobody's, which is told where he is looked for.
+    with open(os.path.join(folder, "RECORDS"), encoding="utf-8", errors="replace") as stream:
         patients = [line.strip("/ ").rsplit("/", 1)[-1] for line in stream.read().split()]
     task = info.name.split("/")[1]
     draw = random.Random(_REFERENCE_SEED)
@@ -148,7 +149,7 @@ def _examples(info: TaskInfo, root: str, preset: str, lead: str) -> Examples:
                 if preset == "reference"
                 else _pick_clean(folder, patient, task)
             )
-        except (OSError, RecordingError, DatasetError) as error:
+        except (OSError, ValueError, RecordingError, DatasetError) as error:
             faults.append(f"{patient} ({error})")
             continue
         picked += [(patient, *window) for window in found]

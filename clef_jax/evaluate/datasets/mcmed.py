@@ -51,7 +51,8 @@ def _visits(path: str) -> pd.DataFrame:
     known = [name for name in _IDS if name in table.columns]
     if not known:
         raise TableError(f"{path}: no column {' or '.join(_IDS)}; found {', '.join(table.columns)}")
-    return table.assign(visit=_numbers(table[known[0]])).drop_duplicates("visit")
+    visits = table.assign(visit=_numbers(table[known[0]]))
+    return visits.dropna(subset="visit").drop_duplicates("visit")
 
 
 def _numbers(values: pd.Series) -> pd.Series:
@@ -62,10 +63,9 @@ def _splits(paths: dict[str, str]) -> pd.DataFrame:
     """Returns visit and split, of tables without header whose first column is the visit."""
     parts = []
     for name, split in zip(SPLIT_TABLES, SPLITS, strict=True):
-        # Without a header the first visit would be taken for names of columns.
-        table = pd.read_csv(paths[name], header=None, dtype="string")
-        parts.append(pd.DataFrame({"visit": _numbers(table.iloc[:, 0]), "split": split}))
-    return pd.concat(parts, ignore_index=True)
+        table = read_table(paths[name], header=False)
+        parts.append(pd.DataFrame({"visit": _numbers(table["0"]), "split": split}))
+    return pd.concat(parts, ignore_index=True).dropna(subset="visit")
 
 
 def _files(visits: pd.Series) -> pd.Series:

@@ -21,7 +21,7 @@ from clef_jax.evaluate.tasks.examples import (
 )
 from clef_jax.evaluate.tasks.task import Task, TaskInfo
 from clef_jax.evaluate.windows.preparation import Preparation
-from clef_jax.tables.columns import TableError
+from clef_jax.tables.columns import TableError, is_blank
 from clef_jax.tables.files import read_table
 
 NEEDS = ("Holter_ECG", "subject-info.csv or outcomes.csv")
@@ -59,6 +59,8 @@ def _subjects(path: str) -> pd.DataFrame:
             f"{path}: column {outcome}: found {words[strange].iloc[0]!r} of "
             f"{table[patient][strange].iloc[0]}, expected {', '.join(_CLASS_OF)}"
         )
+    if (blank := is_blank(table[patient])).any():
+        raise TableError(f"{path}: column {patient} is empty in row {int(blank.argmax()) + 1}")
     found = pd.DataFrame({"patient": table[patient].str.strip(), CLASS: words.map(_CLASS_OF)})
     if "Age" in table.columns:
         ages = table["Age"].fillna("").str.strip(" >").map(parse_age)

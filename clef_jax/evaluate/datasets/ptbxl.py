@@ -12,11 +12,18 @@ import pandas as pd
 
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.evaluate.datasets.folders import DatasetError, require_files, require_needs
-from clef_jax.evaluate.tasks.examples import Examples, joined, require_disjoint, without_untestable
+from clef_jax.evaluate.tasks.examples import (
+    Examples,
+    clipped,
+    joined,
+    require_disjoint,
+    without_untestable,
+)
 from clef_jax.evaluate.tasks.task import Task, TaskInfo, choose_lead
 from clef_jax.evaluate.windows.preparation import Preparation
 from clef_jax.tables.columns import TableError
 from clef_jax.tables.files import read_table
+from clef_jax.tables.matching import identifiers
 
 NEEDS = ("ptbxl_database.csv", "scp_statements.csv", "records500")
 # Ages above 89 are published as 300, so that nobody can be told by them.
@@ -78,31 +85,38 @@ def read_database(folder: str) -> pd.DataFrame:
     wanted = ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold", "filename_hr")
     if absent := [name for name in wanted if name not in table.columns]:
         raise TableError(f"{path}: no column {', '.join(absent)}; download it again")
+    table["patient"] = identifiers(table["patient_id"])
     for name in ("patient_id", "age", "sex", "strat_fold"):
         table[name] = pd.to_numeric(table[name], errors="coerce")
+    if (wrong := ~table["strat_fold"].isin(range(1, 11))).any():
+        raise TableError(
+            f"{path}: column strat_fold: row {int(wrong.argmax()) + 1} is in none of the folds 1 "
+            "to 10; download it again"
+        )
     table["statements"] = [_statements(path, text) for text in table["scp_codes"]]
     return table
 
 
 def _statements(path: str, text: str) -> tuple[str, ...]:
     try:
-        return tuple(ast.literal_eval(text))
-    except (ValueError, SyntaxError, TypeError) as error:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(code, str) for code in found):
         raise TableError(
-            f"{path}: column scp_codes: found {text!r}, expected a dictionary such as "
+            f"{path}: column scp_codes: found {clipped(repr(text))}, expected a dictionary such as "
             "{'NORM': 100.0}; download it again"
-        ) from error
+        )
+    return tuple(found)
 
 
 def people(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """Returns patient, age, sex and site of the rows of the database."""
     age = table["age"].to_numpy(np.float64)
-    known = table["patient_id"].notna().to_numpy()
-    patient = np.where(known, table["patient_id"].fillna(0).astype(int).astype(str),
-                       "unknown " + table["ecg_id"].astype(str))  # fmt: skip
+    patient = table["patient"].fillna("unknown " + table["ecg_id"].astype(str))
     site = table["site"] if "site" in table.columns else pd.Series(pd.NA, index=table.index)
     return {
-        "patient": patient.astype(object),
+        "patient": patient.to_numpy(object),
         "age": np.where(age == _OVER_89, _AS_AGE, np.where((age >= 0) & (age <= 120), age, np.nan)),
         "sex": table["sex"].map({0: "male", 1: "female"}).to_numpy(object),
         "site": site.fillna("unknown").astype(str).str.removesuffix(".0").to_numpy(object),

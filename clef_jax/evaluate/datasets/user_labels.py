@@ -7,11 +7,12 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from clef_jax.evaluate.tasks.examples import CLASS, ExamplesError, first_few
+from clef_jax.evaluate.tasks.examples import CLASS, ExamplesError, clipped, first_few
 from clef_jax.evaluate.tasks.task import Kind
 from clef_jax.tables.columns import is_blank, quantities
 
 _YES_OR_NO = {"true": 1.0, "false": 0.0}
+_UNNAMED = "Unnamed: "
 # Of a column of numbers some cells may hold text by mistake.
 _MOSTLY = 0.5
 
@@ -30,13 +31,14 @@ def choose_columns(
                 near = difflib.get_close_matches(name, table.columns, n=3, cutoff=0.4)
                 raise ExamplesError(
                     f"{source}: no label column {name!r}; the nearest are "
-                    f"{', '.join(near) or 'none'}; found {', '.join(table.columns)}"
+                    f"{first_few(near) or 'none'}; found {', '.join(map(clipped, table.columns))}"
                 )
         return list(wanted)
-    found = [name for name in table.columns if name not in others]
+    # A column without a name, such as of row numbers, is no label.
+    found = [name for name in table if name not in others and not name.startswith(_UNNAMED)]
     if not found:
         raise ExamplesError(
-            f"{source}: no label column: {', '.join(table.columns)} all mean something else; add "
+            f"{source}: no label column: {first_few(table.columns)} all mean something else; add "
             "one, or name one of them as label"
         )
     return found
@@ -61,14 +63,26 @@ def infer_kind(table: pd.DataFrame, columns: Sequence[str], source: str) -> Kind
         return "binary"
     values = table[columns[0]]
     known = ~is_blank(values)
-    numeric = np.isfinite(quantities(values))[known]
+    # What is infinite is a number, though none that could be learned.
+    infinite = pd.to_numeric(values.astype("string"), errors="coerce").abs().eq(np.inf)
+    numeric = (np.isfinite(plain_numbers(values)) | infinite.fillna(False).to_numpy(bool))[known]
     if not numeric.all() and numeric.mean() > _MOSTLY:
-        rows = [f"{values.iloc[at]!r} (row {at + 1})" for at in np.flatnonzero(known)[~numeric]]
+        rows = [_cell(values, at) for at in np.flatnonzero(known)[~numeric]]
         raise ExamplesError(
-            f"{source}: label {columns[0]}: numbers but for {first_few(rows)}; correct these "
-            "cells, or say that the kind is multiclass"
+            f"{source}: label {clipped(columns[0])}: numbers but for {first_few(rows)}; correct "
+            "these cells, or say that the kind is multiclass"
         )
     return "regression" if numeric.size and numeric.all() else "multiclass"
+
+
+def plain_numbers(values: pd.Series) -> np.ndarray:
+    """Reads numbers; NaN for anything else, such as the pair "135/80" or the date "1/3/2020"."""
+    is_whole = ~values.astype("string").str.contains("/").fillna(False).to_numpy(bool)
+    return np.where(is_whole, quantities(values), np.nan)
+
+
+def _cell(values: pd.Series, at: np.integer) -> str:
+    return f"{clipped(repr(values.iloc[at]))} (row {at + 1})"
 
 
 def is_zero_or_one(values: pd.Series) -> bool:
@@ -103,22 +117,22 @@ def read_labels(
         )
     if kind == "multiclass":
         return _read_classes(table[columns[0]], source)
-    read = quantities if kind == "regression" else _zero_or_one
+    read = plain_numbers if kind == "regression" else _zero_or_one
     expected = "a number" if kind == "regression" else "0 or 1"
     labels = pd.DataFrame(index=table.index)
     for name in columns:
         labels[name] = read(table[name])
         wrong = labels[name].isna() & ~is_blank(table[name])
         if wrong.any():
-            rows = [f"{table[name].iloc[at]!r} (row {at + 1})" for at in np.flatnonzero(wrong)]
+            rows = [_cell(table[name], at) for at in np.flatnonzero(wrong)]
             raise ExamplesError(
-                f"{source}: label {name}: found {first_few(rows)}; expected {expected} or nothing; "
-                "correct these cells, or name another kind"
+                f"{source}: label {clipped(name)}: found {first_few(rows)}; expected {expected} or "
+                "nothing; correct these cells, or name another kind"
             )
         if kind != "multilabel" and labels[name].nunique() < 2:
             raise ExamplesError(
-                f"{source}: label {name} has {labels[name].nunique()} value, so that there is "
-                "nothing to tell apart; leave it out"
+                f"{source}: label {clipped(name)} has {labels[name].nunique()} value, so that "
+                "there is nothing to tell apart; leave it out"
             )
     return labels, tuple(columns)
 
@@ -128,7 +142,7 @@ def _read_classes(values: pd.Series, source: str) -> tuple[pd.DataFrame, tuple[s
     classes = tuple(sorted(words.dropna().unique()))
     if len(classes) < 2:
         raise ExamplesError(
-            f"{source}: label {values.name} has {len(classes)} class; expected two or more"
+            f"{source}: label {clipped(values.name)} has {len(classes)} class; expected two or more"
         )
     numbers = words.map({name: float(at) for at, name in enumerate(classes)})
     return pd.DataFrame({CLASS: numbers.to_numpy(np.float64, na_value=np.nan)}), classes

@@ -8,6 +8,7 @@ out 70 / 10 / 20 %, balanced by label and told by a seed.
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,11 +18,18 @@ from clef_jax.data.recordings.demographics import parse_sex
 from clef_jax.data.recordings.recording import Hints
 from clef_jax.evaluate.datasets.folders import require_files
 from clef_jax.evaluate.datasets.splits import SEED, split_patients, strata_of
-from clef_jax.evaluate.datasets.user_labels import choose_columns, infer_kind, read_labels
+from clef_jax.evaluate.datasets.user_labels import (
+    choose_columns,
+    infer_kind,
+    plain_numbers,
+    read_labels,
+)
 from clef_jax.evaluate.tasks.examples import (
     SPLITS,
     Examples,
     ExamplesError,
+    clipped,
+    first_few,
     require_disjoint,
     require_testable_classes,
     without_unlabelled,
@@ -64,13 +72,7 @@ def user_task(
     source = os.fspath(path)
     table = read_table(path)
     table.columns = [_known(column) for column in table.columns]
-    if twice := sorted(set(table.columns[table.columns.duplicated()])):
-        raise ExamplesError(f"{source}: two columns {', '.join(twice)}; rename one of them")
-    if "file" not in table.columns:
-        raise ExamplesError(
-            f"{source}: no column file; found {', '.join(table.columns)}; name the column of the "
-            "recordings' paths so"
-        )
+    _require_columns(table, source)
     # A label that is also known of people, such as age, is no more than the label.
     wanted = [name if name in table else _known(name) for name in labels or ()]
     chosen = choose_columns(table, wanted, COLUMNS, source)
@@ -95,6 +97,19 @@ def user_task(
         return _testable(made, info)
 
     return Task(info, (), examples)
+
+
+def _require_columns(table: pd.DataFrame, source: str) -> None:
+    twice = set(table.columns[table.columns.duplicated()])
+    # Of two columns of one name the second is read as "name.1".
+    twice |= {re.sub(r"\.\d+$", "", name) for name in table.columns if re.search(r"\.\d+$", name)}
+    if found := sorted(twice & set(table.columns)):
+        raise ExamplesError(f"{source}: two columns {first_few(found)}; rename one of them")
+    if "file" not in table.columns:
+        raise ExamplesError(
+            f"{source}: no column file; found {', '.join(map(clipped, table.columns))}; name the "
+            "column of the recordings' paths so"
+        )
 
 
 def _known(column: str) -> str:
@@ -126,12 +141,12 @@ def _starts(source: str, table: pd.DataFrame) -> np.ndarray:
     """Returns where each window starts, s: the beginning where the table does not say."""
     if "start_s" not in table:
         return np.zeros(len(table))
-    start_s = quantities(table["start_s"])
+    start_s = plain_numbers(table["start_s"])
     if (wrong := ~(start_s >= 0)).any():
         at = int(wrong.argmax())
         raise ExamplesError(
-            f"{source}: start_s: found {table['start_s'].iloc[at]!r} in row {at + 1}, expected "
-            "seconds from 0 on"
+            f"{source}: start_s: found {clipped(repr(table['start_s'].iloc[at]))} in row "
+            f"{at + 1}, expected seconds from 0 on"
         )
     return start_s
 
@@ -162,7 +177,8 @@ def _with_split(examples: Examples, table: pd.DataFrame, kind: Kind, seed: int) 
         words = table["split"].astype("string").str.strip().str.lower().map(_SPLIT_WORDS)
         if (wrong := words.isna()).any():
             raise ExamplesError(
-                f"{examples.root}: column split: found {table['split'][wrong].iloc[0]!r} in row "
+                f"{examples.root}: column split: found "
+                f"{clipped(repr(table['split'][wrong].iloc[0]))} in row "
                 f"{int(np.argmax(wrong)) + 1}, expected {', '.join(SPLITS)} in each row"
             )
         examples = without_unlabelled(examples.split_by(words.to_numpy(object)))

@@ -22,15 +22,22 @@ SPLITS = ("train", "validation", "test")
 CLASS = "class"
 
 _SHOWN = 5
+_LONGEST = 80
 
 
 class ExamplesError(ClefError):
     """Labels or splits that nothing can be evaluated on; the message says which, and what to do."""
 
 
+def clipped(name: object) -> str:
+    """Returns a name for a message, of one longer than 80 characters the beginning."""
+    text = str(name)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 def first_few(names: Iterable[object]) -> str:
     """Returns the first five of some names and the number of the others, for a message."""
-    listed = [str(name) for name in names]
+    listed = [clipped(name) for name in names]
     more = len(listed) - _SHOWN
     return ", ".join(listed[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
@@ -69,6 +76,12 @@ class Examples:
             )
         if not self.labels:
             raise ExamplesError(f"{self.root}: examples without a label; name a label column")
+        for name in ("example", "patient", "file"):
+            if (blank := table[name].isna()).any():
+                raise ExamplesError(
+                    f"{self.root}: {blank.sum():,} examples without {name}, the first in row "
+                    f"{int(blank.to_numpy().argmax()) + 1}; look into the table that names them"
+                )
         if (again := table["example"].duplicated()).any():
             raise ExamplesError(
                 f"{self.root}: {again.sum():,} examples occur twice, such as "
@@ -189,20 +202,20 @@ def require_testable_classes(examples: Examples, classes: tuple[str, ...]) -> Ex
     in_split = {split: set(examples.of(split)[label].dropna().astype(int)) for split in SPLITS}
     for split in ("validation", "test"):
         if strange := sorted(in_split[split] - in_split["train"]):
-            names = ", ".join(classes[at] for at in strange)
+            names = first_few(classes[at] for at in strange)
             raise ExamplesError(
                 f"{examples.root}: class {names} occurs in {split} but never in train, so that "
                 "nothing can learn it; move some of its patients to train, or leave it out"
             )
     if len(in_split["test"]) < 2:
-        names = ", ".join(classes[at] for at in sorted(in_split["test"])) or "none"
+        names = first_few(classes[at] for at in sorted(in_split["test"])) or "none"
         raise ExamplesError(
             f"{examples.root}: test has one class only ({names}), on which nothing can be told "
             "apart; split the patients otherwise"
         )
     for split in ("validation", "test"):
         if absent := sorted(in_split["train"] - in_split[split]):
-            names = ", ".join(classes[at] for at in absent)
+            names = first_few(classes[at] for at in absent)
             examples = examples.noting(f"In train but not in {split}: class {names}.")
     return examples
 
