@@ -80,7 +80,7 @@ def read_label(visits: pd.DataFrame, task: str, preset: str, source: str) -> np.
             low, high = LIMITS_MMHG[task]
             values = values.where((values >= low) & (values <= high))
     numbers = values.to_numpy(np.float64, na_value=np.nan)
-    numbers[np.isinf(numbers)] = np.nan
+    numbers = np.where(np.isfinite(numbers), numbers, np.nan)
     if np.isnan(numbers).all():
         raise TableError(
             f"{source}: column {column}: no value is understood, such as "
