@@ -53,7 +53,10 @@ def add_command(commands) -> None:
     finetune.add_argument("--epochs", type=count, default=30, metavar="N", help="at most")
     finetune.add_argument("--batch_size", type=count, default=64, metavar="N", help="examples")
     finetune.add_argument(
-        "--learning_rate", type=positive, default=1e-3, metavar="R", help="the head's highest"
+        "--learning_rate",
+        type=positive,
+        metavar="R",
+        help="the head's highest (default: 0.001; of a head alone, --mode frozen, 0.01)",
     )
     add_hints(finetune)
     finetune.add_argument("--seed", type=readers, default=0, metavar="N", help="of the training")
@@ -70,6 +73,7 @@ def add_command(commands) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from clef_jax.evaluate.datasets.user_table import user_task
     from clef_jax.evaluate.finetune import Options, finetune
+    from clef_jax.evaluate.finetune.options import LEARNING_RATES
     from clef_jax.evaluate.finetune.prepared import inputs_of_examples
     from clef_jax.evaluate.metrics.calibration import fit_temperature
     from clef_jax.evaluate.windows.inputs import OwnPreprocessing
@@ -85,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
         head=arguments.head,
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
+        learning_rate=arguments.learning_rate or LEARNING_RATES[arguments.mode],
     )
     keep_programs()
     encoder = load_encoder(arguments.weights)
