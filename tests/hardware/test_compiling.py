@@ -107,12 +107,13 @@ def test_the_installed_xla_knows_the_options_for_gpus(platform):
 
 def test_options_are_for_their_platform_alone_and_leave_what_the_environment_sets(monkeypatch):
     assert compiling.step_options("cpu", 1) == compiling.step_options("cpu", 4) == {}
-    assert compiling.step_options("tpu", 1) == {}
+    assert compiling.step_options("tpu", 1).items() < compiling.step_options("tpu", 4).items()
     assert {name.split("_")[1] for name in compiling.step_options("cuda", 8)} == {"gpu"}
     several = compiling.step_options("tpu", 4)
     assert several and not any(name.startswith("xla_gpu") for name in several)
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=4 --xla_dump_to=/tmp/here")
     monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_enable_async_all_reduce=false")
+    assert compiling.step_options("tpu", 1) == {"xla_tpu_scoped_vmem_limit_kib": "4096"}
     assert "xla_gpu_autotune_level" not in compiling.step_options("cuda", 1)
     assert several.keys() - compiling.step_options("tpu", 4).keys() == {
         "xla_enable_async_all_reduce"
