@@ -1,6 +1,5 @@
 """Compiled programs that are kept, and options that the installed XLA knows."""
 
-import importlib.util
 import os
 import pathlib
 import re
@@ -12,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.experimental import topologies
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from clef_jax import hosts
 from clef_jax.hardware import compiling
+from clef_jax.ops.activation import swish
 
 
 @pytest.fixture
@@ -135,14 +135,34 @@ def test_only_a_flag_of_the_whole_name_comes_before_an_option(monkeypatch, longe
         assert usual.keys() - compiling.step_options("cuda", 1).keys() == {name}
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
-def test_tpus_sum_a_layers_gradient_beside_the_products_of_the_layer_before_it(monkeypatch):
-    """Of three layers the last two: once the first one's gradient is there, nothing is left."""
+@pytest.fixture
+def v5e(monkeypatch):
+    """Chips of a described slice."""
+    pytest.importorskip("libtpu")
     for name, value in (("TPU_SKIP_MDS_QUERY", "1"), ("TPU_WORKER_HOSTNAMES", "localhost")):
         monkeypatch.setenv(name, value)
-    devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
-    mesh, layer = hosts.data_mesh(devices), jax.ShapeDtypeStruct((512, 512), jnp.float32)
+    return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
+
+
+@pytest.mark.slow
+def test_of_a_layer_tpus_are_given_less_than_half_as_much_code(v5e):
+    """Compiling takes as long as the code of an operation's window is."""
+    chip = SingleDeviceSharding(v5e[0])
+    x = jax.ShapeDtypeStruct((512, 313, 64), jnp.bfloat16, sharding=chip)
+    matrix = jax.ShapeDtypeStruct((64, 32), jnp.bfloat16, sharding=chip)
+
+    def code_bytes(options):
+        program = jax.jit(lambda x, matrix: swish(x) @ matrix, compiler_options=options)
+        found = program.lower(x, matrix).compile().memory_analysis()
+        return found.generated_code_size_in_bytes
+
+    assert 0 < 2 * code_bytes(compiling.step_options("tpu", 1)) < code_bytes({})
+
+
+@pytest.mark.slow
+def test_tpus_sum_a_layers_gradient_beside_the_products_of_the_layer_before_it(v5e):
+    """Of three layers the last two: once the first one's gradient is there, nothing is left."""
+    mesh, layer = hosts.data_mesh(v5e), jax.ShapeDtypeStruct((512, 512), jnp.float32)
 
     def loss(layers, x):
         for layer in jax.lax.pcast(layers, hosts.DATA_AXIS, to="varying"):
