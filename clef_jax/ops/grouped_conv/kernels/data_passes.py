@@ -18,6 +18,7 @@ from clef_jax.ops.grouped_conv.kernels.layout import (
     groups_of_a_tile,
     lanes_first,
     lanes_last,
+    rows_of_kernel,
     tiles_of_kernel,
 )
 from clef_jax.ops.grouped_conv.kernels.product import HALO, toeplitz_product
@@ -80,13 +81,13 @@ def forward(
         interpret: Whether to run without a TPU, slowly.
     """
     samples, outputs = x.shape[1], -(-x.shape[1] // stride)
-    w = tiles_of_kernel(kernel, groups)
+    w = rows_of_kernel(kernel, groups)
     make = functools.partial(forward_blocks, samples, len(kernel), stride)
-    blocks = cheapest(make, outputs, w.shape[-1])
-    w = _by_phase(w.transpose(0, 3, 1, 2), blocks)
+    blocks = cheapest(make, outputs, w.shape[1])
     y, _ = toeplitz_product(
-        lanes_last(x), w, blocks, outputs, bias=bias, activate=activate, interpret=interpret
-    )
+        lanes_last(x), w[:, None], blocks, outputs,
+        bias=bias, activate=activate, interpret=interpret,
+    )  # fmt: skip
     return lanes_first(y)
 
 

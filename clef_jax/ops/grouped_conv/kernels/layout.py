@@ -7,6 +7,7 @@ nothing there. Groups of fewer channels than a tile share one, their kernels in 
 import math
 
 import jax
+from jax import lax
 
 from clef_jax.ops.grouped_conv.packing import pack_kernel
 
@@ -34,3 +35,16 @@ def tiles_of_kernel(kernel: jax.Array, groups: int) -> jax.Array:
     tiles = groups // groups_of_a_tile(kernel.shape[1])
     w = pack_kernel(kernel, groups, tiles)
     return w.reshape(*w.shape[:2], tiles, -1).transpose(2, 0, 1, 3)
+
+
+def rows_of_kernel(kernel: jax.Array, groups: int) -> jax.Array:
+    """Returns the same kernels with an output's taps in a row, `[tiles, q, K * p]`."""
+    tiles = groups // groups_of_a_tile(kernel.shape[1])
+    if tiles < groups:
+        w = tiles_of_kernel(kernel, groups)
+        return w.transpose(0, 3, 1, 2).reshape(tiles, w.shape[3], -1)
+    # One matrix, transposed. Of the groups' matrices by themselves, which XLA would make of it
+    # without the barrier, the copy is five times as much code, and for wide groups takes more of a
+    # core's memory than XLA's operations are given (`hardware.compiling`).
+    matrix = lax.optimization_barrier(kernel.reshape(-1, kernel.shape[2]))
+    return matrix.T.reshape(tiles, -1, len(matrix))
