@@ -33,9 +33,10 @@ _SEVERAL_GPUS = {
 _TPU = {
     # Of a core's fast memory, what one of XLA's own operations may take (16 MiB otherwise). XLA
     # takes all of it and spells the arithmetic of a whole window out, so that the time to compile
-    # grows with the windows: a block of clef_small takes 6 s instead of 15, one of clef_medium 8
-    # instead of 20, and they are predicted to run 3 and 6 % longer. Half as much costs 10 and 21 %.
-    # Our own kernels say themselves what they need.
+    # grows with the windows: a block of clef_small takes 6 s instead of 15, one of clef_medium 6
+    # instead of 20, and they are predicted to run 3 and 6 % longer (with 2 MiB 10 and 21 %).
+    # An operation that cannot do with as little does not compile; `rows_of_kernel` avoids one. Our
+    # own kernels say themselves what they need.
     "xla_tpu_scoped_vmem_limit_kib": "4096",
 }
 _SEVERAL_TPUS = {
