@@ -11,18 +11,6 @@ from jax.sharding import PartitionSpec as P
 DATA_AXIS = "data"
 
 
-def initialize(coordinator: str | None = None, processes: int = 1, process: int = 0) -> None:
-    """Joins this host to the others; call it before any other use of jax.
-
-    Args:
-        coordinator: `host:port` of process 0; None runs on this host alone.
-        processes: Number of hosts.
-        process: This host's number.
-    """
-    if coordinator is not None:
-        jax.distributed.initialize(coordinator, processes, process)
-
-
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns the mesh of all processes' devices, or of those given, along `DATA_AXIS`.
 

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "clef_jax"
 # The rooms, floor by floor: each imports only from lower floors, and from within itself.
 FLOORS = (
     ("errors", "nested"),
-    ("files", "processes", "hardware", "hosts"),
+    ("files", "processes", "hardware", "hosts", "cluster"),
     ("tables", "ops", "losses"),
     ("data", "risk", "models"),
     ("checkpoints", "methods"),

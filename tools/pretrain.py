@@ -25,9 +25,9 @@ _CHECK = flags.DEFINE_string(
     "check", None, "Devices one need not own, v5e:4x4 or h100: says whether the run would fit them "
     "and how long it compiles, and runs nothing. Needs neither shards nor workdir."
 )  # fmt: skip
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, if several.")
-_PROCESSES = flags.DEFINE_integer("processes", 1, "Number of processes.")
-_PROCESS = flags.DEFINE_integer("process", 0, "Number of this process.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, if several.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many, where no cluster says it.")
+_PROCESS = flags.DEFINE_integer("process", None, "Which this is, where no cluster says it.")
 
 
 def _unlisted() -> tool.Unlisted:
@@ -55,11 +55,13 @@ def main():
         allocator.keep_freed_memory()
     # Imported only now: reading processes import this file too, and do without jax; and jax must
     # not start its devices before the processes have joined.
-    from clef_jax import hosts
+    from clef_jax.cluster.join import join
+    from clef_jax.cluster.place import find_place
     from clef_jax.hardware.compiling import keep_programs
 
     keep_programs()
-    hosts.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    if place := find_place(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
+        join(place)
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as info.
     import jax
 

@@ -67,10 +67,14 @@ def start(shards, workdir, *options, devices=4, environment=None, **values):
     )
 
 
-def start_two_processes(shards, workdir, environments=({}, {}), **values):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def start_two_processes(shards, workdir, environments=({}, {}), **values):
+    port = free_port()
     return [
         start(
             shards,
