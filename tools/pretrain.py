@@ -55,21 +55,19 @@ def main():
         allocator.keep_freed_memory()
     # Imported only now: reading processes import this file too, and do without jax; and jax must
     # not start its devices before the processes have joined.
-    from clef_jax.cluster.join import join
-    from clef_jax.cluster.place import find_place
+    from clef_jax.cluster.enter import in_place
     from clef_jax.hardware.compiling import keep_programs
 
-    keep_programs()
-    if place := find_place(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
-        join(place)
-    logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as info.
-    import jax
+    with in_place(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value):
+        keep_programs()
+        logging.set_verbosity(logging.WARNING)  # Orbax reports every step of every save as info.
+        import jax
 
-    from clef_jax.train.pretrain import pretrain
+        from clef_jax.train.pretrain import pretrain
 
-    report = pretrain(_CONFIG.value, _SHARDS.value, _WORKDIR.value)
-    if jax.process_index() == 0:
-        print(json.dumps(report, indent=2))
+        report = pretrain(_CONFIG.value, _SHARDS.value, _WORKDIR.value)
+        if jax.process_index() == 0:
+            print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
