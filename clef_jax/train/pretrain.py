@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from clef_jax import hosts, models
+from clef_jax.cluster.agreement import agreement
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.files import write_json
@@ -24,7 +25,7 @@ from clef_jax.train.loop import Loop
 from clef_jax.train.profile import profiled
 from clef_jax.train.recorder import Recorder, open_recorder
 from clef_jax.train.report import report_run
-from clef_jax.train.run_record import run_record
+from clef_jax.train.run_record import common_facts, run_record
 from clef_jax.train.saved_states import SavedStates
 from clef_jax.train.settings import ConfigError, Configuration, RunSettings, read_settings
 from clef_jax.train.start import Start, find_start
@@ -54,31 +55,39 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         NoiseBankError: The noise recordings cannot be read.
         CheckpointError: A checkpoint is missing or does not fit.
         NonFiniteLoss: Training has diverged.
+        ProcessesDiffer: Processes of a run would begin with different things.
+        OtherProcessFailed: Another process of the run cannot begin.
     """
-    settings = read_settings(config)
-    if "://" in str(workdir):
-        raise ConfigError(f"workdir {workdir} is a URL; use a folder that every host has mounted")
     folder = pathlib.Path(workdir).absolute()
     mesh = hosts.data_mesh()
     with contextlib.ExitStack() as opened:
         stop = opened.enter_context(StopSignal())
-        shards = ShardSet(shards_folder)
-        bank = load_noise_bank(settings.data.noise or None, shards.spec)
-        model, method = make_method(settings, shards, bank)
-        data = choose_data(settings, shards, bank, method.needs, mesh)
-        learner = make_learner(settings, model, method, data, mesh)
+        with agreement() as found:
+            settings = read_settings(config)
+            if "://" in str(workdir):
+                raise ConfigError(
+                    f"workdir {workdir} is a URL; use a folder that every host has mounted"
+                )
+            shards = ShardSet(shards_folder)
+            bank = load_noise_bank(settings.data.noise or None, shards.spec)
+            model, method = make_method(settings, shards, bank)
+            data = choose_data(settings, shards, bank, method.needs, mesh)
+            learner = make_learner(settings, model, method, data, mesh)
+            evaluators = make_evaluators(settings, data, learner, mesh, folder)
+            validation = evaluators["validation"].record if "validation" in evaluators else None
+            record = run_record(settings, data, validation, mesh)
+            found.update(common_facts(record))
         train_step = learner.train_step
         if steps := settings.cadence.profile_steps:
             train_step = opened.enter_context(profiled(train_step, folder / "profile", steps))
-        evaluators = make_evaluators(settings, data, learner, mesh, folder)
-        validation = evaluators["validation"].record if "validation" in evaluators else None
-        record = run_record(settings, data, validation, mesh)
         opened.enter_context(only_run(folder))
         with SavedStates(folder, keep=settings.cadence.keep_checkpoints) as saved:
             algorithms = run_algorithms(saved.meta(), settings, shards.spec.samples, mesh)
             opened.enter_context(choice.using(algorithms))
             record["convolutions"] = algorithms
             start = find_start(saved, record, data, learner, mesh, folder)
+            with agreement() as found:
+                found["config.init"] = start.record.get("init", {}).get("sha256")
             if jax.process_index() == 0:
                 write_json(folder / "config.json", settings.record)
             with (

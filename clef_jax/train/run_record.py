@@ -15,7 +15,7 @@ from clef_jax.checkpoints.items import params_sha256
 from clef_jax.checkpoints.patients import patient_hashes, with_patients
 from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from clef_jax.train.data import RunData
-from clef_jax.train.settings import RunSettings, setting_differences
+from clef_jax.train.settings import RunSettings, setting_differences, without_paths
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -53,6 +53,22 @@ def run_record(
     }
     seen = patient_hashes(set(data.shards.patient))
     return json.loads(json.dumps(with_patients(record, seen)))
+
+
+def common_facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what all processes of a run must have found alike, for `agreement`.
+
+    Files may lie elsewhere on each host, as what they hold is compared.
+
+    Args:
+        record: `run_record` of this process.
+    """
+    devices = jax.local_devices()
+    return {
+        **{key: value for key, value in record.items() if key not in ("mesh", "model")},
+        "config": without_paths(record["config"]),
+        "devices of a process": f"{len(devices)} {devices[0].device_kind}",
+    }
 
 
 def run_differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

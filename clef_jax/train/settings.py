@@ -253,6 +253,12 @@ def _require_known(values: Mapping[str, Any]) -> None:
         raise ConfigError(f"config.{key}: there is no such setting; the nearest is config.{near}")
 
 
+def without_paths(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `RunSettings.record` without the settings that say where something lies."""
+    paths = {key for key, field in _FIELDS.items() if field.metadata["rule"] is _PATHS}
+    return nest({key: value for key, value in flatten(record).items() if key not in paths})
+
+
 def setting_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Compares the record of a run's settings with that of the settings it would go on with.
 

@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,13 +14,21 @@ from jax.experimental import multihost_utils
 
 from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.checkpoints.run import Checkpoints
+from clef_jax.cluster.agreement import agreement
 from clef_jax.errors import ClefError
 from clef_jax.files import LockedError, locked, set_aside
 from clef_jax.train.state import TrainState
 
+# For which a network's file system may not show what another host has written.
+_VISIBLE_SECONDS = 60
+
 
 class WorkdirInUse(ClefError):
     """Another run writes to the workdir; the message names its process."""
+
+
+class WorkdirNotShared(ClefError):
+    """Hosts of a run have different folders of the workdir's name."""
 
 
 @contextlib.contextmanager
@@ -28,6 +37,7 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
 
     Raises:
         WorkdirInUse: A run is there already. Raised on every process.
+        WorkdirNotShared: The workdir is not the same folder for all processes.
     """
     holder = None
     with contextlib.ExitStack() as held:
@@ -43,7 +53,24 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
                 f"{workdir}: another run is there ({holder or 'process 0 says which'}); "
                 "wait for its end or choose another workdir"
             )
+        _require_shared(workdir)
         yield
+
+
+def _require_shared(workdir: pathlib.Path) -> None:
+    """Raises, on every process, where what process 0 wrote to the workdir is not there for all."""
+    holder = workdir / ".lock.holder"
+    with agreement() as found:
+        deadline = time.monotonic() + _VISIBLE_SECONDS
+        while not holder.exists():
+            if time.monotonic() > deadline:
+                raise WorkdirNotShared(
+                    f"{workdir}: holds not what process 0 writes there; choose a workdir that all "
+                    "hosts have mounted"
+                )
+            time.sleep(0.1)
+        # A folder of this host alone may have one too, of a run that was killed.
+        found[f"in {holder}"] = holder.read_text()
 
 
 class Unvalidated:

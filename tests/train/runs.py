@@ -73,21 +73,17 @@ def free_port():
         return free.getsockname()[1]
 
 
-def start_two_processes(shards, workdir, environments=({}, {}), **values):
+def start_two_processes(shards, workdir, environments=({}, {}), changes=({}, {}), **values):
+    """Starts a run of two processes, each of which may have other folders and settings."""
     port = free_port()
-    return [
-        start(
-            shards,
-            workdir,
-            f"--coordinator=127.0.0.1:{port}",
-            "--processes=2",
-            f"--process={number}",
-            devices=2,
-            environment=environment,
-            **values,
-        )
-        for number, environment in enumerate(environments)
-    ]
+    processes = []
+    for number, (environment, change) in enumerate(zip(environments, changes, strict=True)):
+        place = {"coordinator": f"127.0.0.1:{port}", "processes": 2, "process": number}
+        flags = [f"--{name}={value}" for name, value in place.items()]
+        own = {"shards": shards, "workdir": workdir, **values, **change}
+        folders = own.pop("shards"), own.pop("workdir")
+        processes.append(start(*folders, *flags, devices=2, environment=environment, **own))
+    return processes
 
 
 def wait_for(condition, process, seconds=300):
