@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config.model = "clef_small"  # Or clef_medium, clef_large.
     config.dtype = "float32"  # Of the encoder's products, all 24 bits; or bfloat16 for speed.
     config.remat = False  # Recompute blocks in the backward pass to save memory.
+    config.rows_at_once = 0  # Records that a device encodes at once, to save memory; 0, all.
     config.tune = True  # On a GPU or TPU, measure once how to convolve there: two minutes at most.
     config.init = ""  # Encoder folder to start from instead of random weights.
     config.seed = 42  # Of weights, order of the records, augmentation.

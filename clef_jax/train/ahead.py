@@ -98,6 +98,7 @@ def make_program(
     seed: int = 0,
     ema_decay: float | None = None,
     shard_state: bool = False,
+    rows_at_once: int = 0,
 ) -> StepProgram:
     """Returns the step that teaches an encoder on the devices of a mesh.
 
@@ -113,6 +114,7 @@ def make_program(
         seed: Of the weights and of the rows' random draws.
         ema_decay: Decay of the moving average of the weights, if there is one.
         shard_state: Whether the state is split over the devices.
+        rows_at_once: Rows that a device encodes at once, 0 for all.
     """
     encoder = models.create_model(model, dtype=jnp.dtype(dtype), remat=remat)
     taught_by = method.create(encoder, noise)
@@ -125,6 +127,7 @@ def make_program(
         seed=seed,
         ema_decay=ema_decay,
         shard_state=shard_state,
+        rows_at_once=rows_at_once,
     )
 
 
@@ -195,13 +198,13 @@ def largest_batch(program: StepProgram, batch_size: int, memory: Memory, availab
         available: Bytes of a chip.
 
     Returns:
-        A multiple of the number of chips, or 0 if not even one record a chip fits.
+        A multiple of the program's, or 0 if not even that fits.
     """
     state, batch, _ = program.arguments(batch_size)
     rows = _bytes(batch) / program.mesh.size
     growing = max(memory.temporaries - _bytes(state.params), 0) + rows
     per_chip = (available - (memory.total - growing)) / (growing / batch_size)
-    return max(int(per_chip) // program.mesh.size * program.mesh.size, 0)
+    return max(int(per_chip) // program.multiple * program.multiple, 0)
 
 
 def _bytes(tree: Any) -> int:

@@ -1,6 +1,7 @@
 """Whether a run would fit devices that one does not own, told by their compiler."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def check_run(config: Configuration, target_name: str) -> dict[str, Any]:
     target = targets.describe(target_name)
     mesh = hosts.data_mesh(target.devices)
     batch = settings.data.batch_size
-    require_divisible(batch, mesh)
+    require_divisible(batch, mesh, settings.encoder.rows_at_once)
     program = program_of_run(settings, mesh)
     available = targets.memory(target)
     encoder = models.get_config(settings.encoder.model)
@@ -103,6 +104,7 @@ def program_of_run(settings: RunSettings, mesh: Mesh) -> ahead.StepProgram:
         seed=settings.seed,
         ema_decay=optimizing.ema_decay,
         shard_state=optimizing.shard_state,
+        rows_at_once=encoder.rows_at_once,
     )
 
 
@@ -110,8 +112,7 @@ def _compile_less(
     program: ahead.StepProgram, batch: int, target: targets.Target
 ) -> tuple[int, ahead.CompiledStep | None]:
     """Returns the first half of half … of a batch that compiles, and its step; or 0 and None."""
-    chips = program.mesh.size
-    while batch := batch // 2 // chips * chips:
+    while batch := batch // 2 // program.multiple * program.multiple:
         try:
             return batch, ahead.compile_step(program, batch, target.compiler_options)
         except ahead.DoesNotFit:
@@ -125,7 +126,7 @@ def _largest(
     """Returns the largest batch that fits, and whether compiling it bears that out."""
     available = targets.memory(target)
     largest = ahead.largest_batch(program, batch, memory, available)
-    full = FULL_LANES_RECORDS * program.mesh.size
+    full = math.lcm(FULL_LANES_RECORDS * program.mesh.size, program.multiple)
     if target.platform == "tpu" and largest > full:
         # Not less than what is known to fit.
         largest = max(largest // full * full, batch if memory.total <= available else 0)

@@ -1,5 +1,6 @@
 """The data of a run: its shards, what is known of their records, the rows of its batches."""
 
+import math
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ def choose_data(
         BatchError: The shards hold too few patients for a batch.
     """
     batch_size = settings.data.batch_size
-    require_divisible(batch_size, mesh)
+    require_divisible(batch_size, mesh, settings.encoder.rows_at_once)
     advice = advise_batch_size(batch_size, mesh.size, mesh.devices.flat[0].platform)
     if advice:
         logging.warning("%s", advice)
@@ -92,8 +93,13 @@ def choose_data(
     )
 
 
-def require_divisible(batch_size: int, mesh: Mesh) -> None:
-    """Returns if a global batch divides by the devices of a mesh.
+def require_divisible(batch_size: int, mesh: Mesh, rows_at_once: int = 0) -> None:
+    """Returns if a global batch divides by the devices of a mesh, and a device's part of it again.
+
+    Args:
+        batch_size: Records in the whole batch.
+        mesh: The run's.
+        rows_at_once: Records that a device encodes at once, 0 for all.
 
     Raises:
         ConfigError: It does not.
@@ -103,6 +109,13 @@ def require_divisible(batch_size: int, mesh: Mesh) -> None:
         raise ConfigError(
             f"config.batch_size {batch_size} does not divide by {mesh.size} devices; use {lower} "
             f"or {lower + mesh.size}"
+        )
+    of_device = batch_size // mesh.size
+    if rows_at_once and of_device % rows_at_once:
+        raise ConfigError(
+            f"config.rows_at_once {rows_at_once} does not divide the {of_device} records of a "
+            f"batch on each device; use {math.gcd(of_device, rows_at_once)} or another divisor, or "
+            "0 for all at once"
         )
 
 

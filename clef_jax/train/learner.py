@@ -73,6 +73,7 @@ def make_learner(
         seed=settings.seed,
         ema_decay=optimizing.ema_decay,
         shard_state=optimizing.shard_state,
+        rows_at_once=settings.encoder.rows_at_once,
     )
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

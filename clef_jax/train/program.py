@@ -35,6 +35,7 @@ class StepProgram:
         shardings: Where the state lies.
         mesh: Its devices.
         batch: Makes a global batch of so many rows, of which only names, shapes and types count.
+        multiple: What the rows of a global batch must be a multiple of.
     """
 
     method: Method
@@ -43,6 +44,7 @@ class StepProgram:
     shardings: TrainState
     mesh: Mesh
     batch: Callable[[int], Mapping[str, np.ndarray]]
+    multiple: int
 
     def arguments(self, batch_size: int) -> tuple[TrainState, dict[str, Any], Any]:
         """Returns the shapes of the step's state, of a global batch and of the constants."""
@@ -83,6 +85,7 @@ def join(
     seed: int,
     ema_decay: float | None,
     shard_state: bool,
+    rows_at_once: int = 0,
 ) -> StepProgram:
     """Returns the step by which a method and an optimiser teach on the devices of a mesh.
 
@@ -95,6 +98,7 @@ def join(
         seed: Of the weights and of the rows' random draws.
         ema_decay: Decay of the moving average of the weights, if there is one.
         shard_state: Whether the state is split over the devices.
+        rows_at_once: Rows that a device encodes at once, 0 for all.
     """
 
     def initial(encoder: Any = None) -> TrainState:
@@ -109,6 +113,13 @@ def join(
 
     shardings = state_shardings(jax.eval_shape(initial), mesh, split=shard_state)
     step = make_train_step(
-        method, optimizer, mesh, seed=seed, ema_decay=ema_decay, shardings=shardings
+        method,
+        optimizer,
+        mesh,
+        seed=seed,
+        ema_decay=ema_decay,
+        shardings=shardings,
+        rows_at_once=rows_at_once,
     )
-    return StepProgram(method, step, initial, shardings, mesh, batch)
+    multiple = mesh.size * (rows_at_once or 1)
+    return StepProgram(method, step, initial, shardings, mesh, batch, multiple)

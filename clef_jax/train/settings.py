@@ -88,6 +88,7 @@ class EncoderSettings:
     model: str = _setting(_one_of(*models.list_models()))
     dtype: str = _setting(_one_of("float32", "bfloat16"))
     remat: bool = _setting(_SWITCH, before=False)
+    rows_at_once: int = _setting(_WHOLE, free=True, before=0)
     init: str = _setting(_PATHS, free=True)
     tune: bool = _setting(_SWITCH, free=True, before=False)
 
@@ -138,7 +139,7 @@ class RunSettings:
 
     Attributes:
         seed: Of weights, order of the records, augmentation.
-        encoder: Keys `model`, `dtype`, `remat`, `init`, `tune` of the configuration.
+        encoder: Keys `model`, `dtype`, `remat`, `rows_at_once`, `init`, `tune`.
         data: Keys of the batches.
         method: Options of the method of learning, from `config.method`.
         optimizer: Keys of the optimiser.

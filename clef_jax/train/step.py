@@ -1,5 +1,6 @@
 """The compiled step: every row on its device, one loss of the global batch, one update."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,21 @@ from clef_jax.train.state import TrainState
 
 
 def make_encode_rows(
-    method: Method, *, seed: int
+    method: Method, *, seed: int, rows_at_once: int = 0
 ) -> Callable[[Params, Any, jax.Array, Batch, Any], Any]:
     """Returns the method's `encode` of one device's rows, to be called inside `shard_map`.
+
+    A part at a time, rows are encoded without what gradients need of them; once the loss of all
+    outputs and its gradient by them are known, each part is encoded again and its gradient added.
+    So the loss is the whole batch's, and memory for what an encoder computes is one part's.
+
+    Args:
+        method: What is learnt.
+        seed: Of the rows' random draws.
+        rows_at_once: Rows of a part, which divide the device's; 0 has all in one.
+
+    References:
+        Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, 2021.
 
     Returns:
         A function of (params, carried, step, this device's batch `[b]`, constants) to outputs.
@@ -31,7 +44,20 @@ def make_encode_rows(
     def encode_rows(params, carried, step, batch, constants):
         count = jax.tree.leaves(batch)[0].shape[0]
         rows = lax.axis_index(hosts.DATA_AXIS) * count + jnp.arange(count)
-        return method.encode(params, carried, batch, constants, row_keys(seed, step, rows))
+        keys = row_keys(seed, step, rows)
+        if rows_at_once in (0, count):
+            return method.encode(params, carried, batch, constants, keys)
+
+        # Within a scan nothing else could be taken for what is computed again.
+        @functools.partial(jax.checkpoint, prevent_cse=False)
+        def encode(params, batch, keys):
+            return method.encode(params, carried, batch, constants, keys)
+
+        parts = jax.tree.map(
+            lambda x: x.reshape(count // rows_at_once, rows_at_once, *x.shape[1:]), (batch, keys)
+        )
+        outputs = lax.map(lambda part: encode(params, *part), parts)
+        return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), outputs)
 
     return encode_rows
 
@@ -44,6 +70,7 @@ def make_train_step(
     seed: int,
     ema_decay: float | None = None,
     shardings: TrainState | None = None,
+    rows_at_once: int = 0,
 ) -> Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]:
     """Returns the jitted step (state, batch, constants) -> (state, metrics); it consumes `state`.
 
@@ -55,13 +82,14 @@ def make_train_step(
         ema_decay: Decay of the moving average of the weights, for states that carry one.
         shardings: Where the state lies, from `placement.state_shardings`; whole on every device by
             default.
+        rows_at_once: Rows that a device encodes at once, see `make_encode_rows`; 0 for all.
 
     Returns:
         The step. `batch` holds global arrays as `data.batches.stream` describes, without
         `record`; `constants` are the method's, on every device; metrics are `loss`, the method's
         own, and `grad_norm` (before clipping).
     """
-    encode_rows = make_encode_rows(method, seed=seed)
+    encode_rows = make_encode_rows(method, seed=seed, rows_at_once=rows_at_once)
     whole = hosts.replicated(mesh)
     specs = P() if shardings is None else jax.tree.map(lambda s: s.spec, shardings.params)
 

@@ -39,6 +39,7 @@ class Inputs(NamedTuple):
         seed: The run's.
         num_threads: Batches read at once.
         plots: Folder for pictures.
+        rows_at_once: Rows that a device encodes at once, 0 for all.
     """
 
     model: nn.Module
@@ -51,6 +52,7 @@ class Inputs(NamedTuple):
     seed: int
     num_threads: int
     plots: pathlib.Path
+    rows_at_once: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

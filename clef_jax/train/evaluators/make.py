@@ -31,6 +31,7 @@ def make_evaluators(
         settings.seed,
         settings.data.num_threads,
         folder / "plots",
+        settings.encoder.rows_at_once,
     )
     found = {}
     for name, period in settings.evaluators.items():

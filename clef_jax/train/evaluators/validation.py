@@ -44,16 +44,17 @@ def make_validation(inputs: Inputs, period: int) -> Evaluator:
         batch_size=inputs.batch_size,
         seed=inputs.seed,
         num_threads=inputs.num_threads,
+        rows_at_once=inputs.rows_at_once,
     )
     return Evaluator(validation.evaluate, period, validation.record)
 
 
 @dataclasses.dataclass(frozen=True)
 class FilledRows:
-    """Batches whose rows are repeated until they divide by `devices`. Picklable."""
+    """Batches whose rows are repeated until they divide by `multiple`. Picklable."""
 
     dealt: DealtRows
-    devices: int
+    multiple: int
 
     def __len__(self) -> int:
         return len(self.dealt)
@@ -61,7 +62,7 @@ class FilledRows:
     def __getitem__(self, step: int) -> BatchRows:
         rows = self.dealt[step]
         size = rows.record.size
-        chosen = np.resize(np.arange(size), size + -size % self.devices)
+        chosen = np.resize(np.arange(size), size + -size % self.multiple)
         return BatchRows(record=rows.record[chosen], slot=rows.slot[chosen])
 
 
@@ -77,6 +78,7 @@ class Validation:
         batch_size: The training batch's.
         seed: Seed of the order, the leads and the augmentation, the same at every step.
         num_threads: Batches read at once.
+        rows_at_once: Rows that a device encodes at once, 0 for all.
 
     Attributes:
         record: What a loss was computed over, for the checkpoint: `patients`, `batch_size`,
@@ -97,6 +99,7 @@ class Validation:
         batch_size: int,
         seed: int,
         num_threads: int,
+        rows_at_once: int = 0,
     ):
         held_out = annotations.is_validation
         patients = np.unique(shards.patient_code[held_out]).size
@@ -115,7 +118,10 @@ class Validation:
         self._columns = {name: annotations.columns[name] for name in method.needs}
         self._shards, self._constants, self._mesh = shards, constants, mesh
         self._num_threads = num_threads
-        self._eval_step = make_eval_step(method, mesh, seed=seed, size=size)
+        self._multiple = mesh.size * (rows_at_once or 1)
+        self._eval_step = make_eval_step(
+            method, mesh, seed=seed, size=size, rows_at_once=rows_at_once
+        )
         batches = self._dealt.steps_per_epoch
         self.record = {
             "patients": patients,
@@ -133,7 +139,7 @@ class Validation:
         """Returns the mean over the batches, or None if `stopped` says so before the last."""
         params, carried = state.evaluated, state.carried
         # Always the first epoch that is dealt, so that losses differ by the weights alone.
-        rows = FilledRows(self._dealt, self._mesh.size)
+        rows = FilledRows(self._dealt, self._multiple)
         batches = device_batches(
             self._shards, rows, self._mesh, columns=self._columns, num_threads=self._num_threads
         )
@@ -152,14 +158,14 @@ class Validation:
 
 
 def make_eval_step(
-    method: Method, mesh: Mesh, *, seed: int, size: int
+    method: Method, mesh: Mesh, *, seed: int, size: int, rows_at_once: int = 0
 ) -> Callable[[Params, Any, jax.Array, Batch, Any], Metrics]:
     """Returns the jitted function (params, carried, step, batch, constants) -> loss and metrics.
 
     The devices share the rows to encode; then each compares all of the first `size` with another.
     """
     encode = jax.shard_map(
-        make_encode_rows(method, seed=seed),
+        make_encode_rows(method, seed=seed, rows_at_once=rows_at_once),
         mesh=mesh,
         in_specs=(P(), P(), P(), P(hosts.DATA_AXIS), P()),
         out_specs=P(hosts.DATA_AXIS),
