@@ -17,6 +17,7 @@ from clef_jax.cluster.place import MEET_SECONDS, Place
 from clef_jax.errors import ClefError
 
 _IS_CHILD = "CLEF_JAX_IS_CHILD"
+_STDIN = 0
 # How JAX begins to say why it ends a process: warnings and errors, and then what is fatal.
 _LAST_WORDS = re.compile(
     rb"[WEF]\d{4} [\d:.]+ +\d+ (?:coordination_\w+\.cc|preemption_\w+\.cc|client\.h):"
@@ -41,7 +42,7 @@ def leave_with_parent() -> None:
     """Ends this process, started by `run_again`, once its parent is dead."""
 
     def wait_and_leave() -> None:
-        os.read(sys.__stdin__.fileno(), 1)  # The parent holds the other end, and writes nothing.
+        os.read(_STDIN, 1)  # The parent holds the other end, and writes nothing.
         os._exit(1)
 
     threading.Thread(target=wait_and_leave, daemon=True).start()

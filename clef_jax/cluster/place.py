@@ -118,8 +118,9 @@ def _cluster(*, may_be_pod: bool) -> type[clusters.ClusterEnv] | None:
     Args:
         may_be_pod: Whether Kubernetes may be asked of this process's job, which it need not allow.
     """
-    # mpirun's processes have what Slurm said of the one that started them.
-    for cluster in (OpenMPI5, *clusters.ClusterEnv._cluster_types):
+    # First, as mpirun's processes have what Slurm said of the one that started them.
+    known: list[type[clusters.ClusterEnv]] = [OpenMPI5, *clusters.ClusterEnv._cluster_types]
+    for cluster in known:
         if cluster.opt_in_only_method:
             continue
         if cluster is clusters.K8sCluster:
