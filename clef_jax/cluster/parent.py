@@ -101,7 +101,8 @@ def _copy(errors: IO[bytes]) -> bytes:
         begin = found.start() if (found := _LAST_WORDS.search(text)) else len(text)
         _show(text[len(line) : begin])
         held = text[begin:]
-        line = text[max(text.rfind(b"\n"), text.rfind(b"\r")) + 1 :]
+        # What is held and shown later must not be found again.
+        line = b"" if held else text[max(text.rfind(b"\n"), text.rfind(b"\r")) + 1 :]
 
 
 def _show(text: bytes) -> None:

@@ -77,9 +77,9 @@ def test_an_error_that_a_child_survives_is_shown(child_runs, capfd, monkeypatch)
     monkeypatch.setattr(parent, "_SILENT_SECONDS", 0.2)
     child_runs(
         "import sys, time\n"
-        f"print({ERROR!r}, file=sys.stderr, flush=True)\n"
+        f"print({ERROR!r}, file=sys.stderr, end='', flush=True)\n"
         "time.sleep(1)\n"
-        "print('step 8', file=sys.stderr)\n"
+        "print('\\nstep 8', file=sys.stderr)\n"
         "sys.exit(7)\n"
     )
     assert run_again(PLACE) == 7
