@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
 from clef_jax import hosts, models
+from clef_jax.cluster.compiling import compiled_by_all
 from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.methods import Method
@@ -76,8 +78,10 @@ def make_learner(
         rows_at_once=settings.encoder.rows_at_once,
     )
 
+    step = program.step if jax.process_count() == 1 else compiled_by_all(program.step)
+
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return program.step(state, batch, constants)
+        return step(state, batch, constants)
 
     return Learner(
         model, method, constants, schedule, train_step, program.initial, program.shardings

@@ -1,6 +1,7 @@
 """Runs that are killed or stopped, and go on to the same result, bit for bit."""
 
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -111,3 +112,24 @@ def test_two_processes_stop_together_and_go_on_to_the_same_result(shards_folder,
     assert json.loads((stopped / "summary.json").read_text())["status"] == "interrupted"
     finish(*start_two_processes(shards_folder, stopped, steps=steps))
     assert_same_result(stopped, whole, step=steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard_state", [False, True])
+def test_a_run_of_two_hosts_goes_on_elsewhere_with_the_same_losses(
+    shards_folder, tmp_path, shard_state
+):
+    settings = {f"evaluators__{name}": -1 for name in ("validation", "probe", "map")}
+    settings |= {"steps": 8, "log_steps": 1, "shard_state": shard_state}
+    hosts = tmp_path / "hosts"
+    finish(*start_two_processes(shards_folder, hosts, **settings))
+    rows = rows_without_rates(hosts)
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    shutil.rmtree(hosts / "checkpoints" / "8")
+    for devices in (4, 1):
+        elsewhere = shutil.copytree(hosts, tmp_path / str(devices))
+        finish(start(shards_folder, elsewhere, devices=devices, **settings))
+        found = rows_without_rates(elsewhere)
+        assert found[:4] == rows[:4] and len(found) == 8
+        losses, expected = ([row["train/loss"] for row in all_rows] for all_rows in (found, rows))
+        np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-6)
