@@ -35,7 +35,7 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
 
     If the block raises, the file is removed and `path` stays as it was.
     """
-    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
+    temporary = f"{os.fspath(path)}.{socket.gethostname()}.{os.getpid()}.tmp"
     try:
         yield temporary
         move_into_place(temporary, path)

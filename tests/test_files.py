@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 
@@ -77,6 +78,19 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         pathlib.Path(temporary).write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new" and os.listdir(tmp_path) == ["file"]
+
+
+def test_processes_of_one_number_on_two_hosts_write_files_of_their_own(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    with replacing(path) as here:
+        pathlib.Path(here).write_text("he")
+        monkeypatch.setattr(socket, "gethostname", lambda: "there")
+        with replacing(path) as there:
+            pathlib.Path(there).write_text("there")
+        assert path.read_text() == "there"
+        with open(here, "a") as stream:
+            stream.write("re")
+    assert path.read_text() == "here" and os.listdir(tmp_path) == ["file"]
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
