@@ -10,7 +10,7 @@ import sys
 
 from absl import flags
 
-from clef_jax.cli import table_flags, tool
+from clef_jax.cli import engine_flags, table_flags, tool
 from clef_jax.data.recordings.recording import Hints
 from clef_jax.data.shards.format import shard_faults
 from clef_jax.data.shards.plan import WriteOptions
@@ -19,6 +19,7 @@ from clef_jax.data.signals.montage import ECG, montage_of_leads
 from clef_jax.data.signals.spec import read_spec
 
 flags.adopt_module_key_flags(table_flags)
+flags.adopt_module_key_flags(engine_flags)
 RECORDS = flags.DEFINE_string("records", None, "Folder of recordings, searched to any depth.")
 RECORD_LIST = flags.DEFINE_string(
     "record_list", None, "CSV of the records to take: path (in --records), subject_id, study_id."
@@ -38,7 +39,6 @@ WINDOWS = flags.DEFINE_enum(
 VALIDATION = flags.DEFINE_float("validation_fraction", 0.05, "Share of patients held out.")
 PER_SHARD = flags.DEFINE_integer("records_per_shard", None, "Default: 64 to 4096, in 16 shards.")
 SPEC = flags.DEFINE_string("spec", "clef_v2", "Preprocessing: clef_v2, ecgfounder or a JSON file.")
-WORKERS = flags.DEFINE_integer("workers", None, "Processes; default: one a CPU.")
 VERIFY = flags.DEFINE_bool("verify", False, "Only check the finished --out by its checksums.")
 
 
@@ -67,7 +67,8 @@ def main():
         risk=table_flags.risk_table(),
         validation_fraction=VALIDATION.value,
         options=options,
-        workers=WORKERS.value,
+        workers=engine_flags.workers(),
+        engine=engine_flags.engine(),
     )
     print(report)
 

@@ -1,7 +1,8 @@
 """From recordings to a finished folder of shards, in parallel, resumable at any point.
 
 The plan (which records of which patients, in which shard) depends on the input alone. One shard's
-slice of it is one task. A killed run leaves whole shards and temporary files, and the next run
+slice of it is one task. What runs the tasks, processes of this machine or another engine, changes
+nothing in the files. A killed run leaves whole shards and temporary files, and the next run
 writes the shards that are missing. Index, annotations, rejections and manifest follow at the end:
 another risk table, or another split, of a finished set writes only these.
 """
@@ -9,7 +10,7 @@ another risk table, or another split, of a finished set writes only these.
 import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -32,6 +33,9 @@ from clef_jax.data.shards.task import ShardTask, write_shard
 from clef_jax.files import locked
 from clef_jax.processes import WorkerDied, WorkersCannotStart, run_tasks
 
+# Writes the shards of tasks, at least one, or raises WriteError.
+Engine = Callable[[Sequence[ShardTask]], None]
+
 
 def write_shards(
     records: str | os.PathLike,
@@ -44,6 +48,7 @@ def write_shards(
     options: WriteOptions | None = None,
     workers: int | None = None,
     progress: bool = True,
+    engine: Engine | None = None,
 ) -> WriteReport:
     """Reads, checks, preprocesses and writes recordings; goes on where an earlier run stopped.
 
@@ -59,6 +64,7 @@ def write_shards(
         options: What to keep and how.
         workers: Processes; the number of CPUs when None. The output does not depend on it.
         progress: Whether to show a bar.
+        engine: Runs the tasks in place of the worker processes.
 
     Returns:
         What it did.
@@ -84,7 +90,10 @@ def write_shards(
         _remove_temporaries(out)
         tasks = _tasks_left(rows, folder, confine, out, options, plan)
         started = time.monotonic()
-        _write_missing(tasks, out, workers or os.cpu_count() or 1, progress)
+        if engine is None:
+            _write_missing(tasks, out, workers or os.cpu_count() or 1, progress)
+        elif tasks:
+            engine(tasks)
         seconds = time.monotonic() - started
         manifest, annotations = merge_parts(out, listing, folder, plan, rows, validation_fraction)
     validation = pc.sum(pc.equal(annotations.column("split"), "validation")).as_py()
