@@ -134,9 +134,8 @@ def _read_keys(
     records, frame, key_column, folder, without_suffix
 ) -> tuple[list[_Reading], list[str]]:
     """Returns the best reading of each kind that finds any record, and what was looked at."""
-    studies = records["study"].where(
-        records["study"].notna(), records["record"].str.rsplit("/", n=1).str[-1]
-    )
+    studies, unknown = records["study"].astype(object), records["study"].isna()
+    studies[unknown] = [name.rsplit("/", 1)[-1] for name in records["record"][unknown]]
     readings, looked_at = [], []
     for kind, names in _KINDS.items():
         best = None

@@ -87,7 +87,8 @@ def without_suffix(path: str) -> str:
     ('a/rec.v2', 'a/rec.v2')
     """
     stem, suffix = os.path.splitext(path)
-    return stem if any(suffix.lower() in f.suffixes for f in FORMATS) else path
+    suffix = suffix.lower()
+    return stem if suffix and any(suffix in f.suffixes for f in FORMATS) else path
 
 
 def expected_files() -> str:

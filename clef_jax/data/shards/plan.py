@@ -145,10 +145,11 @@ def agree_on_plan(out: str, plan: dict[str, Any]) -> None:
         )
 
 
-def _digest(*columns: Any) -> str:
+def _digest(*columns: pd.Series) -> str:
     digest = hashlib.sha256()
     for column in columns:
-        digest.update("\n".join("" if pd.isna(v) else str(v) for v in column).encode())
+        known = column.astype(object).where(column.notna(), "")
+        digest.update("\n".join(known.tolist()).encode())
         digest.update(b"\0")
     return digest.hexdigest()
 
