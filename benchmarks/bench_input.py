@@ -34,11 +34,11 @@ import jax
 import numpy as np
 from absl import app, flags
 
+from benchmarks.inputs import BATCH, columns, deal, evict
 from benchmarks.original_dataset import ReadEveryTime, make_loader
 from benchmarks.programs import default_batch, default_dtype, make_program
 from benchmarks.results import Measurements
 from clef_jax import hosts
-from clef_jax.data.batches.rows import DealtRows
 from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.demo import cohort
 from clef_jax.data.noise.simulated import simulate_noise_bank
@@ -53,42 +53,13 @@ _RECORDS = flags.DEFINE_string("records", None, "Folder of 12-lead WFDB records,
 _SIZES = flags.DEFINE_list("sizes", "clef_small,clef_medium,clef_large", "Sizes to feed.")
 _QUICK = flags.DEFINE_bool("quick", False, "Few batches, small only, nothing kept.")
 
-_BATCH = 64
-
-
-def evict(folder: pathlib.Path) -> None:
-    """Asks the kernel to drop a folder's files from the page cache."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)  # Pages not yet on the disk would stay.
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(descriptor)
-
-
-def deal(shards: ShardSet, batch_size: int) -> DealtRows:
-    """Returns the rows of batches over all records."""
-    return DealtRows(
-        shards.patient_code,
-        shards.n_leads,
-        shards.annotations.is_validation,
-        batch_size=batch_size,
-        seed=0,
-        records_per_patient="all",
-    )
-
-
-def columns(shards: ShardSet) -> dict[str, np.ndarray]:
-    """Returns the annotations that a pretraining's batches carry."""
-    return {"risk": shards.annotations.columns["risk"]}
-
 
 def make_streams(
     records: pathlib.Path, shards: ShardSet
 ) -> dict[tuple[str, int], Callable[[], Generator]]:
     """Returns (kind, readers) -> function that starts the stream of batches."""
     mesh = hosts.data_mesh(jax.devices()[:1])
-    rows = deal(shards, _BATCH)
+    rows = deal(shards, BATCH)
     paths = [str(records / name) for name in shards.record]
     noise = simulate_noise_bank(0, 60.0, shards.spec.fs).signal
     dataset = ReadEveryTime(paths, np.nan_to_num(shards.annotations.columns["risk"]), noise)
@@ -102,7 +73,7 @@ def make_streams(
             device_batches, shards, rows, mesh, columns=columns(shards), num_threads=threads
         )
     for workers in (0, cores):
-        loader = make_loader(dataset, _BATCH, workers=workers, batches=_original_batches(workers))
+        loader = make_loader(dataset, BATCH, workers=workers, batches=_original_batches(workers))
         streams["original", workers] = lambda loader=loader: (batch for batch in loader)
     return streams
 
@@ -141,7 +112,7 @@ def measure_streams(
         rounds: Turns of each.
     """
     streams = make_streams(records, shards)
-    epoch = deal(shards, _BATCH).steps_per_epoch
+    epoch = deal(shards, BATCH).steps_per_epoch
     # Starts the DataLoader's processes, which then stay.
     for kind, workers in streams:
         if kind == "original":
@@ -158,12 +129,12 @@ def measure_streams(
                 evict(pathlib.Path(shards.folder))
             durations[way].append(seconds_of(streams[way], counts[way]))
         times = {way: Times.of(found) for way, found in durations.items()}
-        rates = {way: _BATCH * counts[way] / times[way].median for way in streams}
+        rates = {way: BATCH * counts[way] / times[way].median for way in streams}
         best = max(rate for (kind, _), rate in rates.items() if kind == "original")
         for kind, readers in streams:
             way = kind, readers
             measurements.add(
-                kind=kind, readers=readers, cache=cache, batch=_BATCH, data=data,
+                kind=kind, readers=readers, cache=cache, batch=BATCH, data=data,
                 records_per_s=rates[way], times_original=rates[way] / best, **times[way].fields(),
             )  # fmt: skip
 
@@ -202,7 +173,7 @@ def main(argv: list[str]) -> None:
         folder = pathlib.Path(name)
         records = pathlib.Path(_RECORDS.value or folder / "records")
         if _RECORDS.value is None:
-            patients = _BATCH if _QUICK.value else max(512, *fed.values())
+            patients = BATCH if _QUICK.value else max(512, *fed.values())
             cohort.write_simulated_cohort(records, patients, seed=0)
         write_shards(records, folder / "shards", validation_fraction=0)
         shards = ShardSet(folder / "shards")

@@ -192,6 +192,28 @@ SECTIONS = (
          "records/s on one batch, again and again": "{alone_records_per_s:,.1f}"},
     ),
     Section(
+        "read", ("batches", "entries", "files"), "Batches beside plain reading",
+        "From the same shards of noise: batches of 64 records as a run reads them (*batches*), "
+        "pieces as large as a lead at random places (*entries*), and files from one end to the "
+        "other (*files*), by so many threads. Bytes of batches are those of both views, though "
+        "most second views are copies of the first.",
+        ("kind", "readers", "cache"),
+        {"GB/s": "{gb_per_s:.2f}", "spread": "{spread:.0%}",
+         "GB a CPU second": "{gb_per_cpu_s:.2f}", "share of files": "{share_of_files:.1%}",
+         "a CPU second, of files": "{share_of_files_by_cpu:.1%}",
+         "share of entries": "{share_of_entries:.1%}",
+         "a CPU second, of entries": "{share_of_entries_by_cpu:.1%}"},
+    ),
+    Section(
+        "plan", ("write", "start"), "Planning a set of MIMIC-IV-ECG's size",
+        "Tables alone, shards without samples: what `write_shards` does before and after its "
+        "workers (*write*), and what each host does at a run's start (*start*), in one thread. "
+        "*CPU* are the seconds that it computed, which the clock comes down to on a machine that "
+        "has a core to spare. *Peak* is all that the process has held so far, libraries included.",
+        ("kind", "part", "records", "patients"),
+        {"s": "{seconds:,.1f}", "CPU, s": "{cpu_seconds:,.1f}", "peak, MB": "{peak_mb:,.0f}"},
+    ),
+    Section(
         "scaling", ("loss",), "The loss and its gradient alone",
         "Embeddings of 256 values, on one device.",
         ("batch",),

@@ -15,6 +15,8 @@ ROOT = pathlib.Path(benchmarks.__file__).parents[1]
 TIMES = {"seconds", "best_seconds", "spread", "repeats"}
 STREAM = TIMES | {"readers", "cache", "batch", "data", "records_per_s", "times_original"}
 SHARES = {"reading_per_reader", "preprocessing_per_reader", "waiting", "computing"}
+READ = TIMES | {"readers", "cache", "set_gb", "read_gb", "gb_per_s", "gb_per_cpu_s"}
+READ |= {f"share_of_{kind}{by}" for kind in ("files", "entries") for by in ("", "_by_cpu")}
 EMBED = {"size", "records", "readers", "records_per_s", "times_torch"}
 # Benchmark -> kind of line -> its fields, besides benchmark, kind and machine.
 FIELDS = {
@@ -35,6 +37,10 @@ FIELDS = {
         "fed": {"size", "batch", "dtype", "data", "records_per_s", "data_wait", "steps"}
         | {"alone_records_per_s"},
     },
+    "read": dict.fromkeys(("batches", "entries", "files"), READ),
+    "plan": dict.fromkeys(
+        ("write", "start"), {"records", "patients", "part", "seconds", "cpu_seconds", "peak_mb"}
+    ),
     "scaling": {
         "devices": TIMES | {"size", "batch", "dtype", "devices", "flops_share", "records_per_s"},
         "loss": TIMES | {"batch", "embedding", "temporary_mb", "whole_matrix_mb"},

@@ -52,6 +52,17 @@ LINES = {
          "data": "simulated", "records_per_s": 5.9, "data_wait": 0.00125,
          "alone_records_per_s": 6.1},
     ],
+    "read": [
+        {"kind": kind, "readers": 8, "cache": "warm", "set_gb": 2.0, "read_gb": 0.328,
+         "gb_per_s": rate, "gb_per_cpu_s": rate, "share_of_files": rate / 8,
+         "share_of_files_by_cpu": rate / 8, "share_of_entries": rate / 2,
+         "share_of_entries_by_cpu": rate / 2, **TIMES}
+        for kind, rate in (("batches", 0.8), ("entries", 2.0), ("files", 8.0))
+    ],
+    "plan": [
+        {"kind": "start", "records": 800035, "patients": 161352, "part": "open", "seconds": 7.5,
+         "cpu_seconds": 7.1, "peak_mb": 832.8},
+    ],
     "scaling": [
         {"kind": "devices", "size": "clef_small", "batch": 64, "dtype": "float32", "devices": 4,
          "flops_share": 0.2512, "records_per_s": 70.0, **TIMES},
