@@ -137,7 +137,7 @@ def main(argv: list[str]) -> None:
     """Writes the shards and measures."""
     del argv
     measurements = Measurements("read", keep=not _QUICK.value)
-    gigabytes, batches, rounds = (0.03, 2, 1) if _QUICK.value else (_GIGABYTES.value, 256, 5)
+    gigabytes, batches, rounds = (0.3, 8, 1) if _QUICK.value else (_GIGABYTES.value, 256, 5)
     records = int(gigabytes * 1e9 / 12 / _ENTRY_BYTES)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
