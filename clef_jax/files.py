@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import hashlib
 import json
 import os
@@ -9,8 +10,9 @@ import pathlib
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 
@@ -59,6 +61,34 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def stat_regular(path: str | os.PathLike) -> os.stat_result:
+    """Returns the status of a regular file, or of a folder, which nobody can read by mistake.
+
+    To open a pipe waits for whoever writes to it, and a device may have no end.
+
+    Raises:
+        OSError: There is nothing, or something else.
+    """
+    found = os.stat(path)
+    if kind := _KINDS.get(stat.S_IFMT(found.st_mode)):
+        raise OSError(errno.EINVAL, f"it is {kind}, expected a file", os.fspath(path))
+    return found
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Opens a file for reading bytes; errors of `stat_regular`."""
+    stat_regular(path)
+    return open(path, "rb")
 
 
 def set_aside(path: pathlib.Path) -> pathlib.Path:
@@ -129,6 +159,21 @@ def sum_faults(folder: pathlib.Path, *, skip: Collection[str] = ()) -> list[str]
     return faults
 
 
+_TEMPORARY = re.compile(r"(.+)\.\d+\.tmp")
+
+
+def clear_temporaries(folder: str | os.PathLike, name: str | None = None) -> None:
+    """Removes what killed processes left in a folder of files to be replaced: all, or of one name.
+
+    Call it where no other process can be writing there, under a lock.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for found in os.listdir(folder):
+            match = _TEMPORARY.fullmatch(found)
+            if match and name in (None, match[1]):
+                os.unlink(os.path.join(folder, found))
+
+
 class LockedError(ClefError):
     """Another process holds the lock; the message names it: number, host, since when."""
 
@@ -165,6 +210,29 @@ def locked(
         with contextlib.suppress(FileNotFoundError):
             holder.unlink()
         lock.release()
+
+
+@contextlib.contextmanager
+def only_writer(path: str | os.PathLike) -> Iterator[None]:
+    """Keeps other processes from writing a file or folder for as long as the block runs.
+
+    What killed ones left of it is removed. The lock lies beside it, `.<name>.lock`, and stays.
+
+    Raises:
+        LockedError: Another process writes there.
+        OSError: Nothing can be written there.
+    """
+    path = pathlib.Path(os.path.abspath(path))
+
+    def refusal(holder: str) -> LockedError:
+        return LockedError(
+            f"{path}: another process is writing it ({holder}); wait for it or choose another place"
+        )
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock"), refusal):
+        clear_temporaries(path.parent, path.name)
+        yield
 
 
 def _holder_in(holder: pathlib.Path) -> str:

@@ -55,9 +55,9 @@ def reading(path: pathlib.Path) -> Iterator[None]:
     """Turns what damaged files make libraries raise into a `CheckpointError`."""
     try:
         yield
-    except CheckpointError:
+    except (CheckpointError, MemoryError):
         raise
-    except (ValueError, LookupError, ArithmeticError, TypeError, AttributeError, OSError) as error:
+    except Exception as error:  # Libraries raise whatever damage makes them run into.
         reason = str(error).split("\n")[0][:200]
         raise CheckpointError(
             f"{path}: cannot be read ({type(error).__name__}: {reason}); {remedy(path)}"

@@ -5,6 +5,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from clef_jax.convert.state_dict import (
     from_state_dict,
     to_state_dict,
 )
-from clef_jax.files import replacing
+from clef_jax.files import only_writer, open_regular, replacing
 from clef_jax.models import ResNeXt1DConfig
 
 # MD5 of the released files (Zenodo record 17572734) as a third party recorded them. They could not
@@ -62,7 +63,7 @@ def _numpy_scalars() -> list:
 
 def _check_container(path: str) -> None:
     """Refuses early what torch would answer with an obscure error, or read in an unsafe format."""
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         start = stream.read(4)
     if not start.startswith(b"PK"):
         raise ConversionError(
@@ -72,7 +73,7 @@ def _check_container(path: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise ConversionError(
             f"{path}: truncated or damaged ({os.path.getsize(path):,} bytes): {error}. Download it "
             "again and compare its size and MD5 with those published"
@@ -124,7 +125,27 @@ def _tensors(content: Mapping, path: str) -> Mapping:
             f"found {len(state_dict)} entries, of which {len(others)} are no tensors: "
             f"{', '.join(others[:10])}"
         )
+    if odd := [f"{key!r} is {what}" for key, x in state_dict.items() if (what := _oddity(key, x))]:
+        raise ConversionError(
+            f"{path}: expected names with plain tensors, found {len(odd)} others: "
+            f"{', '.join(odd[:10])}. Save the weights dense and dequantised, from where they are "
+            "loaded"
+        )
     return state_dict
+
+
+def _oddity(name: Any, tensor: Any) -> str | None:
+    """Returns what a tensor is that numpy cannot take as it is, or None."""
+    kinds = {
+        "no name": not isinstance(name, str),
+        "nested": tensor.is_nested,
+        "quantised": tensor.is_quantized,
+        "a tensor without data (device meta)": tensor.is_meta,
+        f"of the layout {tensor.layout}": str(tensor.layout) != "torch.strided",
+        "lazily conjugated or negated": tensor.is_conj() or tensor.is_neg(),
+        f"of the type {tensor.dtype}": "float4" in str(tensor.dtype),
+    }
+    return next((what for what, is_so in kinds.items() if is_so), None)
 
 
 def _digests(path: str) -> dict:
@@ -207,5 +228,6 @@ def write_torch_checkpoint(
         PREFIX + name: torch.from_numpy(array)
         for name, array in to_state_dict(config, params).items()
     }
-    with replacing(path) as temporary:
-        torch.save({"state_dict": state_dict, "epoch": 0, "global_step": 0}, temporary)
+    # To a stream, as torch does not say of a file why it could not be written.
+    with only_writer(path), replacing(path) as temporary, open(temporary, "wb") as stream:
+        torch.save({"state_dict": state_dict, "epoch": 0, "global_step": 0}, stream)

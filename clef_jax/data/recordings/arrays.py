@@ -4,12 +4,11 @@ import csv
 import dataclasses
 import functools
 import math
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.recordings.channels import MV_PER_UNIT, why_no_ecg
+from clef_jax.data.recordings.channels import MOST_CHANNELS, MV_PER_UNIT, why_no_ecg
 from clef_jax.data.recordings.columns import (
     Column,
     check_times,
@@ -20,9 +19,12 @@ from clef_jax.data.recordings.columns import (
     split_cells,
 )
 from clef_jax.data.recordings.opened import OpenRecording, ecg_positions, make_header
-from clef_jax.data.recordings.recording import Hints, RecordingError
+from clef_jax.data.recordings.recording import Hints, RecordingError, unreadable
 from clef_jax.data.recordings.units import mv_per_unit, unit_doubt
 from clef_jax.data.signals.leads import STANDARD_LEADS, name_leads
+from clef_jax.files import stat_regular
+
+_LONGEST_LINE = 1 << 17
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,10 @@ def _read_table(path: str) -> Samples:
 
     try:
         with open(path, encoding="utf-8-sig") as stream:
-            titles, below = split_cells(path, [stream.readline() for _ in range(2)])
+            lines = [stream.readline(_LONGEST_LINE + 1) for _ in range(2)]
+        if max(map(len, lines)) > _LONGEST_LINE:
+            raise ValueError(f"a line of more than {_LONGEST_LINE:,} characters")
+        titles, below = split_cells(path, lines)
         named = not all(map(is_number, titles))
         # PhysioNet's tools write 'Elapsed time','MLII' and below it 'hh:mm:ss.mmm','mV'.
         units = below if is_line_of_units(below) else None
@@ -73,7 +78,7 @@ def _read_table(path: str) -> Samples:
             if column.kind == "time" and pd.api.types.is_numeric_dtype(table.dtypes.iloc[i]):
                 times = (column, table.iloc[:, i].to_numpy(np.float64))
         samples = table.iloc[:, leads].to_numpy(np.float64).T
-    except (ValueError, csv.Error) as error:
+    except (ValueError, ArithmeticError, csv.Error) as error:
         between = {",": "commas", "\t": "tabs"}[separator_of(path)]
         raise RecordingError(
             f"{path}: not a table of samples ({error}); expected one column for each lead, with "
@@ -86,7 +91,9 @@ def _read_npy(path: str) -> np.ndarray:
     """Returns [leads, samples], still on disk."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # numpy raises whatever a header that lies makes it run into
         raise RecordingError(
             f"{path}: not a plain .npy array ({error}); write it with numpy.save, of a numeric type"
         ) from error
@@ -133,9 +140,9 @@ def _rate(hints: Hints) -> float:
 def open_array(path: str, hints: Hints) -> OpenRecording:
     """Opens a CSV, TSV or NPY file; arguments and errors as of `open_samples`."""
     try:
-        array = _read_array(path, os.stat(path).st_mtime_ns)
+        array = _read_array(path, stat_regular(path).st_mtime_ns)
     except OSError as error:
-        raise RecordingError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(f"{path}:", error, "copy it again") from error
     if array.times is not None:
         check_times(path, *array.times, _rate(hints))
     return open_samples(path, array, hints)
@@ -162,6 +169,11 @@ def open_samples(path: str, array: Samples, hints: Hints, **about) -> OpenRecord
         names = [column.name for column in array.columns]
     else:
         names = ["ECG"] if len(samples) == 1 else [f"signal {i}" for i in range(len(samples))]
+    if len(samples) > MOST_CHANNELS:
+        raise RecordingError(
+            f"{path}: {len(samples)} leads; expected at most {MOST_CHANNELS}; give each recording "
+            "a file of its own"
+        )
     if len(names) != len(samples):
         raise RecordingError(
             f"{path}: {len(samples)} leads, but {len(names)} lead names were given "

@@ -5,6 +5,10 @@ from collections.abc import Sequence
 
 from clef_jax.data.signals.leads import has_eeg, is_chest_electrode, is_ecg, is_eeg, name_leads
 
+# Far above what any recorder writes, and few enough to be looked at one by one.
+MOST_CHANNELS = 1024
+# Millivolts of a digital unit, or of the range of all: beyond these it is damage.
+_PLAUSIBLE_MV = (1e-12, 1e12)
 MV_PER_UNIT = {
     "mv": 1.0,
     "millivolt": 1.0,
@@ -27,6 +31,11 @@ _OTHER_SIGNAL = re.compile(
     r"(?![a-z])",
     re.IGNORECASE,
 )
+
+
+def is_plausible_mv(size: float) -> bool:
+    """Tells whether a digital unit, or the range of all of them, may be of so many millivolts."""
+    return _PLAUSIBLE_MV[0] <= abs(size) <= _PLAUSIBLE_MV[1]
 
 
 def labelled_ecg(labels: Sequence[str]) -> list[bool]:

@@ -10,6 +10,7 @@ import numpy as np
 from clef_jax.data.recordings.channels import MV_PER_UNIT
 from clef_jax.data.recordings.recording import RecordingError
 from clef_jax.data.signals.leads import is_ecg, is_unnamed
+from clef_jax.files import open_regular
 
 _SECONDS_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _SECONDS_PER_UNIT |= {"sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "msec": 1e-3}
@@ -146,7 +147,7 @@ def why_table(path: str) -> str | None:
     they have names.
     """
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             content = stream.read(_BYTES_OF_A_TABLE)
     except OSError:
         return None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.recordings.channels import MV_PER_UNIT, why_no_ecg
+from clef_jax.data.recordings.channels import MV_PER_UNIT, is_plausible_mv, why_no_ecg
 from clef_jax.data.recordings.demographics import parse_age, parse_sex
 from clef_jax.data.recordings.opened import (
     OpenRecording,
@@ -13,8 +13,9 @@ from clef_jax.data.recordings.opened import (
     make_header,
     missing_package,
 )
-from clef_jax.data.recordings.recording import Hints, RecordingError
+from clef_jax.data.recordings.recording import Hints, RecordingError, unreadable
 from clef_jax.data.signals.leads import NOISE_LEADS, canonical_lead, name_leads
+from clef_jax.files import open_regular
 
 # SCP-ECG (5.6.3-9-N) and MDC (2:N) number the leads alike; used where a channel has no lead name.
 _CODED_LEADS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"} | {
@@ -25,7 +26,7 @@ _CODED_LEADS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"} | {
 def is_dicom(path: str) -> bool:
     """Tells a DICOM file by its preamble; many carry no suffix."""
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             return stream.read(132)[128:] == b"DICM"
     except OSError:
         return False
@@ -47,9 +48,25 @@ def _unit(channel) -> str:
     return str(units[0].CodeValue).strip() if units else ""
 
 
+def _sensitivity(channel) -> float:
+    correction = channel.get("ChannelSensitivityCorrectionFactor")
+    return float(channel.ChannelSensitivity) * float(1.0 if correction is None else correction)
+
+
+def _baseline(channel) -> float:
+    return float(channel.get("ChannelBaseline") or 0.0)
+
+
 def _why_no_ecg(group) -> list[str | None]:
     channels = group.ChannelDefinitionSequence
-    return why_no_ecg([_label(c) for c in channels], [_unit(c) for c in channels])
+    reasons = why_no_ecg([_label(c) for c in channels], [_unit(c) for c in channels])
+    for i, channel in enumerate(channels):
+        if reasons[i] is not None:
+            continue
+        step, baseline = _sensitivity(channel), _baseline(channel)
+        if not (is_plausible_mv(step) and (baseline == 0 or is_plausible_mv(baseline))):
+            reasons[i] = f"not calibrated: sensitivity {step:g}, baseline {baseline:g}"
+    return reasons
 
 
 def _millivolts(group, samples: np.ndarray, positions: Sequence[int]) -> np.ndarray:
@@ -60,9 +77,8 @@ def _millivolts(group, samples: np.ndarray, positions: Sequence[int]) -> np.ndar
         signal[(samples == padding)[:, positions].T] = np.nan
     for row, i in zip(signal, positions, strict=True):
         channel = group.ChannelDefinitionSequence[i]
-        row *= float(channel.ChannelSensitivity)
-        row *= float(channel.get("ChannelSensitivityCorrectionFactor") or 1.0)
-        row += float(channel.get("ChannelBaseline") or 0.0)
+        row *= _sensitivity(channel)
+        row += _baseline(channel)
         row *= MV_PER_UNIT[_unit(channel).lower()]
     return signal
 
@@ -81,7 +97,7 @@ def open_dicom(path: str, hints: Hints) -> OpenRecording:
     except ImportError as error:
         raise missing_package(path, "pydicom") from error
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             dataset = pydicom.dcmread(stream)
         groups = dataset.get("WaveformSequence")
         if not groups:
@@ -102,6 +118,8 @@ def open_dicom(path: str, hints: Hints) -> OpenRecording:
         names = name_leads(labels)
     except RecordingError:
         raise
+    except OSError as error:
+        raise unreadable(f"{path}:", error, "export or copy it again") from error
     except Exception as error:  # pydicom raises whatever a damaged file makes it run into
         raise RecordingError(
             f"{path}: not a readable DICOM waveform ({type(error).__name__}: {error}); export or "

@@ -6,7 +6,12 @@ import re
 import numpy as np
 
 from clef_jax.data.recordings import edf_file
-from clef_jax.data.recordings.channels import MV_PER_UNIT, labelled_ecg, why_no_ecg
+from clef_jax.data.recordings.channels import (
+    MV_PER_UNIT,
+    is_plausible_mv,
+    labelled_ecg,
+    why_no_ecg,
+)
 from clef_jax.data.recordings.demographics import parse_sex
 from clef_jax.data.recordings.edf_file import EdfFile
 from clef_jax.data.recordings.opened import OpenRecording, at_one_rate, ecg_positions, make_header
@@ -31,7 +36,7 @@ def _why_left_out(file: EdfFile) -> list[str | None]:
                 f"by: printf '%-8s' uV | dd of='{file.path}' bs=1 seek={channel.unit_at} "
                 "conv=notrunc"
             )
-        elif low == high or channel.digital[0] >= channel.digital[1]:
+        elif not is_plausible_mv(high - low) or channel.digital[0] >= channel.digital[1]:
             reasons[i] = reasons[i] or (
                 f"not calibrated: {low:g} to {high:g} for digital {channel.digital[0]} to "
                 f"{channel.digital[1]}"

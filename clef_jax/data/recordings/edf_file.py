@@ -16,7 +16,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from clef_jax.data.recordings.recording import RecordingError
+from clef_jax.data.recordings.recording import LONGEST_S, RecordingError, unreadable
+from clef_jax.files import stat_regular
 
 # Widths of the fields of the first 256 bytes, and of those that follow for each channel.
 _FIXED = {
@@ -45,7 +46,6 @@ _PER_CHANNEL = {
 }
 _HEADER_BYTES = sum(_FIXED.values())
 _UNIT_OFFSET = 96  # of the field's first entry behind the fixed ones, for each channel
-_LONGEST_S = 366 * 86_400.0
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 
 
@@ -112,10 +112,11 @@ class EdfFile:
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
     try:
+        stat_regular(path)
         with open(path, "rb", buffering=0) as stream:
             yield stream
     except OSError as error:
-        raise RecordingError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(f"{path}:", error, "copy it again") from error
 
 
 def _text(field: bytes) -> str:
@@ -263,7 +264,7 @@ def read_onsets(file: EdfFile) -> np.ndarray:
                     "'+12.5'; the file is damaged, copy or export it again"
                 )
             onsets[record] = float(stamp.group())
-    if not onsets[-1] - onsets[0] < _LONGEST_S:
+    if not onsets[-1] - onsets[0] < LONGEST_S:
         raise RecordingError(
             f"{file.path}: its data records begin {onsets[0]:g} to {onsets[-1]:g} s after the "
             "start, more than a year apart; the file is damaged, copy or export it again"

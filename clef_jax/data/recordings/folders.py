@@ -9,6 +9,7 @@ from absl import logging
 from clef_jax.data.recordings.formats import MATLAB, WFDB, format_of
 from clef_jax.data.recordings.recording import Hints, may_pass
 from clef_jax.data.recordings.wfdb import records_in
+from clef_jax.files import open_regular
 
 _EXPORT = "export it as WFDB, EDF or DICOM, or each recording in mV as .npy and give --fs"
 _UNREADABLE = {
@@ -147,7 +148,7 @@ def _judge(path: str, name: str, hints: Hints) -> Found | PassedOver | None:
 
 def _holds_ecg_xml(path: str) -> bool:
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             start = stream.read(4096)
     except OSError:
         return False

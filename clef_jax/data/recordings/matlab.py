@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-import os
+import struct
+import zlib
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from clef_jax.data.recordings.demographics import parse_age, parse_sex
 from clef_jax.data.recordings.opened import OpenRecording
 from clef_jax.data.recordings.recording import Hints, RecordingError, unreadable
 from clef_jax.data.signals.leads import STANDARD_LEADS
+from clef_jax.files import stat_regular
 
 WITHOUT_RATE = (
     "a MATLAB file without a .hea beside it, which would say its sampling rate; give that (--fs), "
@@ -19,6 +21,9 @@ WITHOUT_RATE = (
 
 _CHALLENGE_NAME = "val"
 _CPSC_STRUCT = "ECG"
+# Of version 5: a header that ends with the byte order, then variables with a tag each.
+_HEAD_BYTES, _MATRIX, _COMPRESSED = 128, 14, 15
+_MOST_COMPRESSED, _SMALL_BYTES = 100, 1 << 25
 
 
 def _numbers(variables: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -32,13 +37,36 @@ def _numbers(variables: dict[str, np.ndarray]) -> np.ndarray | None:
     return signals.get(_CHALLENGE_NAME, found[0] if len(found) == 1 else None)
 
 
+def _refuse_bomb(path: str) -> None:
+    """Raises RecordingError where a compressed variable declares to be out of all proportion."""
+    with open(path, "rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+        order = {b"IM": "<", b"MI": ">"}.get(head[-2:])
+        while order and len(tag := stream.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}2I", tag)
+            following = stream.tell() + size
+            if kind == _COMPRESSED:
+                inside = zlib.decompressobj().decompress(stream.read(min(size, 1024)), 8)
+                kind, declared = struct.unpack(f"{order}2I", inside.ljust(8, b"\0"))
+                if kind != _MATRIX or declared > _SMALL_BYTES + _MOST_COMPRESSED * size:
+                    raise RecordingError(
+                        f"{path}: an element of type {kind} and {declared:,} bytes compressed to "
+                        f"{size:,}; expected arrays, of which no ECG is so much smaller; the file "
+                        "is damaged, copy it again or save the signal anew"
+                    )
+            stream.seek(following)
+
+
 @functools.lru_cache(maxsize=1)
 def _read_mat(path: str, modified_ns: int) -> tuple[np.ndarray, dict]:
     """Returns [leads, samples] and what the file says of the patient; caches the last."""
     from scipy.io import loadmat
 
     try:
+        _refuse_bomb(path)
         variables = loadmat(path)
+    except RecordingError:
+        raise
     except OSError as error:
         raise unreadable(f"{path}:", error, "copy it again") from error
     except NotImplementedError as error:
@@ -83,7 +111,7 @@ def open_mat(path: str, hints: Hints) -> OpenRecording:
         RecordingError: The file is damaged or holds no signal; or as of `open_samples`.
     """
     try:
-        modified_ns = os.stat(path).st_mtime_ns
+        modified_ns = stat_regular(path).st_mtime_ns
     except OSError as error:
         raise unreadable(f"{path}:", error, "copy it again") from error
     signal, about = _read_mat(path, modified_ns)

@@ -7,7 +7,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from clef_jax.data.recordings.recording import Header, Recording, RecordingError
+from clef_jax.data.recordings.recording import (
+    LONGEST_S,
+    Header,
+    Recording,
+    RecordingError,
+)
 from clef_jax.data.signals import preprocessing
 from clef_jax.data.signals.leads import find_lead
 
@@ -183,10 +188,10 @@ def at_one_rate(
 
 def make_header(path: str, fs: float, leads: Sequence[str], samples: int, **about) -> Header:
     """Returns the header of a recording, or raises `RecordingError` where it would be empty."""
-    if not 0 < fs < math.inf or samples < 1 or not leads:
+    if not 0 < fs < math.inf or samples < 1 or not leads or samples > LONGEST_S * fs:
         raise RecordingError(
             f"{path}: {len(leads)} leads, {samples} samples at {fs} Hz; expected at least one of "
-            "each and a positive rate; the file is empty or damaged"
+            "each, a positive rate and no more than a year; the file is empty or damaged"
         )
     return Header(path=path, fs=float(fs), leads=tuple(leads), samples=int(samples), **about)
 

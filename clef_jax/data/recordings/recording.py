@@ -7,6 +7,8 @@ import numpy as np
 
 from clef_jax.errors import ClefError
 
+# What a header declares beyond is damage; gaps and sparse files bear out any length.
+LONGEST_S = 366 * 86_400.0
 _FAULTS_OF_THE_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 # None: raised by a library for what it found in the file.
 _CODES_OF_SUCH_FAULTS = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL, None)

@@ -74,7 +74,7 @@ def amplitude_fault(pieces: Iterable[np.ndarray], units: str) -> str | None:
         spread = np.median([np.ptp(np.percentile(x, [1, 99])) for x in moving])
         if spread > _IMPLAUSIBLE_RANGE_MV:
             return (
-                f"declared in {units}, the leads span {spread:.0f} mV; expected 0.1 to 10 mV: the "
+                f"declared in {units}, the leads span {spread:.6g} mV; expected 0.1 to 10 mV: the "
                 "samples are probably µV; write /uV as the unit or multiply the gain by 1000 in "
                 "the header"
             )

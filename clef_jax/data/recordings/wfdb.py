@@ -12,7 +12,7 @@ from clef_jax.data.recordings.opened import Fetch, OpenRecording, at_one_rate, e
 from clef_jax.data.recordings.recording import Hints, RecordingError
 from clef_jax.data.recordings.units import amplitude_fault
 from clef_jax.data.recordings.wfdb_header import read_header, read_segment_header, segments_of
-from clef_jax.data.recordings.wfdb_samples import check_files, read_digital
+from clef_jax.data.recordings.wfdb_samples import check_files, check_length, read_digital
 from clef_jax.data.recordings.wfdb_types import Channel, WfdbHeader
 from clef_jax.data.signals.leads import STANDARD_LEADS
 
@@ -130,6 +130,8 @@ def open_wfdb(path: str, hints: Hints) -> OpenRecording:
     labels = tuple(channel.label for channel in header.channels)
     reasons = _why_no_ecg(labels, _units(header, hints))
     ecg, left_out = ecg_positions(header.path + ".hea", labels, reasons)
+    if not header.segments:
+        check_length(header, ecg)
     read_mv = _reader(header, ecg, hints.adu_per_mv)
 
     @functools.cache

@@ -14,36 +14,27 @@ from collections.abc import Sequence
 
 from clef_jax.data.recordings.channels import why_no_ecg
 from clef_jax.data.recordings.demographics import about_patient
-from clef_jax.data.recordings.recording import RecordingError, unreadable
+from clef_jax.data.recordings.recording import LONGEST_S, RecordingError, unreadable
+from clef_jax.data.recordings.wfdb_lines import (
+    RecordLine,
+    is_beside,
+    parse_channel,
+    parse_record_line,
+    shown,
+)
 from clef_jax.data.recordings.wfdb_samples import frames_in_file
 from clef_jax.data.recordings.wfdb_types import Channel, Segment, WfdbHeader
 from clef_jax.data.signals.leads import name_leads
+from clef_jax.files import open_regular
 
-_DEFAULT_GAIN = 200.0
-_DEFAULT_FS = 250.0
 _SIGNAL_SUFFIXES = (".hea", ".dat", ".mat")
 _GAP = "~"
-# A header can declare gaps of any length, which no file bears out.
-_LONGEST_S = 366 * 86_400
 _HIGHEST_FS = 20_000
+# Far above what any recorder or database writes: damage, which costs time and memory to follow.
+_LARGEST_BYTES = 1 << 19
 
-# Whole numbers of up to 18 digits: longer ones are damage, and of thousands Python makes no int.
-_FORMAT = re.compile(r"(\d{1,9})(?:x(\d{1,9}))?(?::(\d{1,18}))?(?:\+(\d{1,18}))?$")
-_GAIN = re.compile(
-    r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?:\(([+-]?\d{1,18})\))?(?:/(\S+))?$"
-)
 _LENGTH = re.compile(r"\d{1,18}")
 _MULTI_SEGMENT = re.compile(rb"(?:\s|#.*\n)*[^\s#/]+/\d+\s")
-
-
-@dataclasses.dataclass(frozen=True)
-class _RecordLine:
-    """The first line of a header; `segments` and `frames` are None where it does not say."""
-
-    segments: int | None
-    channels: int
-    frame_fs: float
-    frames: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +42,7 @@ class _Text:
     """A header's lines by kind."""
 
     file: str
-    record: _RecordLine
+    record: RecordLine
     lines: list[str]
     comments: tuple[str, ...]
 
@@ -60,91 +51,20 @@ class _Text:
 _leads = functools.lru_cache(maxsize=64)(name_leads)
 
 
-def _is_beside(name: str) -> bool:
-    """Says whether a name from a header is a plain one, which leads to no other folder."""
-    return os.path.basename(name) == name and name not in ("", ".", "..") and "\0" not in name
-
-
-def _parse_record_line(line: str, file: str) -> _RecordLine:
-    fields = line.split()
-    segments = re.search(r"/(\d+)$", fields[0])
-    try:
-        if "/" in fields[0] and segments is None:
-            raise ValueError
-        n_segments = int(segments.group(1)) if segments else None
-        n_channels = int(fields[1])
-        fs = float(re.split(r"[/(]", fields[2])[0]) if len(fields) > 2 else _DEFAULT_FS
-        frames = int(fields[3]) if len(fields) > 3 else None
-    except (IndexError, ValueError):
-        raise RecordingError(
-            f"{file}: record line {line!r}; expected 'name channels rate samples', such as "
-            "'00001 12 500 5000'; the header is damaged or not WFDB, restore it"
-        ) from None
-    if not (n_channels > 0 and math.isfinite(fs) and fs > 0):
-        raise RecordingError(
-            f"{file}: record line {line!r} declares {n_channels} channels at {fs} Hz; expected at "
-            "least one channel and a positive rate; correct the header"
-        )
-    return _RecordLine(n_segments, n_channels, fs, frames or None)
-
-
-def _parse_channel(line: str, file: str) -> Channel:
-    # Eight fields, then a description that may hold blanks; trailing fields may be absent.
-    fields = line.split(None, 8)
-    storage = _FORMAT.match(fields[1]) if len(fields) > 1 else None
-    gain = _GAIN.match(fields[2]) if len(fields) > 2 else None
-    if storage is None or (len(fields) > 2 and gain is None):
-        raise RecordingError(
-            f"{file}: signal line {line!r}; expected 'file format gain(baseline)/units …', such as "
-            "'00001.dat 16 1000(0)/mV 16 0 -115 13047 0 II'; the header is damaged, restore it"
-        )
-    if not _is_beside(fields[0]):
-        raise RecordingError(
-            f"{file}: signal file {fields[0]!r} lies outside the record's folder; refused: signal "
-            "files are expected beside their header"
-        )
-    samples_per_frame = int(storage.group(2) or 1)
-    if samples_per_frame < 1:
-        raise RecordingError(
-            f"{file}: no samples per frame in signal line {line!r}; expected one or more after "
-            "the x; correct the header"
-        )
-    numbers = {"ADC zero": 0, "initial value": 0}
-    # Only format 8 needs the initial value, and headers without it are in use.
-    needed = numbers if int(storage.group(1)) == 8 else ("ADC zero",)
-    for field, name in enumerate(needed, start=4):
-        try:
-            numbers[name] = int(fields[field]) if len(fields) > field else 0
-        except ValueError:
-            raise RecordingError(
-                f"{file}: {name} {fields[field]!r} in signal line {line!r}; expected a whole "
-                "number; the header is damaged, restore it"
-            ) from None
-    value, baseline, units = gain.groups() if gain else (None, None, None)
-    return Channel(
-        file=fields[0],
-        storage=int(storage.group(1)),
-        samples_per_frame=samples_per_frame,
-        skew=int(storage.group(3) or 0),
-        byte_offset=int(storage.group(4) or 0),
-        # By the WFDB format a gain of 0 means "uncalibrated", to be taken as the default.
-        gain=float(value or 0) or _DEFAULT_GAIN,
-        baseline=numbers["ADC zero"] if baseline is None else int(baseline),
-        units=units or "mV",
-        initial=numbers["initial value"],
-        label=fields[8] if len(fields) > 8 else "",
-    )
-
-
 def _read_text(record: str) -> _Text:
     file = record + ".hea"
     try:
-        with open(file, "rb") as stream:
-            content = stream.read()
+        with open_regular(file) as stream:
+            content = stream.read(_LARGEST_BYTES + 1)
     except OSError as error:
         raise unreadable(
             f"{file}:", error, "a WFDB record is a .hea beside its .dat or .mat"
         ) from error
+    if len(content) > _LARGEST_BYTES:
+        raise RecordingError(
+            f"{file}: holds more than {_LARGEST_BYTES:,} bytes, which no WFDB header does; restore "
+            "the header"
+        )
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
@@ -154,7 +74,7 @@ def _read_text(record: str) -> _Text:
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise RecordingError(f"{file}: holds no record line; the header is empty, restore it")
-    return _Text(file, _parse_record_line(lines[0], file), lines[1:], comments)
+    return _Text(file, parse_record_line(lines[0], file), lines[1:], comments)
 
 
 def _parse_channels(text: _Text) -> tuple[Channel, ...]:
@@ -168,7 +88,7 @@ def _parse_channels(text: _Text) -> tuple[Channel, ...]:
             f"{text.file}: {len(text.lines)} signal lines, but the record line declares "
             f"{text.record.channels}; the header is damaged, restore it"
         )
-    return tuple(_parse_channel(line, text.file) for line in text.lines)
+    return tuple(parse_channel(line, text.file) for line in text.lines)
 
 
 def _parse_segments(text: _Text, folder: str) -> tuple[Segment, ...]:
@@ -177,10 +97,10 @@ def _parse_segments(text: _Text, folder: str) -> tuple[Segment, ...]:
         name, *length = line.split()
         if len(length) != 1 or not _LENGTH.fullmatch(length[0]):
             raise RecordingError(
-                f"{text.file}: segment line {line!r} of a multi-segment record; expected 'record "
-                "samples', such as '00001_0001 5000'; the header is damaged, restore it"
+                f"{text.file}: segment line {shown(line)} of a multi-segment record; expected "
+                "'record samples', such as '00001_0001 5000'; the header is damaged, restore it"
             )
-        if not _is_beside(name):
+        if not is_beside(name):
             raise RecordingError(
                 f"{text.file}: segment {name!r} lies outside the record's folder; refused: "
                 "segments are expected beside the header that names them"
@@ -211,7 +131,7 @@ def _frames_of_segments(text: _Text, segments: Sequence[Segment], samples_per_fr
     frames = text.record.frames or total
     fs = text.record.frame_fs * samples_per_frame
     seconds = frames / text.record.frame_fs
-    if not 0 < frames <= total or seconds > _LONGEST_S or fs > _HIGHEST_FS:
+    if not 0 < frames <= total or seconds > LONGEST_S or fs > _HIGHEST_FS:
         raise RecordingError(
             f"{text.file}: declares {frames} samples, {seconds:g} s at {fs:g} Hz, in segments of "
             f"{total}; expected no more than the segments hold, no more than a year and no more "
@@ -238,6 +158,12 @@ def _header(
     comments: tuple[str, ...],
     segments: tuple[Segment, ...] = (),
 ) -> WfdbHeader:
+    for channel in channels:
+        if channel.skew >= frames:
+            raise RecordingError(
+                f"{text.file}: signal {channel.label!r} has a skew of {channel.skew} samples, but "
+                f"the record has {frames}; expected a few; correct the header"
+            )
     samples_per_frame = _ecg_samples_per_frame(channels)
     patient, age, sex = about_patient(comments)
     return WfdbHeader(
@@ -312,7 +238,7 @@ def segments_of(folder: str, record: str) -> set[str]:
     """
     path = os.path.join(folder, record)
     try:
-        with open(path + ".hea", "rb") as stream:
+        with open_regular(path + ".hea") as stream:
             # A record line is short, and the headers of a folder may be many.
             if not _MULTI_SEGMENT.match(stream.read(256)):
                 return set()

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clef_jax.data.recordings.recording import RecordingError, unreadable
+from clef_jax.data.recordings.recording import LONGEST_S, RecordingError, unreadable
 from clef_jax.data.recordings.wfdb_types import Channel, WfdbHeader
+from clef_jax.files import stat_regular
 
 # Samples and bytes of a block, the smallest whole number of bytes that holds whole samples.
 _BLOCKS = {
@@ -27,6 +28,8 @@ _BLOCKS = {
     311: (3, 4),
 }
 _COMPRESSED = (508, 516, 524)
+# Silence compresses best: 65,535 equal samples to 11 bytes of FLAC.
+_MOST_SAMPLES_OF_A_BYTE = 8192
 _DIFFERENCES = 8
 _NO_SAMPLES = 0
 # The lowest value of each format stands for a missing sample; differences have no such value.
@@ -100,11 +103,49 @@ def frames_in_file(channels: Sequence[Channel], folder: str, header: str) -> int
             f"{first.storage} needs; expected one as the fourth field; add it"
         )
     try:
-        size = os.path.getsize(os.path.join(folder, first.file))
+        size = stat_regular(os.path.join(folder, first.file)).st_size
     except OSError as error:
         raise _missing_file(header, first.file, error) from error
     width = sum(c.samples_per_frame for c in channels if c.file == first.file)
     return _room(size - first.byte_offset, first.storage) // width
+
+
+def check_length(header: WfdbHeader, rows: Sequence[int]) -> None:
+    """Requires that one signal file of some channels, at least, bears out the declared length.
+
+    What is planned by the length (windows, memory) must not rest on the header's word alone.
+
+    Raises:
+        RecordingError: No file does, or the samples of none of the channels are stored.
+    """
+    if header.samples > LONGEST_S * header.fs:
+        raise RecordingError(
+            f"{header.path}.hea: declares {header.samples} samples at {header.fs:g} Hz, more than "
+            "a year; the header is damaged, restore it"
+        )
+    wanted = {name: [i for i in at if i in rows] for name, at in _columns_of_stored(header).items()}
+    faults = []
+    for columns in filter(None, wanted.values()):
+        try:
+            check_files(header, columns)
+            return
+        except RecordingError as fault:
+            faults.append(fault)
+    if faults:
+        raise faults[0]
+    raise RecordingError(
+        f"{header.path}.hea: stores no samples of its ECG leads (storage format {_NO_SAMPLES}); "
+        "correct the header"
+    )
+
+
+def _columns_of_stored(header: WfdbHeader) -> dict[str, list[int]]:
+    columns = _columns_by_file(header.channels)
+    stored = {
+        name: [i for i in of_file if header.channels[i].storage != _NO_SAMPLES]
+        for name, of_file in columns.items()
+    }
+    return {name: of_file for name, of_file in stored.items() if of_file}
 
 
 def check_files(header: WfdbHeader, rows: Sequence[int]) -> None:
@@ -129,13 +170,14 @@ def _check_file(header: WfdbHeader, name: str, columns: Sequence[int], formats: 
         )
     file = os.path.join(os.path.dirname(header.path), name)
     try:
-        size = os.path.getsize(file)
+        size = stat_regular(file).st_size
     except OSError as error:
         raise _missing_file(header.path + ".hea", name, error) from error
-    if storage in _COMPRESSED:
-        return
     width = sum(c.samples_per_frame for c in channels)
-    room = _room(size - channels[0].byte_offset, storage) // width
+    if storage in _COMPRESSED:
+        room = size * _MOST_SAMPLES_OF_A_BYTE // width
+    else:
+        room = _room(size - channels[0].byte_offset, storage) // width
     frames = header.samples // header.samples_per_frame
     if room < frames:
         raise RecordingError(

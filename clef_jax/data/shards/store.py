@@ -75,7 +75,7 @@ class ShardSet:
             if self.manifest["format_version"] > 1:
                 path = os.path.join(self.folder, ANNOTATIONS)
             self.annotations = read_annotations(path, index.record)
-        except ValueError as error:
+        except (ValueError, OSError, KeyError) as error:  # Arrow raises any of these.
             raise ShardError(f"{path}: {error}; mend that and write the shards again") from None
         self.records = len(index.record)
         self.record, self.patient, self.study = index.record, index.patient, index.study
