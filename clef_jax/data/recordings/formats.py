@@ -15,7 +15,13 @@ from clef_jax.data.recordings.dicom import is_dicom, open_dicom
 from clef_jax.data.recordings.edf import open_edf
 from clef_jax.data.recordings.matlab import WITHOUT_RATE, open_mat
 from clef_jax.data.recordings.opened import OpenRecording
-from clef_jax.data.recordings.recording import Hints, Recording, RecordingError
+from clef_jax.data.recordings.patience import patiently
+from clef_jax.data.recordings.recording import (
+    Hints,
+    Recording,
+    RecordingError,
+    RecordingUnavailable,
+)
 from clef_jax.data.recordings.wfdb import open_wfdb
 
 
@@ -119,7 +125,7 @@ def open_hinted(path: str | os.PathLike, hints: Hints) -> OpenRecording:
         raise RecordingError(
             f"{path}: {found.unrated or 'this format carries no sampling rate; give it (--fs)'}"
         )
-    return found.open(path, hints)
+    return patiently(lambda: found.open(path, hints), RecordingUnavailable)
 
 
 def open_recording(

@@ -7,11 +7,13 @@ from fractions import Fraction
 
 import numpy as np
 
+from clef_jax.data.recordings.patience import patiently
 from clef_jax.data.recordings.recording import (
     LONGEST_S,
     Header,
     Recording,
     RecordingError,
+    RecordingUnavailable,
 )
 from clef_jax.data.signals import preprocessing
 from clef_jax.data.signals.leads import find_lead
@@ -87,7 +89,8 @@ class OpenRecording:
         """Returns float64 [positions, stop - start], mV, of the leads at `positions`.
 
         Raises:
-            RecordingError: The range is empty or the samples are damaged.
+            RecordingError: The range is empty or the samples are damaged; `RecordingUnavailable`
+                where they could not be read in several tries, but may be sound.
         """
         samples = self.header.samples
         stop = samples if stop is None else min(stop, samples)
@@ -96,7 +99,7 @@ class OpenRecording:
                 f"{self.header.path}: samples {start} to {stop} asked for, but the recording has "
                 f"{samples}; ask for a range within it"
             )
-        return self.fetch(positions, start, stop)
+        return patiently(lambda: self.fetch(positions, start, stop), RecordingUnavailable)
 
     @property
     def left_out_remark(self) -> str:

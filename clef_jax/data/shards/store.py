@@ -1,5 +1,6 @@
 """A finished folder of shards, opened for random reading."""
 
+import functools
 import os
 import threading
 from typing import Any
@@ -10,6 +11,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from numpy.typing import ArrayLike
 
 from clef_jax.data.annotations.stored import read_annotations
+from clef_jax.data.recordings.patience import patiently
 from clef_jax.data.shards.format import (
     ANNOTATIONS,
     ENTRY_TYPE,
@@ -83,6 +85,7 @@ class ShardSet:
         self.n_leads, self.lead_ids, self.scale_mv = index.n_leads, index.lead_ids, index.scale_mv
         self.start_s = index.start_s
         self._shard, self._first_entry = index.shard, index.first_entry
+        self._entry_bytes = self.spec.samples * ENTRY_TYPE.itemsize
         self._readers: dict[int, ArrayRecordReader] = {}
         self._opening = threading.Lock()
 
@@ -139,17 +142,27 @@ class ShardSet:
         starts = np.flatnonzero(np.diff(shards[order], prepend=-1))
         for rows in np.split(order, starts[1:]) if len(order) else ():
             shard = int(shards[rows[0]])
-            try:
-                found = self._reader(shard).read(entries[rows].tolist())
-                for row, entry in zip(rows, found, strict=True):
-                    out[row] = np.frombuffer(entry, ENTRY_TYPE)
-            except (RuntimeError, ValueError, IndexError) as error:
-                raise ShardError(
-                    f"{os.path.join(self.folder, shard_file(shard))}: cannot be read ({error}); "
-                    "find what is damaged with tools/write_shards.py --verify"
-                ) from error
+            wanted = entries[rows].tolist()
+            found = patiently(functools.partial(self._read_entries, shard, wanted), ShardError)
+            for row, entry in zip(rows, found, strict=True):
+                out[row] = np.frombuffer(entry, ENTRY_TYPE)
         out[again] = out[known]
         return out
+
+    def _read_entries(self, shard: int, entries: list[int]) -> list[bytes]:
+        """Returns entries of a shard; after an error the next try opens it anew."""
+        path = os.path.join(self.folder, shard_file(shard))
+        try:
+            found = self._reader(shard).read(entries)
+            if wrong := [len(one) for one in found if len(one) != self._entry_bytes]:
+                raise ValueError(f"{wrong[0]} bytes an entry, expected {self._entry_bytes}")
+        except (RuntimeError, ValueError, IndexError, OSError) as error:
+            self._readers.pop(shard, None)
+            raise ShardError(
+                f"{path}: cannot be read in several tries ({error}); find what is damaged with "
+                "tools/write_shards.py --verify"
+            ) from error
+        return found
 
 
 def _is_shard(entry: dict[str, Any]) -> bool:
