@@ -20,6 +20,7 @@ from clef_jax.checkpoints.meta import (
     require_whole,
     steps_in,
 )
+from clef_jax.checkpoints.quiet import quiet_orbax
 from clef_jax.checkpoints.upgrades import encoder_item
 
 CLASSIFIER = "classifier.npz"
@@ -118,6 +119,7 @@ def _require_saved(path: pathlib.Path, params: Any, meta: Mapping[str, Any]) -> 
 
 
 def _checkpointer() -> ocp.Checkpointer:
+    quiet_orbax()
     return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
 
 

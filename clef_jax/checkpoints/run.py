@@ -20,6 +20,7 @@ from clef_jax.checkpoints.meta import (
     reading,
     set_damaged_aside,
 )
+from clef_jax.checkpoints.quiet import quiet_orbax
 from clef_jax.checkpoints.upgrades import encoder_item, older_rest, upgraded_rest
 
 
@@ -37,6 +38,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, keep: int = 3):
+        quiet_orbax()
         self.folder = pathlib.Path(workdir).resolve() / CHECKPOINTS
         set_damaged_aside(self.folder)
         policies = ocp.checkpoint_managers

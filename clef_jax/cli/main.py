@@ -19,7 +19,7 @@ from clef_jax.cli import (
     tasks,
     tune,
 )
-from clef_jax.errors import ClefError
+from clef_jax.cli.ending import line_of
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,8 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return arguments.run(arguments)
-    except (ClefError, OSError) as error:
-        print(f"clef-jax {arguments.command}: {error}", file=sys.stderr)
+    except Exception as error:
+        if (line := line_of(error)) is None:
+            raise
+        print(f"clef-jax {arguments.command}: {line}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 from absl import app, flags
 
 from clef_jax.cli.arguments import UsageError
-from clef_jax.errors import ClefError
+from clef_jax.cli.ending import line_of
 from clef_jax.nested import flatten
 
 _SETTING = re.compile(r"^--?(?:no)?config\.([\w.]+)(?:=.*)?$", re.DOTALL)
@@ -55,21 +55,25 @@ def run(
         try:
             return _parse(argv, example_config, unlisted)
         except (UsageError, flags.Error) as error:
-            _leave(tool, error, 2)
+            _leave(tool, str(error), 2)
 
     def run_main(_) -> None:
         try:
             main()
         except UsageError as error:
-            _leave(tool, error, 2)
-        except (ClefError, OSError) as error:
-            _leave(tool, error, 1)
+            _leave(tool, str(error), 2)
+        except Exception as error:
+            if (line := line_of(error)) is None:
+                raise
+            _leave(tool, line, 1)
+        except KeyboardInterrupt:
+            _leave(tool, "interrupted; the same command goes on where it stopped", 130)
 
     app.run(run_main, flags_parser=parse)
 
 
-def _leave(tool: str, error: Exception, code: int) -> NoReturn:
-    print(f"{tool}: {error}", file=sys.stderr)
+def _leave(tool: str, line: str, code: int) -> NoReturn:
+    print(f"{tool}: {line}", file=sys.stderr)
     sys.exit(code)
 
 
