@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,17 @@ import sys
 
 import pytest
 
-from clef_jax.files import LockedError, locked, replacing, replacing_folder, set_aside, write_json
+from clef_jax.files import (
+    LockedError,
+    clear_temporaries,
+    locked,
+    only_writer,
+    open_regular,
+    replacing,
+    replacing_folder,
+    set_aside,
+    write_json,
+)
 
 HOLD = """
 import subprocess, sys, time
@@ -118,3 +129,30 @@ def test_equal_content_is_equal_json(tmp_path):
     write_json(tmp_path / "b", {"y": [2.5, None], "x": 1})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert json.loads((tmp_path / "a").read_text()) == {"x": 1, "y": [2.5, None]}
+
+
+def test_only_one_writes_and_clears_what_killed_ones_left_of_it(tmp_path):
+    path = tmp_path / "out" / "risk.csv"
+    with only_writer(path):
+        refused = f"{path}: another process is writing it (process {os.getpid()} on "
+        with pytest.raises(LockedError, match=re.escape(refused)), only_writer(path):
+            pass
+    for name in ("risk.csv.77.tmp", "other.csv.77.tmp", "risk.csv.tmp", "risk.csv.x.tmp"):
+        (path.parent / name).touch()
+    with only_writer(path):
+        pass
+    left = {".risk.csv.lock", "other.csv.77.tmp", "risk.csv.tmp", "risk.csv.x.tmp"}
+    assert set(os.listdir(path.parent)) == left
+    clear_temporaries(path.parent)
+    assert set(os.listdir(path.parent)) == left - {"other.csv.77.tmp"}
+    clear_temporaries(tmp_path / "absent")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, said in ((tmp_path / "pipe", "a named pipe"), (pathlib.Path("/dev/zero"), "device")):
+        with pytest.raises(OSError, match=said):
+            open_regular(path)
+    (tmp_path / "file").write_text("x")
+    with open_regular(tmp_path / "file") as stream:
+        assert stream.read() == b"x"

@@ -6,6 +6,7 @@ python tools/compute_risk.py --metadata cohort/metadata.csv --out risk.parquet -
 from absl import flags
 
 from clef_jax.cli import tool
+from clef_jax.files import only_writer
 from clef_jax.risk import REGIONS
 from clef_jax.risk.attributes import SYNONYMS
 from clef_jax.risk.table import compute_risk_table, report
@@ -47,18 +48,19 @@ COLUMNS = {
 
 def main():
     """Reads, computes, writes, and prints the counts."""
-    risks = compute_risk_table(
-        read_table(METADATA.value),
-        region=REGION.value,
-        columns={name: flag.value for name, flag in COLUMNS.items() if flag.value},
-        keys=KEYS.value,
-        chol_units=CHOL.value,
-        hba1c_units=HBA1C.value,
-        sex_coding=SEX_CODING.value,
-        assume_no_diabetes=NO_DIABETES.value,
-        source=METADATA.value,
-    )
-    write_table(risks, OUT.value)
+    with only_writer(OUT.value):
+        risks = compute_risk_table(
+            read_table(METADATA.value),
+            region=REGION.value,
+            columns={name: flag.value for name, flag in COLUMNS.items() if flag.value},
+            keys=KEYS.value,
+            chol_units=CHOL.value,
+            hba1c_units=HBA1C.value,
+            sex_coding=SEX_CODING.value,
+            assume_no_diabetes=NO_DIABETES.value,
+            source=METADATA.value,
+        )
+        write_table(risks, OUT.value)
     print(report(risks))
     print(f"Region {REGION.value}. Written to {OUT.value}")
 

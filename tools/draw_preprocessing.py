@@ -12,6 +12,7 @@ from clef_jax.cli import tool
 from clef_jax.data.recordings import read_recording
 from clef_jax.data.signals import preprocessing
 from clef_jax.data.signals.spec import CLEF_V2
+from clef_jax.files import only_writer, replacing
 
 _RECORDING = flags.DEFINE_string("recording", None, "WFDB, EDF or DICOM file.", required=True)
 _LEAD = flags.DEFINE_string("lead", "I", "Lead to draw.")
@@ -54,7 +55,8 @@ def main() -> None:
     grid[-1, 0].set_xlim(0, CLEF_V2.seconds)
     for axes in grid[-1]:
         axes.set_xlabel("s")
-    figure.savefig(_OUT.value, dpi=110)
+    with only_writer(_OUT.value), replacing(_OUT.value) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
     print(_OUT.value)
 
 

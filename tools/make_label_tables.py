@@ -11,6 +11,7 @@ from absl import flags
 from clef_jax.cli import tool
 from clef_jax.errors import ClefError
 from clef_jax.evaluate.datasets.label_tables import TABLES
+from clef_jax.files import only_writer
 from clef_jax.tables.files import write_table
 
 ROOT = flags.DEFINE_string("root", None, "Folder of ptb-xl, ludb, cpsc2021.", required=True)
@@ -27,7 +28,8 @@ def main():
         except (ClefError, OSError) as error:
             print(f"{name}: not made: {error}", file=sys.stderr)
             continue
-        write_table(table, path)
+        with only_writer(path):
+            write_table(table, path)
         written += 1
         print(f"{path}: {len(table):,} examples of {table['patient'].nunique():,} patients")
     if not written:

@@ -15,7 +15,7 @@ from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.signals.leads import STANDARD_LEADS
 from clef_jax.evaluate.learned.held_out import annotate_as_run
 from clef_jax.evaluate.learned.recordings import choose_recordings
-from clef_jax.files import write_json
+from clef_jax.files import only_writer, write_json
 from clef_jax.hardware.compiling import keep_programs
 from clef_jax.inference import load_encoder
 
@@ -69,10 +69,10 @@ def main():
     bank = load_noise_bank(noise, shards.spec).on_leads(shards.montage)
     found = what_was_learned(encoder, recordings, bank, seed=_SEED.value)
     print(*sentences(found), sep="\n")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "learned.json", to_json(found))
-    plot_learned(found, out / "plots" / "learned.png")
-    print(f"Written: {out / 'learned.json'}, {out / 'plots' / 'learned.png'}")
+    with only_writer(table := out / "learned.json"):
+        write_json(table, to_json(found))
+        plot_learned(found, out / "plots" / "learned.png")
+    print(f"Written: {table}, {out / 'plots' / 'learned.png'}")
 
 
 if __name__ == "__main__":

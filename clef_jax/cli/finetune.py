@@ -71,6 +71,16 @@ def add_command(commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from clef_jax.files import only_writer
+
+    out = os.path.normpath(arguments.out)
+    if os.path.exists(out):
+        raise UsageError(f"--out is {out}, which exists; choose another, or remove it")
+    with only_writer(out):
+        return _finetune(arguments, out)
+
+
+def _finetune(arguments: argparse.Namespace, out: str) -> int:
     from clef_jax.evaluate.datasets.user_table import user_task
     from clef_jax.evaluate.finetune import Options, finetune
     from clef_jax.evaluate.finetune.options import LEARNING_RATES
@@ -81,9 +91,6 @@ def _run(arguments: argparse.Namespace) -> int:
     from clef_jax.hardware.compiling import keep_programs
     from clef_jax.inference import load_encoder
 
-    out = os.path.normpath(arguments.out)
-    if os.path.exists(out):
-        raise UsageError(f"--out is {out}, which exists; choose another, or remove it")
     options = Options(
         mode=arguments.mode,
         head=arguments.head,

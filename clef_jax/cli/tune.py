@@ -37,6 +37,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from clef_jax import models
     from clef_jax.cli.arguments import UsageError
+    from clef_jax.files import only_writer
     from clef_jax.hardware.caches import device_name
     from clef_jax.hardware.compiling import keep_programs
     from clef_jax.ops.grouped_conv import tuned
@@ -58,13 +59,14 @@ def _run(arguments: argparse.Namespace) -> int:
     conditions = tuned.Conditions(device_name(device), dtype, 2 * batch, arguments.samples)
     print(f"{conditions.device}, {dtype}, {batch} records a step: at most {arguments.seconds:g} s")
     begin, findings = time.monotonic(), []
-    for finding in tune(convolutions, views=2 * batch, dtype=dtype, budget_s=arguments.seconds):
-        findings.append(finding)
-        best = {str(finding.layer): [str(algorithm) for algorithm in finding.best]}
-        path = tuned.write_table(conditions, best)
-        elapsed = time.monotonic() - begin
-        left = min(elapsed / finding.share, max(arguments.seconds, elapsed)) - elapsed
-        print(f"{finding}; about {left:.0f} s left", flush=True)
+    with only_writer(tuned.table_path(conditions)):
+        for finding in tune(convolutions, views=2 * batch, dtype=dtype, budget_s=arguments.seconds):
+            findings.append(finding)
+            best = {str(finding.layer): [str(algorithm) for algorithm in finding.best]}
+            path = tuned.write_table(conditions, best)
+            elapsed = time.monotonic() - begin
+            left = min(elapsed / finding.share, max(arguments.seconds, elapsed)) - elapsed
+            print(f"{finding}; about {left:.0f} s left", flush=True)
     if not findings:
         print(
             "clef-jax tune: nothing was measured; take more --seconds, unless kernels of our own "

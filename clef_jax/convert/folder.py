@@ -9,6 +9,7 @@ from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.convert.state_dict import ConversionError, Report
 from clef_jax.convert.torch_checkpoint import read_torch_checkpoint, write_torch_checkpoint
 from clef_jax.data.signals.spec import SPECS
+from clef_jax.files import only_writer
 from clef_jax.inference import encoder_meta, load_encoder
 from clef_jax.models import ResNeXt1DConfig
 
@@ -27,6 +28,7 @@ def convert_to_folder(
 
     Raises:
         ConversionError: The folder exists, or `read_torch_checkpoint` refuses the file.
+        LockedError: Another process is writing it.
 
     Example:
         >>> config, report, meta = convert_to_folder("clef_small.ckpt", "weights/mine")
@@ -36,18 +38,18 @@ def convert_to_folder(
     folder = os.path.abspath(folder)
     if os.path.exists(folder):
         raise ConversionError(f"{folder}: exists already; choose another folder or remove it")
-    os.makedirs(os.path.dirname(folder), exist_ok=True)
     config, params, report = read_torch_checkpoint(source)
-    # As device arrays the weights are neither copied for the fingerprint nor once more for saving.
-    params = jax.device_put(params)
-    provenance = {
-        "source": report.source,
-        "ignored": {rule: len(keys) for rule, keys in report.ignored.items()},
-        "cast": report.cast,
-        "warnings": report.warnings,
-    }
-    meta = encoder_meta(config, params, provenance, report.preprocessing)
-    save_encoder(folder, params, meta, classifier=report.classifier)
+    with only_writer(folder):
+        # As device arrays the weights are neither copied for the fingerprint nor for saving.
+        params = jax.device_put(params)
+        provenance = {
+            "source": report.source,
+            "ignored": {rule: len(keys) for rule, keys in report.ignored.items()},
+            "cast": report.cast,
+            "warnings": report.warnings,
+        }
+        meta = encoder_meta(config, params, provenance, report.preprocessing)
+        save_encoder(folder, params, meta, classifier=report.classifier)
     return config, report, meta
 
 

@@ -16,7 +16,7 @@ from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.cluster.agreement import agreement
 from clef_jax.errors import ClefError
-from clef_jax.files import LockedError, locked, set_aside
+from clef_jax.files import LockedError, clear_temporaries, locked, set_aside
 from clef_jax.train.state import TrainState
 
 # For which a network's file system may not show what another host has written.
@@ -45,6 +45,8 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
             workdir.mkdir(parents=True, exist_ok=True)
             try:
                 held.enter_context(locked(workdir / ".lock"))
+                for folder in (workdir, workdir / "plots"):
+                    clear_temporaries(folder)
             except LockedError as error:
                 holder = str(error)
         # The others must neither wait for process 0 in vain nor read what another run writes.

@@ -21,7 +21,7 @@ from clef_jax.data.recordings.demographics import parse_age, parse_sex
 from clef_jax.data.recordings.folders import search_folder
 from clef_jax.data.recordings.formats import expected_files
 from clef_jax.errors import ClefError
-from clef_jax.files import replacing_folder
+from clef_jax.files import only_writer, replacing_folder
 from clef_jax.tables.files import write_table
 
 # MIMIC-IV-ECG's order, which is not the usual one.
@@ -126,13 +126,17 @@ def write_simulated_cohort(
     out = pathlib.Path(out)
     if patients < 1:
         raise CohortError(f"{patients} patients asked for; at least 1 is needed.")
+    with only_writer(out):
+        return _write_cohort(out, patients, seed)
+
+
+def _write_cohort(out: pathlib.Path, patients: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CohortError(f"{out} is not empty. Remove it or choose another folder.")
     rng = np.random.default_rng([seed, 0])
     people = _draw_patients(patients, rng)
     records = _draw_studies(people["subject_id"], rng)
     metadata = _with_gaps(people, rng)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing_folder(out) as unfinished:
         _write_recordings(unfinished, people, records, seed)
         write_table(records, unfinished / "record_list.csv")

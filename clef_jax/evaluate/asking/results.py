@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from clef_jax.errors import ClefError
 from clef_jax.evaluate.asking.question import Question
-from clef_jax.files import locked, replacing
+from clef_jax.files import clear_temporaries, locked, replacing
 
 # What tells one piece of work from another, and what is known of who was tested.
 SLOT = ("task", "preset", "lead", "mode", "model", "fraction", "seed")
@@ -102,6 +102,8 @@ def results_folder(out: pathlib.Path) -> Iterator[Parts]:
         )
 
     with locked(out / ".lock", refusal):
+        for folder in (out, out / "parts"):
+            clear_temporaries(folder)
         yield Parts(out / "parts")
 
 

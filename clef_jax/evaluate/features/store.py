@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clef_jax.errors import ClefError
-from clef_jax.files import replacing
+from clef_jax.files import clear_temporaries, replacing
 
 _ROWS_PER_PART = 4096
 _SECONDS_PER_PART = 30.0
@@ -41,6 +41,7 @@ class FeatureStore:
         """
         self._folder = folder
         self._about = json.loads(json.dumps(dict(about)))
+        clear_temporaries(folder)
         self._parts = sorted(folder.glob("part-*.parquet"))
         for part in self._parts:
             self._require_same(part)

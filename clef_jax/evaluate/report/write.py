@@ -13,7 +13,7 @@ from clef_jax.evaluate.report.answers import read_answers
 from clef_jax.evaluate.report.pictures import draw
 from clef_jax.evaluate.report.sections import Section, make_section
 from clef_jax.evaluate.report.verdict import judge
-from clef_jax.files import replacing
+from clef_jax.files import only_writer, replacing
 
 # The page stays below 5 MB, which any browser opens at once.
 _MOST_BYTES = 4_900_000
@@ -54,7 +54,7 @@ def write_report(folders: Sequence[str], out: str | os.PathLike) -> list[Section
         )
     path = pathlib.Path(out)
     for template, target in (("page.html.j2", path), ("report.md.j2", path.with_suffix(".md"))):
-        with replacing(target) as temporary:
+        with only_writer(target), replacing(target) as temporary:
             text = _render(template, sections, tests)
             pathlib.Path(temporary).write_text(text, encoding="utf-8")
     return sections
