@@ -57,7 +57,7 @@ def too_long(*_):
 def fuzz(kind, folder, count, seed):
     rng = np.random.default_rng(seed)
     read, after = READERS[kind]
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
     whole = {path: path.read_bytes() for path in files}
     read(folder)  # Whole, it is read; imports are over.
     outside, found, wrong = [], collections.Counter(), []
