@@ -59,13 +59,15 @@ def step_options(platform: str, devices: int) -> dict[str, Any]:
         platform: That of the devices: "cpu", "tpu", "gpu" or "cuda".
         devices: How many of them share the program.
     """
+    alone: dict[str, Any]
+    several: dict[str, Any]
     if platform in ("gpu", "cuda"):
         alone, several = _GPU, _SEVERAL_GPUS
     elif platform == "tpu":
         alone, several = _TPU, _SEVERAL_TPUS
     else:
         return {}
-    options: dict[str, Any] = alone | several if devices > 1 else alone
+    options = alone | several if devices > 1 else alone
     flags = f"{os.environ.get('XLA_FLAGS', '')} {os.environ.get('LIBTPU_INIT_ARGS', '')}"
     given = re.findall(r"(?:^|\s)--?(?:no)?(xla\w+)", flags)
     return {name: value for name, value in options.items() if name not in given}
