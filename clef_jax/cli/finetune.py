@@ -56,7 +56,7 @@ def add_command(commands) -> None:
         "--learning_rate",
         type=positive,
         metavar="R",
-        help="the head's highest (default: 0.001; of a head alone, --mode frozen, 0.01)",
+        help="the head's highest (default: 0.01; 0.001 with --mode scratch)",
     )
     add_hints(finetune)
     finetune.add_argument("--seed", type=readers, default=0, metavar="N", help="of the training")

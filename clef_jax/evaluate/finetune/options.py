@@ -17,9 +17,9 @@ LOSSES: Mapping[str, tuple[str, ...]] = {
     "multiclass": ("cross_entropy", "focal"),
     "regression": ("absolute", "huber", "gaussian"),
 }
-# Highest rates of a head. One alone sees embeddings that stay as they are and may differ by
-# thousandths only, as an untrained encoder's do: at 1e-3 it ends about where it began.
-LEARNING_RATES: Mapping[Mode, float] = {"finetune": 1e-3, "scratch": 1e-3, "frozen": 1e-2}
+# Highest rates of a head. Above a given encoder it sees embeddings that hardly change, and that may
+# differ by thousandths only, as an untrained one's do: at 1e-3 it would end about where it began.
+LEARNING_RATES: Mapping[Mode, float] = {"finetune": 1e-2, "scratch": 1e-3, "frozen": 1e-2}
 
 
 class FinetuneError(ClefError):

@@ -11,6 +11,7 @@ from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.checkpoints.patients import patient_hashes, patients_in
 from clef_jax.evaluate.finetune import FinetuneError, finetune, load_head
 from clef_jax.evaluate.finetune.thresholds import youden_threshold
+from clef_jax.evaluate.statistics import evaluate_predictions
 from clef_jax.inference import load_encoder
 from tests.evaluate.finetune.cohort import QUICK, THOROUGH, beats, inputs_of, tiny_encoder
 
@@ -31,9 +32,18 @@ def found(planted, tmp_path_factory):
     return finetune(tiny_encoder(), planted, QUICK, folder, temperature=lambda *_: 2.0)
 
 
+def interval(result):
+    """Returns the 95 % interval of the AUROC on test, over seeds and patients."""
+    about = {"task": "width", "preset": "clean", "lead": "II", "mode": "finetune", "model": "tiny"}
+    results = evaluate_predictions(result.predictions.assign(**about, fraction=1.0), "binary")
+    (row,) = results[(results["metric"] == "auroc") & (results["seed"] == -1)].itertuples()
+    return row.low, row.high
+
+
 def test_a_planted_signal_is_found(found):
     target, score = of_split(found)
     assert len(target) == 100 and roc_auc_score(target, score) > 0.9
+    assert interval(found)[0] > 0.5
     rows = found.history.dropna(subset="validation/auroc")
     best = rows["validation/auroc"].max()
     assert best > 0.9 and rows.step.tolist() == [7 * n for n in range(1, len(rows) + 1)]
@@ -48,6 +58,8 @@ def test_permuted_labels_are_not_found(planted, tmp_path):
     result = finetune(tiny_encoder(), shuffled, QUICK, tmp_path)
     # Three standard errors about chance.
     assert abs(roc_auc_score(*of_split(result)) - 0.5) < 3 * np.sqrt(1 / 12 * (1 / 50 + 1 / 50))
+    low, high = interval(result)
+    assert low < 0.5 < high
 
 
 def test_the_saved_head_predicts_the_same_and_is_an_encoder_besides(found, planted):
@@ -130,6 +142,7 @@ def test_every_mode_finds_it(planted, tmp_path, changed):
     assert len(result.heads) == 2 and result.predictions.seed.nunique() == 2
     for _, rows in result.predictions[result.predictions.split == "test"].groupby("seed"):
         assert roc_auc_score(rows.target, rows.score) > 0.8
+    assert interval(result)[0] > 0.5
     encoder = load_head(result.best).params["encoder"]
     same = jax.tree.map(
         lambda a, b: np.array_equal(a, b), jax.device_get(encoder), tiny_encoder().params
