@@ -24,12 +24,12 @@ _CASES = (("v5e:2x2", "clef_medium"), ("h100", "clef_medium"), ("h100", "clef_la
 
 
 def compiled(target: str, size: str) -> dict:
-    """Returns the line of the step of one device, as the code is now."""
+    """Returns the latest line of the step of one device, as the code is now."""
     rows = map(json.loads, (FOLDER / "aot.jsonl").read_text().splitlines())
-    (row,) = [
+    *_, row = [
         row for row in rows
         if (row["target"], row["size"], row["chips"]) == (target, size, 1)
-        and (row["version"], row["convolutions"]) == ("now", "rule")
+        and (row["version"], row["convolutions"]) == ("now", "rule") and row["seconds"]
     ]  # fmt: skip
     return row
 
