@@ -89,5 +89,5 @@ def require(option: str, value: Any, possible: bool, expected: str) -> None:
 
 def require_choice(option: str, value: Any, choices: Collection[str]) -> None:
     """Raises MethodError unless the value is one of `choices`."""
-    if value not in choices:
+    if value not in tuple(choices):  # A value from a file may be a list, which no set takes.
         raise MethodError(f"method.{option} is {value!r}; choose one of {', '.join(choices)}")

@@ -42,6 +42,8 @@ def read_table(path: str | os.PathLike, *, header: bool = True) -> pd.DataFrame:
             f"{path} cannot be read as a table: it is not text in UTF-8 ({error.reason} at byte "
             f"{error.start:,}); save it as CSV UTF-8"
         ) from error
+    except MemoryError:
+        raise
     except Exception as error:  # The formats' libraries may raise anything of a damaged file.
         raise TableError(
             f"{path} cannot be read as a table: {type(error).__name__}: {error}; save it again"

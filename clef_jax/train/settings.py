@@ -204,6 +204,8 @@ def read_settings(config: Configuration) -> RunSettings:
     method = nested.pop("method", {})
     values = flatten(nested)
     _require_known(values)
+    if not isinstance(method, Mapping):
+        raise ConfigError(f"config.method is {method!r}; it must hold a name and options")
     if "name" not in method:
         raise _missing("method.name")
     for key, field in _FIELDS.items():
