@@ -32,7 +32,7 @@ def predicted(
     lead="I",
     most_records=3,
 ):
-    """Returns rows as `evaluate.predictions` wants them.
+    """Returns rows as `evaluate.statistics.predictions` wants them.
 
     Args:
         models: (name, mode, strength): how far apart the scores of positives and negatives lie, or
