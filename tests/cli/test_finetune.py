@@ -76,6 +76,6 @@ def test_what_is_wrong_is_told_before_anything_is_read(folder, tmp_path, capsys)
     command = ("finetune", "--table", folder / "labels.csv", "--weights", folder / "weights")
     assert run(*command, "--out", tmp_path / "head", "--label", "wyde") == 1
     assert "wide" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("[!.]*"))
     assert run(*command, "--out", tmp_path) == 1
     assert "which exists; choose another" in capsys.readouterr().err

@@ -39,4 +39,4 @@ def test_no_time_and_no_such_size_are_told_in_a_line(tmp_path, monkeypatch, caps
     assert "nothing was measured; take more --seconds" in capsys.readouterr().err
     assert cli.main(["tune", "clef_tiny"]) == 1
     assert "clef_tiny: no such size; choose of clef_small, " in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert not list(tmp_path.rglob("*.json"))

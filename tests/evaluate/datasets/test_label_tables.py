@@ -79,8 +79,6 @@ def test_the_tool_makes_what_it_can(real_data, tmp_path):
     flags = [f"--root={tmp_path / 'data'}", f"--out={tmp_path / 'tables'}"]
     made = subprocess.run([sys.executable, tool, *flags], capture_output=True, text=True)
     assert made.returncode == 0
-    assert sorted(p.name for p in (tmp_path / "tables").iterdir()) == [
-        "ludb_af.csv", "ludb_axis.csv"
-    ]  # fmt: skip
+    assert {p.name for p in (tmp_path / "tables").glob("[!.]*")} == {"ludb_af.csv", "ludb_axis.csv"}
     assert made.stderr.count("not made") == 3 and "ptb-xl" in made.stderr
     assert "ludb_af.csv: 135 examples of 135 patients" in made.stdout
