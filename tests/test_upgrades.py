@@ -176,9 +176,8 @@ def test_an_older_run_of_simclr_goes_on_without_the_options_of_clef():
     assert found["config"] == {"seed": 1, "method": {"name": "simclr", "temperature": 0.1}}
 
 
-@pytest.mark.parametrize(
-    "older", [pytest.param(RELEASE_0_1_0, marks=pytest.mark.slow), FIXTURES / "format_2"]
-)
+@pytest.mark.slow
+@older_formats
 def test_a_run_of_before_annotations_has_those_of_its_shards(older, tiny, tmp_path):
     workdir = shutil.copytree(older / "run", tmp_path / "run")
     encoder = str(shutil.copytree(older / "encoder", tmp_path / "moved"))

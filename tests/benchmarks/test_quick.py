@@ -114,6 +114,7 @@ def test_the_report_shows_every_kind_of_line_and_no_field_that_none_has(benchmar
             assert template.format(**row)
 
 
+@pytest.mark.slow
 def test_the_loss_is_measured_without_keeping_anything(capsys):
     before = kept()
     measurements = results.Measurements("scaling", keep=False)

@@ -79,6 +79,7 @@ def test_tiles_are_few_and_hold_every_row_once(monkeypatch):
         np.testing.assert_array_equal(compared.strangers, n - 1)
 
 
+@pytest.mark.slow
 def test_a_gradient_known_with_its_value_meets_the_chain_rule(x64):
     """The loss of a row is the sum of cubes of its similarities: 4 N^2 of them, in closed form."""
     z = np.random.default_rng(0).normal(size=(10, 3))

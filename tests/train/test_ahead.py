@@ -61,6 +61,7 @@ def test_what_is_compiled_runs_and_learns():
     assert compiled.lower_seconds > 0 and compiled.compile_seconds > 0
 
 
+@pytest.mark.slow
 def test_memory_holds_its_arguments():
     made = program()
     memory = ahead.compile_step(made, 8).memory

@@ -112,6 +112,7 @@ def test_on_cpu_nothing_is_measured_and_a_switch_leaves_the_table_alone(tiny, ca
     assert run_algorithms(None, read_settings(config_of(tune=False)), 5000, mesh) == {}
 
 
+@pytest.mark.slow
 def test_an_accelerator_is_measured_once_and_only_what_its_table_lacks(tiny, cache, capsys):
     mesh = another_device()
     settings = read_settings(config_of(tune=True, batch_size=1))

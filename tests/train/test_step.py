@@ -168,6 +168,7 @@ def method_with_memory():
     )
 
 
+@pytest.mark.slow
 def test_a_method_may_train_a_head_and_carry_a_queue_and_a_target_network():
     method = method_with_memory()
     start, carried = method.init(jax.random.key(0), EXAMPLE, None)

@@ -147,6 +147,7 @@ def test_examples_unread_are_left_out_and_read_once_they_are_mended(cohort, weig
     assert tested() == dict.fromkeys(("prevalence", *read), 10)
 
 
+@pytest.mark.slow
 def test_several_classes_unknown_labels_episodes_and_people(cohort, weights, tmp_path):
     folder, table = cohort
     rng = np.random.default_rng(0)

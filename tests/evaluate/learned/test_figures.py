@@ -175,6 +175,7 @@ def test_a_patient_is_found_by_an_identical_recording(shards, noise):
         assert e == (1, 1, 1)
 
 
+@pytest.mark.slow
 def test_without_held_out_patients_there_is_nothing_to_tell(shards_folder, noise, tmp_path):
     shards = ShardSet(shards_folder)
     shards.annotations.is_validation[:] = False

@@ -119,6 +119,7 @@ def test_the_loss_is_the_same_on_one_three_and_four_devices(shards_folder, batch
     assert losses[4] == pytest.approx(losses[1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_signal_ends_it_between_two_batches(shards_folder):
     state = initial_state(hosts.data_mesh(jax.devices()[:1]))
     validation = validation_of(ShardSet(shards_folder), 1, 2)
