@@ -84,22 +84,28 @@ def run_again(place: Place) -> int:
 
 
 def _copy(errors: IO[bytes]) -> bytes:
-    """Shows what a child writes, up to what JAX says as it ends it, which is returned."""
-    line, held = b"", b""
+    """Shows what a child writes, up to what JAX says as it ends it, which is returned.
+
+    What is shown ends with a whole line: a progress bar has none, and more is to be said.
+    """
+    line, held, last = b"", b"", b"\n"
     while True:
         is_last = not held or _FATAL in held
         if not is_last and not select.select([errors], [], [], _SILENT_SECONDS)[0]:
             _show(held)
-            held = b""
+            held, last = b"", held
         chunk = os.read(errors.fileno(), 1 << 16)
         if not chunk:
+            if not last.endswith(b"\n"):
+                _show(b"\n")
             return held
         if held:
             held += chunk
             continue
         text = line + chunk
         begin = found.start() if (found := _LAST_WORDS.search(text)) else len(text)
-        _show(text[len(line) : begin])
+        _show(shown := text[len(line) : begin])
+        last = shown or last
         held = text[begin:]
         # What is held and shown later must not be found again.
         line = b"" if held else text[max(text.rfind(b"\n"), text.rfind(b"\r")) + 1 :]

@@ -50,14 +50,14 @@ def dying(*words):
     ],
 )
 def test_who_is_lost_takes_the_place_of_the_last_words(child_runs, capfd, words, lost):
-    child_runs(dying("step 7\n 50%|bar\r" + ERROR, f"{FATAL} absl::Status: {words}", STACK))
+    child_runs(dying("step 7\n\r 50%|bar" + ERROR, f"{FATAL} absl::Status: {words}", STACK))
     with pytest.raises(RunEnded) as error:
         run_again(PLACE)
     assert str(error.value) == (
         f"lost {lost} of 4, so process 3 has ended too; the same command on every host resumes "
         "the run from its last checkpoint"
     )
-    assert capfd.readouterr().err == "step 7\n 50%|bar\r"
+    assert capfd.readouterr().err == "step 7\n\r 50%|bar\n"
 
 
 def test_those_that_do_not_come_are_told_from_those_that_are_lost(child_runs):
