@@ -139,7 +139,8 @@ def macro(figures: np.ndarray) -> np.ndarray:
 
     Where a draw has none of a label's few positives, its figure there is taken to differ from the
     sample's as much as that of the other labels does: labels are not left out of some draws, for
-    easy and difficult ones differ by more than draws do. Labels without any figure are left out.
+    easy and difficult ones differ by more than draws do. It stays between 0 and 1, as all figures
+    of several labels do. Labels without any figure are left out.
     """
     figures = figures[:, np.isfinite(figures[0])]
     if not figures.shape[1]:
@@ -149,7 +150,8 @@ def macro(figures: np.ndarray) -> np.ndarray:
     sums = np.where(known, apart, 0).sum(axis=1)
     counted = known.sum(axis=1)
     means = np.divide(sums, counted, out=np.full(len(sums), np.nan), where=counted > 0)
-    return figures[0].mean() + means
+    supposed = np.clip(figures[0] + means[:, np.newaxis], 0, 1)
+    return np.where(known, figures, supposed).mean(axis=1)
 
 
 def whole_figures(
