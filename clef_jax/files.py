@@ -159,19 +159,20 @@ def sum_faults(folder: pathlib.Path, *, skip: Collection[str] = ()) -> list[str]
     return faults
 
 
-_TEMPORARY = re.compile(r"(.+)\.\d+\.tmp")
-
-
 def clear_temporaries(folder: str | os.PathLike, name: str | None = None) -> None:
-    """Removes what killed processes left in a folder of files to be replaced: all, or of one name.
+    """Removes what killed processes left in a folder of files to be replaced.
 
     Call it where no other process can be writing there, under a lock.
+
+    Args:
+        folder: The folder, which may be absent.
+        name: Of one file, whose temporary ones of this host are removed; None for those of all.
     """
+    of_name = "" if name is None else re.escape(f"{name}.{socket.gethostname()}")
+    temporary = re.compile(rf"{of_name or '.+'}\.\d+\.tmp")
     with contextlib.suppress(FileNotFoundError):
-        for found in os.listdir(folder):
-            match = _TEMPORARY.fullmatch(found)
-            if match and name in (None, match[1]):
-                os.unlink(os.path.join(folder, found))
+        for found in filter(temporary.fullmatch, os.listdir(folder)):
+            os.unlink(os.path.join(folder, found))
 
 
 class LockedError(ClefError):

@@ -137,14 +137,18 @@ def test_only_one_writes_and_clears_what_killed_ones_left_of_it(tmp_path):
         refused = f"{path}: another process is writing it (process {os.getpid()} on "
         with pytest.raises(LockedError, match=re.escape(refused)), only_writer(path):
             pass
-    for name in ("risk.csv.77.tmp", "other.csv.77.tmp", "risk.csv.tmp", "risk.csv.x.tmp"):
+    with pytest.raises(ZeroDivisionError), only_writer(path), replacing(path) as temporary:
+        pathlib.Path(temporary).touch()
+        killed = os.path.basename(temporary)
+        raise ZeroDivisionError
+    others = {killed.replace("csv", "csv.gz"), "risk.csv.tmp", "risk.csv.x.tmp"}
+    for name in {killed} | others:
         (path.parent / name).touch()
     with only_writer(path):
         pass
-    left = {".risk.csv.lock", "other.csv.77.tmp", "risk.csv.tmp", "risk.csv.x.tmp"}
-    assert set(os.listdir(path.parent)) == left
+    assert set(os.listdir(path.parent)) == {".risk.csv.lock"} | others
     clear_temporaries(path.parent)
-    assert set(os.listdir(path.parent)) == left - {"other.csv.77.tmp"}
+    assert set(os.listdir(path.parent)) == {".risk.csv.lock", "risk.csv.tmp", "risk.csv.x.tmp"}
     clear_temporaries(tmp_path / "absent")
 
 

@@ -38,7 +38,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(one))
         yield one
         grouped = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
-        waiting += [e for e in (*grouped, one.__cause__, one.__context__) if e is not None]
+        context = None if one.__suppress_context__ else one.__context__
+        waiting += [e for e in (*grouped, one.__cause__, context) if e is not None]
 
 
 def _said_by(error: BaseException, codes: tuple[int, ...]) -> str | None:

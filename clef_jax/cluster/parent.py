@@ -121,7 +121,8 @@ def _reason(last_words: str, place: Place) -> str:
     if "RegisterTask" in last_words:
         return (
             f"the {place.processes} processes of the run did not all come to {place.coordinator} "
-            f"within {MEET_SECONDS} s; look which of them did not start, and start all together"
+            f"within {MEET_SECONDS} s; look which of them did not start, and start all together, "
+            "or this one alone with --processes=1"
         )
     listed = "\n".join(_SILENT.findall(last_words))
     numbers = sorted(set(map(int, re.findall(r"(\d+)$", listed, re.MULTILINE))))

@@ -12,7 +12,7 @@ import clef_jax
 from clef_jax import models
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
-from clef_jax.checkpoints.patients import patient_hashes, with_patients
+from clef_jax.checkpoints.patients import PATIENTS, patient_hashes, with_patients
 from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from clef_jax.train.data import RunData
 from clef_jax.train.settings import RunSettings, setting_differences, without_paths
@@ -58,14 +58,15 @@ def run_record(
 def common_facts(record: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what all processes of a run must have found alike, for `agreement`.
 
-    Files may lie elsewhere on each host, as what they hold is compared.
+    Files may lie elsewhere on each host, as what they hold is compared; patients are the shards'.
 
     Args:
         record: `run_record` of this process.
     """
     devices = jax.local_devices()
+    left_out = ("mesh", "model", PATIENTS)
     return {
-        **{key: value for key, value in record.items() if key not in ("mesh", "model")},
+        **{key: value for key, value in record.items() if key not in left_out},
         "config": without_paths(record["config"]),
         "devices of a process": f"{len(devices)} {devices[0].device_kind}",
     }

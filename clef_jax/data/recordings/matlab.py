@@ -41,7 +41,8 @@ def _refuse_bomb(path: str) -> None:
     """Raises RecordingError where a compressed variable declares to be out of all proportion."""
     with open(path, "rb") as stream:
         head = stream.read(_HEAD_BYTES)
-        order = {b"IM": "<", b"MI": ">"}.get(head[-2:])
+        # By the version, which is of MATLAB 5 to 7; those of 7.3 hold no such elements.
+        order = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}.get(head[-4:])
         while order and len(tag := stream.read(8)) == 8:
             kind, size = struct.unpack(f"{order}2I", tag)
             following = stream.tell() + size

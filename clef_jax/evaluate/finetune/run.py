@@ -162,7 +162,7 @@ def _conclude(
 
 def _meta_of(encoder: Encoder, inputs: Inputs, options: Options) -> dict[str, Any]:
     """Returns the encoder's record with those it has been trained on now, or chosen by."""
-    seen = patient_hashes(inputs.patient[inputs.split != "test"])
+    seen = patient_hashes(inputs.patient[inputs.split != "test"].astype(str))
     before = frozenset() if options.mode == "scratch" else patients_in(encoder.meta)
     return with_patients(encoder.meta, joined(before, seen))
 
