@@ -18,8 +18,8 @@ RECORDS = 100 * 161_352
 # chip, 1,600 Gbit/s, of H100s NVLink within 8 and a network card of 400 Gbit/s each beyond.
 _LINKS = {"v5e:2x2": (200e9, 200e9), "h100": (450e9, 50e9)}
 _NAMES = {"v5e:2x2": "v5e", "h100": "H100"}
-_VIEW_BYTES = 2 * 5000
-_PARAMETERS = {"clef_medium": 30_587_632, "clef_large": 296_301_312}
+_SAMPLES = 5000
+_VIEW_BYTES = 2 * _SAMPLES
 _CASES = (("v5e:2x2", "clef_medium"), ("h100", "clef_medium"), ("h100", "clef_large"))
 
 
@@ -40,9 +40,11 @@ def costs(target: str, size: str, devices: int) -> dict[str, float]:
     All-reduce and all-gather are of rings: a device sends and receives 2 (D - 1) / D, or (D - 1) /
     D, times the bytes of the whole. The gradient of the all-gather is a reduce-scatter as large.
     """
-    row, width = compiled(target, size), get_config(size).embedding_dim
+    row, config = compiled(target, size), get_config(size)
+    width = config.embedding_dim
     batch, share = row["batch"] * devices, (devices - 1) / devices
-    gradients = 2 * share * 4 * _PARAMETERS[size]
+    parameters = sum(layer.parameters for layer in config.layer_costs(_SAMPLES))
+    gradients = 2 * share * 4 * parameters
     embeddings = 2 * share * 4 * 2 * batch * width
     within, beyond = _LINKS[target]
     moving = (gradients + embeddings) / (within if devices <= 8 else beyond)
