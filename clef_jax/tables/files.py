@@ -1,5 +1,6 @@
 """Tables of people in files: CSV, TSV, Excel, Parquet."""
 
+import functools
 import os
 import pathlib
 
@@ -42,28 +43,25 @@ def read_table(path: str | os.PathLike, *, header: bool = True) -> pd.DataFrame:
             f"{path} cannot be read as a table: it is not text in UTF-8 ({error.reason} at byte "
             f"{error.start:,}); save it as CSV UTF-8"
         ) from error
-    except MemoryError:
+    except (MemoryError, TableError):
         raise
     except Exception as error:  # The formats' libraries may raise anything of a damaged file.
         raise TableError(
             f"{path} cannot be read as a table: {type(error).__name__}: {error}; save it again"
         ) from error
     table.columns = table.columns.map(str)
-    if (again := table.columns.duplicated()).any():
-        raise TableError(
-            f"{path}: two columns {table.columns[again][0]!r}; rename or remove one of them"
-        )
+    _require_distinct(path, table.columns.to_series())
     return table
 
 
 def _read_text(path: pathlib.Path, header: bool) -> pd.DataFrame:
-    table = pd.read_csv(
-        path,
-        dtype="string",
-        sep=_separator(path),
-        header=0 if header else None,
-        encoding="utf-8-sig",
+    read = functools.partial(
+        pd.read_csv, path, dtype="string", sep=_separator(path), encoding="utf-8-sig"
     )
+    if not header:
+        return read(header=None)
+    _require_distinct(path, read(header=None, nrows=1).iloc[0])
+    table = read()
     if not isinstance(table.index, pd.RangeIndex):
         # The first cells would be taken for names of the rows, and the others for their neighbours.
         raise ValueError(
@@ -73,7 +71,17 @@ def _read_text(path: pathlib.Path, header: bool) -> pd.DataFrame:
 
 
 def _read_excel(path: pathlib.Path) -> pd.DataFrame:
+    # An empty sheet has no first row.
+    for _, header in pd.read_excel(path, dtype="string", header=None, nrows=1).iterrows():
+        _require_distinct(path, header)
     return pd.read_excel(path, dtype="string")
+
+
+def _require_distinct(path: pathlib.Path, header: pd.Series) -> None:
+    """Refuses a name that stands twice, before pandas calls its second column "name.1"."""
+    names = header.dropna()
+    if len(again := names[names.duplicated()]):
+        raise TableError(f"{path}: two columns {again.iloc[0]!r}; rename or remove one of them")
 
 
 def _read_parquet(path: pathlib.Path) -> pd.DataFrame:

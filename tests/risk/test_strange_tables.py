@@ -4,6 +4,8 @@ import logging
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from clef_jax.risk.table import compute_risk_table
@@ -162,3 +164,31 @@ def test_rows_of_one_patient_that_differ_and_rows_of_nobody_are_said(caplog):
     with caplog.at_level(logging.WARNING):
         computed([MAN_55, MAN_55, MAN_55 | {"subject_id": 2}], assume_no_diabetes=True)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "xlsx", "parquet"])
+def test_of_two_columns_of_one_name_neither_is_taken(tmp_path, extension):
+    path = tmp_path / f"table.{extension}"
+    twice = pd.DataFrame([[1, 55, 56]], columns=["id", "age", "age"])
+    if extension == "parquet":
+        arrays = [pa.array([1]), pa.array([55]), pa.array([56])]
+        pq.write_table(pa.table(arrays, names=["id", "age", "age"]), path)
+    else:
+        _write_as(twice, path)
+    with pytest.raises(TableError, match=f"table.{extension}: two columns 'age'; rename"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "xlsx", "parquet"])
+def test_names_that_look_like_a_second_ones_are_names(tmp_path, extension):
+    path = tmp_path / f"table.{extension}"
+    table = pd.DataFrame([["1", "2", "3"]], columns=["V", "V.1", "V.2"])
+    table.to_parquet(path) if extension == "parquet" else _write_as(table, path)
+    assert read_table(path).to_dict("list") == {"V": ["1"], "V.1": ["2"], "V.2": ["3"]}
+
+
+def _write_as(table, path):
+    if path.suffix == ".xlsx":
+        table.to_excel(path, index=False)
+    else:
+        table.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")

@@ -8,7 +8,6 @@ out 70 / 10 / 20 %, balanced by label and told by a seed.
 import dataclasses
 import os
 import pathlib
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,7 +28,6 @@ from clef_jax.evaluate.tasks.examples import (
     Examples,
     ExamplesError,
     clipped,
-    first_few,
     require_disjoint,
     require_testable_classes,
     without_unlabelled,
@@ -100,11 +98,9 @@ def user_task(
 
 
 def _require_columns(table: pd.DataFrame, source: str) -> None:
-    twice = set(table.columns[table.columns.duplicated()])
-    # Of two columns of one name the second is read as "name.1".
-    twice |= {re.sub(r"\.\d+$", "", name) for name in table.columns if re.search(r"\.\d+$", name)}
-    if found := sorted(twice & set(table.columns)):
-        raise ExamplesError(f"{source}: two columns {first_few(found)}; rename one of them")
+    if (again := table.columns.duplicated()).any():
+        name = table.columns[again][0]
+        raise ExamplesError(f"{source}: two columns {name}; rename one of them")
     if "file" not in table.columns:
         raise ExamplesError(
             f"{source}: no column file; found {', '.join(map(clipped, table.columns))}; name the "

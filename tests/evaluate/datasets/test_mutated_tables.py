@@ -116,7 +116,7 @@ def test_a_users_table_is_read_rightly_or_refused(folder, seeds):
     ("content", "said"),
     [
         ("file,af\nr0.edf,1,\nr1.edf,0,\n", "its rows have 1 more cells than its header of 2"),
-        ("file,af,af\nr0.edf,1,0\nr1.edf,0,1\n", "two columns af; rename"),
+        ("file,af,af\nr0.edf,1,0\nr1.edf,0,1\n", "two columns 'af'; rename"),
         (",file\n0,r0.edf\n1,r1.edf\n", "no label column: Unnamed: 0, file all mean"),
         ("file,af\nr0.edf,135/80\nr1.edf,120/70\nr2.edf,90\nr3.edf,80\nr4.edf,70\n",
          "numbers but for '135/80' .row 1., '120/70' .row 2.; correct"),
