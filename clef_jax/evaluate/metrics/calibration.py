@@ -91,37 +91,5 @@ def fit_temperature(target: np.ndarray, probability: np.ndarray) -> Temperature:
     return Temperature(float(np.exp(found.x)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Isotonic:
-    """A rising curve through the points at hand, straight between them.
-
-    Attributes:
-        probability: `[points]`, rising.
-        corrected: `[points]`, never falling.
-    """
-
-    probability: np.ndarray
-    corrected: np.ndarray
-
-    def __call__(self, probability: np.ndarray) -> np.ndarray:
-        """Returns corrected probabilities, of any shape; beyond the points those at the ends."""
-        return np.interp(probability, self.probability, self.corrected)
-
-
-def fit_isotonic(target: np.ndarray, probability: np.ndarray) -> Isotonic:
-    """Returns the never falling curve of the least squared error.
-
-    It needs many examples, some hundreds; of few it says what came of each by chance.
-
-    Args:
-        target: `[n]`, 1 and 0, of validation examples; n at least 1.
-        probability: `[n]`.
-    """
-    points, group, count = np.unique(probability, return_inverse=True, return_counts=True)
-    means = np.bincount(group, target) / count
-    fitted = scipy.optimize.isotonic_regression(means, weights=count.astype(float)).x
-    return Isotonic(points, np.asarray(fitted))
-
-
 def _log_odds(probability: np.ndarray) -> np.ndarray:
     return scipy.special.logit(np.clip(probability, _LEAST, 1 - _LEAST))

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
-from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from clef_jax.evaluate import metrics
-from clef_jax.evaluate.metrics.calibration import fit_isotonic, fit_temperature, reliability_curve
+from clef_jax.evaluate.metrics.calibration import fit_temperature, reliability_curve
 
 
 def too_sure(seed, n=3000, temperature=2.5):
@@ -56,16 +55,3 @@ def test_temperature_of_one_class_or_certainty_stays_finite():
     target = np.array([0.0, 1.0, 1.0, 0.0])
     corrected = fit_temperature(target, np.array([0.0, 1.0, 0.0, 1.0]))(np.array([0.0, 0.5, 1.0]))
     assert np.isfinite(corrected).all() and corrected[1] == 0.5
-
-
-def test_isotonic_is_scikit_learns():
-    target, probability = too_sure(6, n=800)
-    probability = np.round(probability, 2)
-    oracle = IsotonicRegression(out_of_bounds="clip").fit(probability, target)
-    isotonic = fit_isotonic(target, probability)
-    asked = np.linspace(0, 1, 333)
-    assert isotonic(asked) == pytest.approx(oracle.predict(asked), abs=1e-12)
-    other, unseen = too_sure(7)
-    ones = np.ones((1, len(other)))
-    before, after = (metrics.ece(ones, other, p)[0] for p in (unseen, isotonic(unseen)))
-    assert after < before / 2
