@@ -83,7 +83,6 @@ def _run(arguments: argparse.Namespace) -> int:
 def _finetune(arguments: argparse.Namespace, out: str) -> int:
     from clef_jax.evaluate.datasets.user_table import user_task
     from clef_jax.evaluate.finetune import Options, finetune
-    from clef_jax.evaluate.finetune.options import LEARNING_RATES
     from clef_jax.evaluate.finetune.prepared import inputs_of_examples
     from clef_jax.evaluate.metrics.calibration import fit_temperature
     from clef_jax.evaluate.windows.inputs import OwnPreprocessing
@@ -96,7 +95,7 @@ def _finetune(arguments: argparse.Namespace, out: str) -> int:
         head=arguments.head,
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate or LEARNING_RATES[arguments.mode],
+        learning_rate=arguments.learning_rate,
     )
     keep_programs()
     encoder = load_encoder(arguments.weights)

@@ -22,7 +22,7 @@ from clef_jax.evaluate.finetune import (
     finetune,
     reference_options,
 )
-from clef_jax.evaluate.finetune.options import LEARNING_RATES, Mode
+from clef_jax.evaluate.finetune.options import Mode
 from clef_jax.evaluate.finetune.prepared import inputs_of_examples
 from clef_jax.evaluate.metrics.calibration import fit_temperature
 from clef_jax.evaluate.windows.inputs import Prepared, Reading, Unread
@@ -91,7 +91,7 @@ def _of_sizes(encoders: Sequence[Contestant]) -> list[Contestant]:
 def _options(question: Question, mode: Mode) -> Options:
     if question.preset == "reference":
         return reference_options(question.info.name, mode)
-    return Options(mode=mode, learning_rate=LEARNING_RATES[mode])
+    return Options(mode=mode)
 
 
 class _Read:

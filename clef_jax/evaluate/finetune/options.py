@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from clef_jax.errors import ClefError
 from clef_jax.models.heads import HeadKind
@@ -19,7 +19,7 @@ LOSSES: Mapping[str, tuple[str, ...]] = {
 }
 # Highest rates of a head. Above a given encoder it sees embeddings that hardly change, and that may
 # differ by thousandths only, as an untrained one's do: at 1e-3 it would end about where it began.
-LEARNING_RATES: Mapping[Mode, float] = {"finetune": 1e-2, "scratch": 1e-3, "frozen": 1e-2}
+_RATES_OF_HEAD: Mapping[Mode, float] = {"finetune": 1e-2, "scratch": 1e-3, "frozen": 1e-2}
 
 
 class FinetuneError(ClefError):
@@ -42,7 +42,7 @@ class Options:
             same (what the original does for Aurora-BP [Q13]); "balanced" draws as many, with
             replacement, so that every class is as likely (for Icentia11k and MUSIC).
         optimizer: "adamw", or "adam", whose weight decay is a part of the gradient.
-        learning_rate: Highest of the head's.
+        learning_rate: Highest of the head's; by default 1e-2, from random weights 1e-3.
         encoder_learning_rate: Highest of the encoder's last stage's.
         layer_decay: Ratio of a stage's rate to that of the stage after it.
         schedule: "cosine" warms up and falls to zero, step by step. The others are the original's,
@@ -74,7 +74,7 @@ class Options:
     balanced: bool = False
     sampling: Literal["shuffled", "in order", "balanced"] = "shuffled"
     optimizer: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float = None  # type: ignore[assignment]  # The mode's own, once made.
     encoder_learning_rate: float = 1e-4
     layer_decay: float = 0.8
     schedule: Literal["cosine", "one_cycle", "restarts", "constant"] = "cosine"
@@ -92,6 +92,8 @@ class Options:
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
+        if cast(float | None, self.learning_rate) is None and self.mode in _RATES_OF_HEAD:
+            object.__setattr__(self, "learning_rate", _RATES_OF_HEAD[self.mode])
         for name, (is_possible, expected) in _POSSIBLE.items():
             if not is_possible(getattr(self, name)):
                 raise FinetuneError(f"{name} is {getattr(self, name)!r}; expected {expected}")

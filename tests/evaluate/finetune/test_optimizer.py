@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from clef_jax.evaluate.finetune import Options, reference_options
+from clef_jax.evaluate.finetune.options import FinetuneError
 from clef_jax.evaluate.finetune.optimizer import make_optimizer, rate_factors
 from clef_jax.evaluate.finetune.schedule import make_schedule
 from clef_jax.models import get_config
@@ -52,7 +53,8 @@ def test_every_parameter_of_a_real_encoder_has_the_rate_of_its_stage():
     config = get_config("clef_small")
     model = config.build(dtype=jnp.float32, remat=False)
     encoder = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 600, 1)))["params"]
-    found = rate_factors({"encoder": encoder}, config.layers, Options(layer_decay=0.5))["encoder"]
+    options = Options(learning_rate=1e-3, encoder_learning_rate=1e-4, layer_decay=0.5)
+    found = rate_factors({"encoder": encoder}, config.layers, options)["encoder"]
     for name, factors in found.items():
         above = 6 if name == "stem" else 5 - int(name[5])
         assert set(jax.tree.leaves(factors)) == {0.1 * 0.5**above}, name
@@ -164,3 +166,14 @@ def test_the_originals_table():
         assert (found.batch_size, found.patience, found.select_by) == (64, 5, "loss"), task
         assert found.learning_rate == found.encoder_learning_rate == 1e-3 and not found.dropout
         assert found.weight_decay == 1e-5 and found.layer_decay == 1 and found.clip_norm is None
+
+
+def test_a_head_on_a_given_encoder_learns_faster_than_a_network_from_random_weights():
+    assert [Options(mode).learning_rate for mode in ("finetune", "frozen", "scratch")] == [
+        1e-2,
+        1e-2,
+        1e-3,
+    ]
+    assert Options("frozen", learning_rate=3e-4).learning_rate == 3e-4
+    with pytest.raises(FinetuneError, match="learning_rate is 0.0; expected a number above 0"):
+        Options(learning_rate=0.0)
