@@ -28,6 +28,8 @@ from clef_jax.ops.varying import shaped_alike
 _TILE_BYTES = 3 << 19
 # A quarter of a v5e's, half of a v5p's: what is left keeps arrays of other operations.
 _VMEM_BYTES = 32 << 20
+# Of it, what sums and taps take: those of short recordings' wide groups are more than their tiles.
+_SUMS_BYTES = 20 << 20
 
 
 def kernel_gradient(
@@ -83,8 +85,10 @@ class _Tiling(NamedTuple):
     tiles: int
 
 
-def _tiling(group_bytes: int, groups: int, pairing: Pairing) -> _Tiling:
-    most = max(1, _TILE_BYTES // group_bytes)
+def _tiling(group_bytes: int, groups: int, channels: int, pairing: Pairing) -> _Tiling:
+    # The taps twice, as those of a step are stored while the next one's are summed.
+    sums_bytes = 4 * channels**2 * (pairing.rows * SPAN + 2 * pairing.taps)
+    most = max(1, min(_TILE_BYTES // group_bytes, _SUMS_BYTES // sums_bytes))
     at_once = max(n for n in range(1, groups + 1) if groups % n == 0 and n <= most)
     steps = pl.cdiv(pairing.steps, pl.cdiv(group_bytes, _TILE_BYTES))
     return _Tiling(at_once, steps, pl.cdiv(pairing.steps, steps))
@@ -102,7 +106,8 @@ def _correlate(
     """Returns sums `[g, channels of dy, taps * channels of x]` over x `[T, C, N]`, dy alike."""
     samples, width, views = x.shape
     groups, lanes, taps = width // channels, min(views, LANES), pairing.taps
-    tiling = _tiling(samples * channels * lanes * x.dtype.itemsize, groups, pairing)
+    group_bytes = samples * channels * lanes * x.dtype.itemsize
+    tiling = _tiling(group_bytes, groups, channels, pairing)
     own, last = tiling.groups * channels, tiling.steps * STEP - 1
     inputs = min(samples, tiling.steps * STEP * SPAN)
     rows = min(pairing.outputs, pairing.first_row(last) - pairing.first_row(0) + pairing.rows)
