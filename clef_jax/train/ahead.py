@@ -18,11 +18,13 @@ from clef_jax.methods.options import Options
 from clef_jax.train.program import StepProgram, join, views_of_shards
 
 _RAN_OUT = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
+# Characters of a compiler's reason: its second line may hold an instruction of some thousands.
+_REASON = 1000
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 class DoesNotCompile(ClefError):
-    """A step that the compiler refuses; the message is the compiler's first line."""
+    """A step that the compiler refuses; the message has the compiler's first lines."""
 
 
 class DoesNotFit(ClefError):
@@ -154,7 +156,9 @@ def compile_step(
         executable = lowered.compile(compiler_options=dict(compiler_options or {}))
     except jax.errors.JaxRuntimeError as error:
         if (found := _RAN_OUT.search(str(error))) is None:
-            reason = (str(error).splitlines() or ["it does not say why"])[0]
+            # The first line may be no more than a name for what the second tells.
+            told = [line.strip() for line in str(error).splitlines() if line.strip()][:2]
+            reason = " ".join(told)[:_REASON] or "it does not say why"
             raise DoesNotCompile(
                 f"a global batch of {batch_size} does not compile for "
                 f"{program.mesh.devices.flat[0].device_kind}: {reason}"

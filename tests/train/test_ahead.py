@@ -106,20 +106,32 @@ def test_what_a_compiler_says_of_memory_is_told_plainly(monkeypatch):
     )
 
 
-def test_what_else_a_compiler_refuses_is_told_plainly():
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Used 28.73M of 16.00M vmem.\n\nProgram vmem requirement 28.73M:\n"
+            "    reserved 12.00K",
+            r"RESOURCE_EXHAUSTED: Used 28.73M of 16.00M vmem. Program vmem requirement 28.73M:$",
+        ),
+        (
+            "RESOURCE_EXHAUSTED: E1001: CompileTimeScopedVmemOom:\nRan out of memory in memory "
+            "space vmem while allocating on stack for %kernel_gradient.71 = " + "f32[64,48]" * 1000,
+            r"RESOURCE.*ScopedVmemOom: Ran out of memory .* for %kernel_gradient.71 = f32.{,900}$",
+        ),
+        ("", "it does not say why$"),
+    ],
+)
+def test_what_else_a_compiler_refuses_is_told_plainly(reason, told):
     made = program()
 
     class Lowered:
         def compile(self, compiler_options):
-            raise jax.errors.JaxRuntimeError(
-                "RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem. Used 28.73M of 16.00M "
-                "vmem.\n\nProgram vmem requirement 28.73M:"
-            )
+            raise jax.errors.JaxRuntimeError(reason)
 
     lowering = dataclasses.replace(made, step=type("Step", (), {"lower": lambda *_: Lowered()})())
     with pytest.raises(
-        ahead.DoesNotCompile,
-        match=r"batch of 512 does not compile for cpu: RESOURCE.* 28.73M of 16.00M vmem\.$",
+        ahead.DoesNotCompile, match=f"batch of 512 does not compile for cpu: {told}"
     ):
         ahead.compile_step(lowering, 512)
 
