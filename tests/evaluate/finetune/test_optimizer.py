@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from clef_jax.evaluate.finetune import Options, reference_options
-from clef_jax.evaluate.finetune.options import FinetuneError
 from clef_jax.evaluate.finetune.optimizer import make_optimizer, rate_factors
+from clef_jax.evaluate.finetune.options import FinetuneError
 from clef_jax.evaluate.finetune.schedule import make_schedule
 from clef_jax.models import get_config
 
