@@ -54,22 +54,35 @@ def read_annotations(record: str | os.PathLike, samples: int) -> Annotations:
     Raises:
         DatasetError: The file is missing or damaged.
     """
-    import wfdb
+    sample, symbols, notes = _annotations_in(record)
+    classes = np.array([BEATS.get(symbol, "") for symbol in symbols], object)
+    is_beat = classes != ""
+    notes = [note.strip("\0 ") for note in notes]
+    return Annotations(sample[is_beat], classes[is_beat], _episodes(notes, sample, samples))
+
+
+def _annotations_in(record: str | os.PathLike) -> tuple[np.ndarray, list[str], list[str]]:
+    """Returns every annotation's sample, symbol and note.
+
+    Not by `wfdb.rdann`, which never ends where a note at the record's start begins with "## " but
+    defines nothing.
+    """
+    from wfdb.io import annotation
 
     try:
-        found = wfdb.rdann(os.fspath(record), "atr")
+        pairs = annotation.load_byte_pairs(os.fspath(record), "atr", None)
+        at, codes, *_, notes = annotation.proc_ann_bytes(pairs, None)
+        sample = np.array(at, np.int64)
     except Exception as error:  # wfdb may raise anything of a damaged file.
         raise DatasetError(
             f"{record}.atr: no annotations to be read ({error}); download it again"
         ) from error
-    classes = np.array([BEATS.get(symbol, "") for symbol in found.symbol], object)
-    is_beat = classes != ""
-    notes = [note.strip("\0 ") for note in found.aux_note]
-    return Annotations(
-        np.asarray(found.sample, np.int64)[is_beat],
-        classes[is_beat],
-        _episodes(notes, np.asarray(found.sample, np.int64), samples),
-    )
+    if (np.diff(sample, prepend=0) < 0).any():
+        raise DatasetError(
+            f"{record}.atr: its annotations go back in time, so it is damaged; download it again"
+        )
+    symbol_of = {label.label_store: label.symbol for label in annotation.ann_labels}
+    return sample, [symbol_of.get(code, "") for code in codes], notes
 
 
 def _episodes(notes: list[str], sample: np.ndarray, samples: int) -> tuple[Episode, ...]:

@@ -9,7 +9,7 @@ import wfdb
 
 from clef_jax.data.recordings import open_recording
 from clef_jax.evaluate.datasets import icentia11k
-from clef_jax.evaluate.datasets.beats import Episode, read_annotations
+from clef_jax.evaluate.datasets.beats import BEATS, Episode, read_annotations
 from clef_jax.evaluate.datasets.folders import DatasetError
 from clef_jax.evaluate.datasets.suite import TASKS
 from tests.evaluate.datasets.native import write_annotations, write_icentia
@@ -149,6 +149,37 @@ def test_a_closing_bracket_ends_an_episode(tmp_path):
     assert found.sample.tolist() == [50]
     with pytest.raises(DatasetError, match="no annotations to be read"):
         read_annotations(tmp_path / "absent", 5000)
+
+
+def test_a_comment_at_the_start_is_passed_over(tmp_path):
+    """By one that defines nothing, wfdb's own reader would be held for ever."""
+    fields = {"sample": np.array([0, 50, 90]), "fs": 250, "write_dir": str(tmp_path)}
+    wfdb.wrann(
+        "r", "atr", symbol=['"', "N", "V"], aux_note=["## annotated twice", "", ""], **fields
+    )
+    found = read_annotations(tmp_path / "r", 5000)
+    assert found.sample.tolist() == [50, 90] and found.beat.tolist() == ["N", "V"]
+    assert found.episodes == ()
+
+
+def test_annotations_that_go_back_in_time_are_refused(tmp_path):
+    # A skip of -100 samples, then a beat 50 samples later.
+    skip = [0, 59 << 2, 0xFF, 0xFF, (2**16 - 100) & 0xFF, (2**16 - 100) >> 8]
+    (tmp_path / "r.atr").write_bytes(bytes([200, 1 << 2, *skip, 50, 1 << 2, 0, 0]))
+    with pytest.raises(DatasetError, match=r"r\.atr: its annotations go back in time"):
+        read_annotations(tmp_path / "r", 5000)
+
+
+@pytest.mark.parametrize("name", ["mitdb/203", "mitdb/222", "cpsc2021/data_101_6"])
+def test_real_annotations_are_those_of_wfdbs_own_reader(real_data, name):
+    samples = wfdb.rdheader(str(real_data / name)).sig_len
+    found, expected = (
+        read_annotations(real_data / name, samples),
+        wfdb.rdann(str(real_data / name), "atr"),
+    )
+    beats = [(at, BEATS[s]) for at, s in zip(expected.sample, expected.symbol, strict=True)
+             if s in BEATS]  # fmt: skip
+    assert list(zip(found.sample, found.beat, strict=True)) == beats
 
 
 def test_reference_filters_before_resampling():
