@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
     config.keep_checkpoints = 3  # The latest; the best is kept besides.
     config.patience = 0  # Evaluations without a better loss before the run ends; 0 never.
     config.tensorboard = False  # Write event files too.
-    config.profile_steps = 0  # Steps, after the first ten, whose trace goes to RUN/profile.
+    config.profile = ""  # START:STOP, steps whose trace goes to RUN/profile, without STOP.
 
     # Steps from one evaluation to the next, and at the end; 0, at the end only; -1, never.
     config.evaluators = ConfigDict()

@@ -170,6 +170,14 @@ def test_todays_configuration_continues_an_older_run(older):
         ]
 
 
+def test_a_run_goes_on_that_could_trace_steps_by_their_number_alone(run_meta, tmp_path):
+    stored = run_meta | {"format_version": 3, "config": run_meta["config"] | {"profile_steps": 5}}
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "metadata").write_text(json.dumps(stored))
+    now = run_meta | {"config": run_meta["config"] | {"profile": "2:4"}}
+    assert run_differences(read_meta(tmp_path), now) == []
+
+
 def test_an_older_run_of_simclr_goes_on_without_the_options_of_clef():
     objective = {"name": "simclr", "preset": "paper", "temperature": 0.1, "floor": 0.2}
     found = upgraded_meta({"format_version": 2, "config": {"seed": 1, "objective": objective}})

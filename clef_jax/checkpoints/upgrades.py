@@ -5,7 +5,7 @@
   and the state of an optimiser over the encoder's parameters alone. Its configuration has
   `objective` where today's has `method`, and `eval_steps` where it has `evaluators.validation`.
 - 3: today's. Its first checkpoints do not say whom the encoder was trained on, which then nobody
-  knows.
+  knows; and their configuration may have `profile_steps`, on which nothing depends.
 """
 
 import pathlib
@@ -40,6 +40,8 @@ def upgraded_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
         if "eval_steps" in config:
             config["evaluators"] = {"validation": config.pop("eval_steps")}
         meta["config"] = config
+    if "config" in meta:
+        meta["config"] = {k: v for k, v in meta["config"].items() if k != "profile_steps"}
     return meta
 
 

@@ -22,7 +22,7 @@ from clef_jax.train.evaluators.make import make_evaluators
 from clef_jax.train.feed import DeviceBatches, device_batches
 from clef_jax.train.learner import make_learner, make_method
 from clef_jax.train.loop import Loop
-from clef_jax.train.profile import profiled
+from clef_jax.train.profile import profiled, steps_to_trace
 from clef_jax.train.recorder import Recorder, open_recorder
 from clef_jax.train.report import report_run
 from clef_jax.train.run_record import common_facts, run_record
@@ -72,14 +72,12 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
             bank = load_noise_bank(settings.data.noise or None, shards.spec)
             model, method = make_method(settings, shards, bank)
             data = choose_data(settings, shards, bank, method.needs, mesh)
+            traced = steps_to_trace(settings.cadence.profile, data.total_steps)
             learner = make_learner(settings, model, method, data, mesh)
             evaluators = make_evaluators(settings, data, learner, mesh, folder)
             validation = evaluators["validation"].record if "validation" in evaluators else None
             record = run_record(settings, data, validation, mesh)
             found.update(common_facts(record))
-        train_step = learner.train_step
-        if steps := settings.cadence.profile_steps:
-            train_step = opened.enter_context(profiled(train_step, folder / "profile", steps))
         opened.enter_context(only_run(folder))
         with SavedStates(folder, keep=settings.cadence.keep_checkpoints) as saved:
             algorithms = run_algorithms(saved.meta(), settings, shards.spec.samples, mesh)
@@ -90,6 +88,9 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
                 found["config.init"] = start.record.get("init", {}).get("sha256")
             if jax.process_index() == 0:
                 write_json(folder / "config.json", settings.record)
+            train_step = opened.enter_context(
+                profiled(learner.train_step, traced, folder / "profile", done=int(start.state.step))
+            )
             with (
                 contextlib.closing(_open_recorder(settings, data, start, folder)) as recorder,
                 contextlib.closing(_open_batches(settings, data, start, mesh)) as batches,

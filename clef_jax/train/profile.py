@@ -1,48 +1,82 @@
-"""A trace of some steps, for TensorBoard's profiler or XProf."""
+"""A trace of some of a run's steps, for TensorBoard's profiler or XProf."""
 
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator
 
 import jax
+from absl import logging
 
+from clef_jax.files import replacing_folder
 from clef_jax.methods.method import Batch, Metrics
+from clef_jax.train.settings import ConfigError
 from clef_jax.train.state import TrainState
-
-# By then everything is compiled and batches are read ahead.
-_STEPS_BEFORE = 10
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
+class _EndedWithin(Exception):
+    """The run ended before the last of the steps."""
+
+
+def steps_to_trace(profile: str, total_steps: int) -> range:
+    """Returns the steps of `config.profile`, numbered from 1; none where it is empty.
+
+    Raises:
+        ConfigError: The run has no such steps.
+    """
+    if not profile:
+        return range(0)
+    start, stop = map(int, profile.split(":"))
+    if stop > total_steps + 1:
+        raise ConfigError(
+            f"config.profile is {profile}, but the run has {total_steps} steps; the most that can "
+            f"be traced is 2:{total_steps + 1}"
+        )
+    return range(start, stop)
+
+
 @contextlib.contextmanager
-def profiled(train_step: Step, folder: pathlib.Path, steps: int) -> Iterator[Step]:
-    """Gives a step that writes a trace of some of its calls, and else does what it did.
+def profiled(train_step: Step, steps: range, folder: pathlib.Path, *, done: int) -> Iterator[Step]:
+    """Gives a step that also writes a trace of some of its calls, and else does what it did.
+
+    The trace appears, as `<START>-<STOP>_process_<number>`, once it is of all of them; one that is
+    there already stays.
 
     Args:
         train_step: (state, batch) -> (state, metrics).
-        folder: Where the trace goes; every host writes its own.
-        steps: Calls that are traced, after the first ten; fewer if the context ends before.
+        steps: Numbers of the steps to trace, if any.
+        folder: Of the run's traces.
+        done: Steps done before, of which the first call is the next. It compiles.
     """
-    calls, tracing = 0, False
+    trace = folder / f"{steps.start}-{steps.stop}_process_{jax.process_index()}"
+    if steps.start <= done + 1 or trace.exists():
+        if steps.stop > done + 1 and not trace.exists():
+            logging.warning(
+                "config.profile: no trace, as the run goes on from step %d; let it begin at %d",
+                done,
+                done + 2,
+            )
+        yield train_step
+        return
+    number = done
+    with contextlib.suppress(_EndedWithin), contextlib.ExitStack() as tracing:
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        nonlocal calls, tracing
-        if calls == _STEPS_BEFORE:
-            jax.block_until_ready(state)
-            jax.profiler.start_trace(str(folder))
-            tracing = True
-        calls += 1
-        with jax.profiler.StepTraceAnnotation("train", step_num=calls):
-            result = train_step(state, batch)
-        if calls == _STEPS_BEFORE + steps:
-            jax.block_until_ready(result)
-            jax.profiler.stop_trace()
-            tracing = False
-        return result
+        def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            nonlocal number
+            number += 1
+            if number == steps.start:
+                jax.block_until_ready(state)
+                unfinished = tracing.enter_context(replacing_folder(trace))
+                tracing.enter_context(jax.profiler.trace(unfinished))
+            with jax.profiler.StepTraceAnnotation("train", step_num=number):
+                result = train_step(state, batch)
+            if number == steps[-1]:
+                jax.block_until_ready(result)
+                tracing.close()
+            return result
 
-    try:
         yield step
-    finally:
-        if tracing:
-            jax.profiler.stop_trace()
+        if number < steps[-1]:
+            logging.warning("config.profile: no trace, as the run ended after step %d", number)
+            raise _EndedWithin

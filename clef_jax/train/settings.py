@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib.util
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -67,6 +68,18 @@ _FRACTION = _Rule(
 )
 _SWITCH = _Rule(lambda x: isinstance(x, bool), "choose True or False")
 _PATHS = _Rule(lambda x: isinstance(x, str), "it must be a path, or empty")
+
+
+def _is_range_of_steps(x: Any) -> bool:
+    found = re.fullmatch(r"([0-9]{1,12}):([0-9]{1,12})", x) if isinstance(x, str) else None
+    return found is not None and 2 <= int(found[1]) < int(found[2])
+
+
+_STEPS = _Rule(
+    lambda x: x == "" or _is_range_of_steps(x),
+    "write START:STOP, the first of some steps, at least 2 as step 1 compiles, and the one after "
+    "the last; or nothing",
+)
 
 
 def _setting(rule: _Rule, *, free: bool = False, before: Any = dataclasses.MISSING) -> Any:
@@ -130,7 +143,7 @@ class CadenceSettings:
     keep_checkpoints: int = _setting(_COUNT, free=True)
     patience: int = _setting(_WHOLE, free=True)
     tensorboard: bool = _setting(_SWITCH, free=True, before=False)
-    profile_steps: int = _setting(_WHOLE, free=True, before=0)
+    profile: str = _setting(_STEPS, free=True, before="")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,7 +189,11 @@ _FIELDS = (
     }
 )
 # Keys of earlier releases and what they are called now.
-RENAMED = {"eval_steps": "evaluators.validation", "objective": "method"}
+RENAMED = {
+    "eval_steps": "evaluators.validation",
+    "objective": "method",
+    "profile_steps": "profile",
+}
 
 
 def describe_unlisted() -> dict[str, str]:

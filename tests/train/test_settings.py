@@ -70,6 +70,7 @@ def test_every_key_reaches_one_field():
         ("records_per_patient", "last", "choose one of first, random, all"),
         ("remat", 1, "choose True or False"),
         ("noise", None, "a path, or empty"),
+        *(("profile", x, "write START:STOP") for x in ("10", "1:5", "5:5", "5:", "a:b", "-2:5", 5)),
         ("evaluators.probe", -2, "a number of steps, or 0 for the end only, or -1 for never"),
         ("method.temperature", 0.0, "above 0"),
         ("method.floor", 1.5, "from 0 to 1"),
