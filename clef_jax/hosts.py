@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -98,6 +99,13 @@ def fetch(array: Any) -> np.ndarray:
     """Returns an array as one of the host; every process calls it if devices hold but parts."""
     is_elsewhere = isinstance(array, jax.Array) and not array.is_fully_addressable
     return np.asarray(whole(array) if is_elsewhere else array)
+
+
+def of_all_processes(value: float) -> np.ndarray:
+    """Returns the numbers with which all processes call this, `[processes]`."""
+    if jax.process_count() == 1:
+        return np.array([value])
+    return multihost_utils.process_allgather(np.float32(value))
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
+from clef_jax import hosts
+
 _T = TypeVar("_T")
 
 
@@ -37,15 +39,24 @@ class Clock:
             self._restart()
 
     def rates(self) -> dict[str, float]:
-        """Returns the rates since the last call, which must follow the end of all steps."""
+        """Returns the rates since the last call, which must follow the end of all steps.
+
+        To be called by every process after the same step. A step takes all of them equally long,
+        as they wait for each other in its collectives: for the one that waits longest for data.
+        """
         elapsed, steps, waited = time.perf_counter() - self._start, self._steps, self._waited
-        self._restart()
         if not steps:
+            self._restart()
             return {}
+        waits = hosts.of_all_processes(waited / elapsed)
+        self._restart()
         rates = {
             "perf/records_per_s": steps * self._batch_size / elapsed,
-            "perf/data_wait_frac": waited / elapsed,
+            "perf/data_wait_frac": float(waits.max()),
         }
+        if waits.size > 1:
+            rates["perf/data_wait_frac_mean"] = float(waits.mean())
+            rates["perf/slowest_host"] = int(waits.argmax())
         if self._peak:
             rates["perf/mfu"] = rates["perf/records_per_s"] / self._peak
         return rates

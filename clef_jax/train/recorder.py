@@ -19,6 +19,7 @@ _SHOWN = {
     "validation/loss": "val {:.4f}",
     "perf/records_per_s": "{:.0f} rec/s",
     "perf/data_wait_frac": "data-wait {:.0%}",
+    "perf/slowest_host": "slowest host {:.0f}",
     "perf/mfu": "mfu {:.0%}",
 }
 

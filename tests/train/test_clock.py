@@ -22,5 +22,6 @@ def test_the_clock_leaves_out_pauses_and_counts_waiting():
     rates = clock.rates()
     assert 100 < rates["perf/records_per_s"] <= 250
     assert 0.3 < rates["perf/data_wait_frac"] < 0.7
+    assert rates.keys() == {"perf/records_per_s", "perf/data_wait_frac", "perf/mfu"}
     assert rates["perf/mfu"] == pytest.approx(rates["perf/records_per_s"] / 1000)
     assert clock.rates() == {}
