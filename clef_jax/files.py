@@ -175,6 +175,10 @@ def clear_temporaries(folder: str | os.PathLike, name: str | None = None) -> Non
             os.unlink(os.path.join(folder, found))
 
 
+# How long a lock may seem held by `holder_of`, which asks for no more than a moment.
+_ASKING_SECONDS = 0.2
+
+
 class LockedError(ClefError):
     """Another process holds the lock; the message names it: number, host, since when."""
 
@@ -196,9 +200,8 @@ def locked(
         LockedError: Another process holds it; or what `refusal` makes.
         OSError: The file cannot be written.
     """
-    path = os.fspath(path)
-    holder = pathlib.Path(path + ".holder")
-    lock = filelock.FileLock(path, timeout=0)
+    holder = holder_file(path)
+    lock = filelock.FileLock(path, timeout=_ASKING_SECONDS)
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -234,6 +237,29 @@ def only_writer(path: str | os.PathLike) -> Iterator[None]:
     with locked(path.with_name(f".{path.name}.lock"), refusal):
         clear_temporaries(path.parent, path.name)
         yield
+
+
+def holder_of(path: str | os.PathLike) -> str | None:
+    """Returns who holds a lock file, see `locked`: process, host, since when; None if nobody does.
+
+    Nobody is refused the lock for this: it is tried only where someone's name is, and for less
+    than `locked` waits.
+    """
+    holder = holder_file(path)
+    if not holder.exists():
+        return None
+    try:
+        with filelock.FileLock(path, timeout=0):
+            return None
+    except filelock.Timeout:
+        return _holder_in(holder)
+    except OSError:
+        return f"{_holder_in(holder)}, unless it was killed: only who may write {path} can tell"
+
+
+def holder_file(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the file that says who holds a lock file, or held it when it was killed."""
+    return pathlib.Path(f"{os.fspath(path)}.holder")
 
 
 def _holder_in(holder: pathlib.Path) -> str:

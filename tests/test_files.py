@@ -18,6 +18,7 @@ import pytest
 from clef_jax.files import (
     LockedError,
     clear_temporaries,
+    holder_of,
     locked,
     only_writer,
     open_regular,
@@ -55,6 +56,19 @@ def test_a_second_process_is_refused_and_told_of_the_first(holder, tmp_path):
     for _ in range(2):  # Being refused takes nothing from the holder.
         with pytest.raises(LockedError, match=rf"process {holder.pid} on \S+, since 20"):
             locked(tmp_path / "lock").__enter__()
+
+
+def test_one_may_ask_who_holds_a_lock(holder, tmp_path):
+    assert holder_of(tmp_path / "other") is None and not (tmp_path / "other").exists()
+    said = rf"process {holder.pid} on \S+, since 20.*"
+    assert all(re.fullmatch(said, holder_of(tmp_path / "lock")) for _ in range(2))
+    holder.kill()
+    holder.wait()
+    assert (tmp_path / "lock.holder").exists() and holder_of(tmp_path / "lock") is None
+    # Where it cannot be tried, as a folder cannot, what is written there is all that is known.
+    (tmp_path / "lock").unlink()
+    (tmp_path / "lock").mkdir()
+    assert re.fullmatch(said + " unless it was killed: .*", holder_of(tmp_path / "lock"))
 
 
 def test_the_lock_of_a_killed_process_is_free(holder, tmp_path):

@@ -9,9 +9,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from clef_jax import files
-from clef_jax.checkpoints.items import CHECKPOINTS, params_sha256, stored_shapes
+from clef_jax.checkpoints.items import params_sha256, stored_shapes
 from clef_jax.checkpoints.meta import (
     ARRAYS,
+    CHECKPOINTS,
     CheckpointError,
     best_step,
     read_meta,

@@ -12,8 +12,6 @@ import orbax.checkpoint as ocp
 from clef_jax import hosts
 from clef_jax.checkpoints.meta import CheckpointError
 
-CHECKPOINTS = "checkpoints"
-
 
 def leaf_types(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
     """Returns every leaf's shape and type by its name: {"stem/bias": ((32,), "float32"), …}."""

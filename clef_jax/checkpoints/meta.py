@@ -15,6 +15,8 @@ from clef_jax import files
 from clef_jax.checkpoints.upgrades import FORMAT_VERSION, format_of, upgraded_meta
 from clef_jax.errors import ClefError
 
+# Of a run's folder, where its checkpoints are.
+CHECKPOINTS = "checkpoints"
 # Items that hold arrays; `params` in earlier formats.
 ARRAYS = frozenset({"encoder", "params", "ema", "rest", "head"})
 

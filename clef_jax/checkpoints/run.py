@@ -12,8 +12,9 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from clef_jax import files
-from clef_jax.checkpoints.items import CHECKPOINTS, params_sha256, require_match
+from clef_jax.checkpoints.items import params_sha256, require_match
 from clef_jax.checkpoints.meta import (
+    CHECKPOINTS,
     CheckpointError,
     best_step,
     read_meta,

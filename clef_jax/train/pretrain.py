@@ -11,7 +11,6 @@ from clef_jax import hosts, models
 from clef_jax.cluster.agreement import agreement
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
-from clef_jax.files import write_json
 from clef_jax.hardware import peaks
 from clef_jax.models import costs
 from clef_jax.ops.grouped_conv import choice
@@ -25,7 +24,7 @@ from clef_jax.train.loop import Loop
 from clef_jax.train.profile import profiled, steps_to_trace
 from clef_jax.train.recorder import Recorder, open_recorder
 from clef_jax.train.report import report_run
-from clef_jax.train.run_record import common_facts, run_record
+from clef_jax.train.run_record import announce_run, common_facts, run_record
 from clef_jax.train.saved_states import SavedStates
 from clef_jax.train.settings import ConfigError, Configuration, RunSettings, read_settings
 from clef_jax.train.start import Start, find_start
@@ -39,7 +38,8 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
     Args:
         config: As in `configs/`.
         shards_folder: A shard set of `tools/write_shards.py`.
-        workdir: Folder of this run: config.json, metrics.jsonl, checkpoints/, plots/, summary.json.
+        workdir: Folder of this run: config.json, run.json, metrics.jsonl, checkpoints/, plots/,
+            summary.json.
 
     Returns:
         The report: `status` ("finished", "stopped early" or "interrupted"), steps, losses, rates.
@@ -87,7 +87,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
             with agreement() as found:
                 found["config.init"] = start.record.get("init", {}).get("sha256")
             if jax.process_index() == 0:
-                write_json(folder / "config.json", settings.record)
+                announce_run(start.record, folder)
             train_step = opened.enter_context(
                 profiled(learner.train_step, traced, folder / "profile", done=int(start.state.step))
             )

@@ -12,6 +12,7 @@ from clef_jax.files import write_json
 from clef_jax.train import metrics, plots
 from clef_jax.train.data import RunData
 from clef_jax.train.loop import Outcome
+from clef_jax.train.run_state import SUMMARY
 
 
 def report_run(
@@ -48,5 +49,5 @@ def report_run(
     }
     if reports:
         plots.plot_losses(rows, folder / "plots" / "loss.png")
-        write_json(folder / "summary.json", report)
+        write_json(folder / SUMMARY, report)
     return report

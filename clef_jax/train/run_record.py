@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,9 @@ from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
 from clef_jax.checkpoints.patients import PATIENTS, patient_hashes, with_patients
 from clef_jax.checkpoints.upgrades import FORMAT_VERSION
+from clef_jax.files import write_json
 from clef_jax.train.data import RunData
+from clef_jax.train.run_state import CONFIG, RECORD, SUMMARY
 from clef_jax.train.settings import RunSettings, setting_differences, without_paths
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -49,10 +52,25 @@ def run_record(
             "devices": mesh.size,
             "device_kind": mesh.devices.flat[0].device_kind,
             "processes": jax.process_count(),
+            "axes": dict(mesh.shape),
         },
+        "steps": data.total_steps,
+        "steps_per_epoch": data.batch_rows.steps_per_epoch,
     }
     seen = patient_hashes(set(data.shards.patient))
     return json.loads(json.dumps(with_patients(record, seen)))
+
+
+def announce_run(record: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """Writes what a run is to its folder, from which the report of an earlier start goes.
+
+    Args:
+        record: `run_record`, as it goes with the run's states.
+        folder: The run's.
+    """
+    write_json(folder / CONFIG, record["config"])
+    write_json(folder / RECORD, {key: record[key] for key in record if key != PATIENTS})
+    (folder / SUMMARY).unlink(missing_ok=True)
 
 
 def common_facts(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.cluster.agreement import agreement
 from clef_jax.errors import ClefError
-from clef_jax.files import LockedError, clear_temporaries, locked, set_aside
+from clef_jax.files import LockedError, clear_temporaries, holder_file, locked, set_aside
+from clef_jax.train.run_state import LOCK, UNVALIDATED
 from clef_jax.train.state import TrainState
 
 # For which a network's file system may not show what another host has written.
@@ -44,7 +45,7 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
         if jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
             try:
-                held.enter_context(locked(workdir / ".lock"))
+                held.enter_context(locked(workdir / LOCK))
                 for folder in (workdir, workdir / "plots"):
                     clear_temporaries(folder)
             except LockedError as error:
@@ -61,7 +62,7 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
 
 def _require_shared(workdir: pathlib.Path) -> None:
     """Raises, on every process, where what process 0 wrote to the workdir is not there for all."""
-    holder = workdir / ".lock.holder"
+    holder = holder_file(workdir / LOCK)
     with agreement() as found:
         deadline = time.monotonic() + _VISIBLE_SECONDS
         while not holder.exists():
@@ -86,7 +87,7 @@ class Unvalidated:
     """
 
     def __init__(self, workdir: pathlib.Path):
-        self._folder = workdir / "unvalidated"
+        self._folder = workdir / UNVALIDATED
 
     def newer_than(self, step: int | None) -> Checkpoints | None:
         """Returns where the state is, if there is one later than `step`; close it when done.

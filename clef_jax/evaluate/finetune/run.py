@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from clef_jax.checkpoints.items import CHECKPOINTS
+from clef_jax.checkpoints.meta import CHECKPOINTS
 from clef_jax.checkpoints.patients import joined, patient_hashes, patients_in, with_patients
 from clef_jax.data.noise.bank import NoiseBank
 from clef_jax.evaluate.finetune.inputs import SPLITS, Inputs
