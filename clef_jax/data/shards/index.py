@@ -29,6 +29,8 @@ INDEX_SCHEMA = pa.schema(
 
 # mV per step: a sample of 1 V. Recorders saturate at 5 to 330 mV.
 _LARGEST_SCALE_MV = 1000 / 32767
+# In one shard, 10 TB of leads of ten seconds; the reader numbers entries by 31 bits.
+_MOST_ENTRIES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +111,8 @@ def _faults(table: pa.Table, shards: int, montage: Montage) -> Iterator[str]:
         for name in ("shard", "first_entry")
     )
     yield from phrases("shard", ~((shard >= 0) & (shard < shards)), f"0 to {shards - 1}")
-    yield from phrases("first_entry", ~(entry >= 0), "0 or more")
+    possible = (entry >= 0) & (entry < _MOST_ENTRIES)
+    yield from phrases("first_entry", ~possible, f"0 or more, below {_MOST_ENTRIES}")
 
 
 def _null(table: pa.Table, column: str) -> np.ndarray:

@@ -240,6 +240,7 @@ def column(**values):
         (column(record=None), "record: found None", "a name"),
         (column(shard=7), "shard: found 7", "0 to "),
         (column(first_entry=-1), "first_entry: found -1", "0 or more"),
+        (column(first_entry=2**31), "first_entry: found 2147483648", "0 or more, below 1073741824"),
         (column(start_s=-1.0), "start_s: found -1.0", "seconds, 0 or more"),
         (column(start_s=np.nan), "start_s: found nan", "seconds, 0 or more"),
     ],
