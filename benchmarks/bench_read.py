@@ -3,8 +3,9 @@
     python -m benchmarks.bench_read
     python -m benchmarks.bench_read --gigabytes 20
 
-Writes shards of noise, as many files as MIMIC-IV-ECG makes (196), and prints and keeps a JSON line
-for each way (`kind`), number of readers and state of the page cache:
+Simulates a set of MIMIC-IV-ECG's size, 196 shards of 4,082 records: a few are written, of noise,
+and the others are links to them. Prints and keeps a JSON line for each way (`kind`), number of
+readers and state of the page cache:
 
 - `batches`: views from shards to the host, 64 records a batch; readers are Grain's threads. Both
   views of a record count, though most are of one lead, which is read once.
@@ -14,12 +15,13 @@ for each way (`kind`), number of readers and state of the page cache:
 They take turns. `share_of_files` is the rate over that of `files` with as many readers,
 `share_of_entries` over that of `entries`; the same of bytes per CPU second of this process says
 more than the clock where others use the machine. Before a turn with a cold cache the kernel is
-asked to drop the files' pages, though a virtual disk may still hold them. Takes about five minutes
-on two cores.
+asked to drop the files' pages, though a virtual disk may still hold them. Takes about ten
+minutes on two cores.
 """
 
 import concurrent.futures
 import contextlib
+import functools
 import os
 import pathlib
 import tempfile
@@ -31,14 +33,21 @@ from absl import app, flags
 
 from benchmarks.inputs import BATCH, columns, deal, evict
 from benchmarks.results import Measurements
-from benchmarks.simulated_set import NOISE, write_tables
+from benchmarks.simulated_set import (
+    MIMIC_RECORDS,
+    leave_links,
+    leave_shards,
+    write_noise,
+    write_tables,
+)
 from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.shards.plan import WriteOptions
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
+from clef_jax.data.signals.spec import CLEF_V2
 from clef_jax.hardware.timing import Times
 
-_GIGABYTES = flags.DEFINE_float("gigabytes", 2.0, "Size of the set.")
+_GIGABYTES = flags.DEFINE_float("gigabytes", 2.0, "Size of the shards that are no links.")
 _QUICK = flags.DEFINE_bool("quick", False, "A small set, few batches, nothing kept.")
 
 _SHARDS, _READERS = 196, (1, 8, 64)
@@ -48,6 +57,7 @@ _ENTRY_BYTES, _PIECE_BYTES = 10_000, 1 << 20
 def batches_of(shards: ShardSet, count: int, readers: int) -> Callable[[], None]:
     """Returns what takes so many batches."""
     rows = deal(shards, BATCH)
+    rows[0]  # Deals the epoch.
 
     def read() -> None:
         stream = iter(make_batches(shards, rows, columns=columns(shards), num_threads=readers))
@@ -70,14 +80,13 @@ def pieces_of(
         readers: Threads.
         scattered: Whether pieces are chosen at random, or follow each other.
     """
-    pieces = [
-        (file, offset)
-        for file in files
-        for offset in range(0, os.fstat(file).st_size - size + 1, size)
-    ]
+    ends = np.cumsum([os.fstat(file).st_size // size for file in files])
+    number = np.arange(max(total // size, readers))
     if scattered:
-        pieces = [pieces[i] for i in np.random.default_rng(0).permutation(len(pieces))]
-    pieces = pieces[: max(total // size, readers)]
+        number = np.random.default_rng(0).choice(ends[-1], number.size, replace=False)
+    at = np.searchsorted(ends, number, side="right")
+    offset = size * (number - np.r_[0, ends][at])
+    pieces = [(files[i], start) for i, start in zip(at, offset.tolist(), strict=True)]
     shares = [pieces[i * len(pieces) // readers : (i + 1) * len(pieces) // readers]
               for i in range(readers)]  # fmt: skip
 
@@ -98,7 +107,8 @@ def measure(measurements: Measurements, shards: ShardSet, *, batches: int, round
     total = batches * BATCH * 2 * _ENTRY_BYTES
     folder = pathlib.Path(shards.folder)
     paths = sorted(folder.glob("leads-*"))
-    gigabytes = sum(path.stat().st_size for path in paths) / 1e9
+    distinct = {path.stat().st_ino: path.stat().st_size for path in paths}
+    gigabytes = sum(distinct.values()) / 1e9
     with contextlib.ExitStack() as opened:
         files = [opened.enter_context(open(path, "rb")).fileno() for path in paths]
         ways: dict[tuple[str, int], Callable[[], None]] = {}
@@ -137,18 +147,24 @@ def main(argv: list[str]) -> None:
     """Writes the shards and measures."""
     del argv
     measurements = Measurements("read", keep=not _QUICK.value)
-    gigabytes, batches, rounds = (0.3, 8, 1) if _QUICK.value else (_GIGABYTES.value, 256, 5)
-    records = int(gigabytes * 1e9 / 12 / _ENTRY_BYTES)
+    gigabytes, records, batches, rounds = (
+        (0.1, 3000, 8, 1) if _QUICK.value else (_GIGABYTES.value, MIMIC_RECORDS, 256, 5)
+    )
+    records_per_shard = -(-records // _SHARDS)
+    shard_bytes = records_per_shard * 12 * _ENTRY_BYTES
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_tables(folder, records, records // 4)
+        noise = [str(folder / f"noise-{n}") for n in range(round(gigabytes * 1e9 / shard_bytes))]
+        for seed, path in enumerate(noise):
+            write_noise(path, records_per_shard, CLEF_V2.samples, seed=seed)
         write_shards(
             folder,
             folder / "shards",
             record_list=str(folder / "record_list.csv"),
             validation_fraction=0,
-            options=WriteOptions(records_per_shard=-(-records // _SHARDS)),
-            engine=NOISE,
+            options=WriteOptions(records_per_shard=records_per_shard),
+            engine=functools.partial(leave_shards, functools.partial(leave_links, noise)),
         )
         shards = ShardSet(folder / "shards")
         measure(measurements, shards, batches=batches, rounds=rounds)

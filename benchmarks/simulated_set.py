@@ -8,12 +8,13 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from clef_jax.data.shards.format import ShardWriter, manifest_entry, shard_file
+from clef_jax.data.shards.format import ShardWriter, shard_file
 from clef_jax.data.shards.parts import write_part
 from clef_jax.data.shards.task import ShardTask
 from clef_jax.data.signals.leads import STANDARD_LEADS
@@ -62,27 +63,41 @@ def leave_hollow(task: ShardTask, advance: Callable[[], None]) -> None:
     path = os.path.join(task.out, shard_file(task.shard))
     pathlib.Path(path).touch()
     os.truncate(path, _entry_bytes(task) * len(STANDARD_LEADS) * len(task.rows))
-    _leave_part(task, {"file": shard_file(task.shard), "bytes": os.path.getsize(path),
-                       "sha256": "0" * 64}, advance)  # fmt: skip
+    _leave_part(task, _unverified(path, task.shard), advance)
 
 
-def leave_noise(task: ShardTask, advance: Callable[[], None]) -> None:
-    """Leaves a shard of noise and what belongs to it."""
+def leave_links(shards: Sequence[str], task: ShardTask, advance: Callable[[], None]) -> None:
+    """Leaves what belongs to a shard, and in its place a link to one of those that there are.
+
+    Args:
+        shards: Of `write_noise`, each of as many records as a task may have.
+        task: The shard's.
+        advance: Called after each record.
+    """
     path = os.path.join(task.out, shard_file(task.shard))
-    rng = np.random.default_rng(task.shard)
+    os.link(shards[task.shard % len(shards)], path)
+    _leave_part(task, _unverified(path, task.shard), advance)
+
+
+def write_noise(path: str, records: int, samples: int, *, seed: int) -> None:
+    """Writes a shard of noise."""
+    rng = np.random.default_rng(seed)
     writer = ShardWriter(path)
-    for _ in range(len(task.rows)):
-        shape = (len(STANDARD_LEADS), task.options.spec.samples)
-        writer.write(rng.integers(-32767, 32768, shape, np.int16))
+    for _ in range(records):
+        writer.write(rng.integers(-32767, 32768, (len(STANDARD_LEADS), samples), np.int16))
     writer.close()
-    _leave_part(task, manifest_entry(path, shard_file(task.shard)), advance)
+
+
+def _unverified(path: str, shard: int) -> dict[str, Any]:
+    """Returns a shard's line in the manifest, with a checksum that nobody asks for."""
+    return {"file": shard_file(shard), "bytes": os.path.getsize(path), "sha256": "0" * 64}
 
 
 def _entry_bytes(task: ShardTask) -> int:
     return 2 * task.options.spec.samples
 
 
-def _leave_part(task: ShardTask, facts: dict, advance: Callable[[], None]) -> None:
+def _leave_part(task: ShardTask, facts: dict[str, Any], advance: Callable[[], None]) -> None:
     rng = np.random.default_rng([task.shard, 1])
     scales = rng.uniform(1e-5, 1e-4, (len(task.rows), len(STANDARD_LEADS))).tolist()
     rows = []
@@ -99,4 +114,3 @@ def _leave_part(task: ShardTask, facts: dict, advance: Callable[[], None]) -> No
 
 
 HOLLOW = functools.partial(leave_shards, leave_hollow)
-NOISE = functools.partial(leave_shards, leave_noise)
