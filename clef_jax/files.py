@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import filelock
 
+from clef_jax import stores
 from clef_jax.errors import ClefError
 
 
@@ -33,10 +34,14 @@ def move_into_place(temporary: str | os.PathLike, path: str | os.PathLike) -> No
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[str]:
-    """Gives a temporary name for a file, which is moved to `path` after the block.
+    """Gives a temporary name for a file, which is moved to `path`, or put there, after the block.
 
     If the block raises, the file is removed and `path` stays as it was.
     """
+    if stores.is_stored(path):
+        with stores.putting(path) as temporary:
+            yield temporary
+        return
     temporary = f"{os.fspath(path)}.{socket.gethostname()}.{os.getpid()}.tmp"
     try:
         yield temporary
@@ -54,6 +59,7 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     killed process left of it, by the next that writes the same. Its files are not waited for, which
     takes minutes where there are thousands: a folder that must stand a power failure has checksums.
     """
+    stores.require_local(path)
     temporary = pathlib.Path(f"{os.fspath(path)}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -94,7 +100,7 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 def set_aside(path: pathlib.Path) -> pathlib.Path:
     """Renames a damaged folder, in the place of one set aside before, and returns its new name."""
     aside = path.with_name(f"{path.name}.damaged")
-    shutil.rmtree(aside, ignore_errors=True)
+    stores.remove_folder(aside)
     path.rename(aside)
     return aside
 
@@ -113,7 +119,7 @@ _SUM_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 def file_sha256(path: str | os.PathLike) -> str:
     """Returns the SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as stream:
+    with stores.opened(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -175,6 +181,12 @@ def clear_temporaries(folder: str | os.PathLike, name: str | None = None) -> Non
             os.unlink(os.path.join(folder, found))
 
 
+def this_process() -> str:
+    """Returns a line that names this process: its number, its host, and the time."""
+    now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    return f"process {os.getpid()} on {socket.gethostname()}, since {now}\n"
+
+
 # How long a lock may seem held by `holder_of`, which asks for no more than a moment.
 _ASKING_SECONDS = 0.2
 
@@ -200,6 +212,7 @@ def locked(
         LockedError: Another process holds it; or what `refusal` makes.
         OSError: The file cannot be written.
     """
+    stores.require_local(path)
     holder = holder_file(path)
     lock = filelock.FileLock(path, timeout=_ASKING_SECONDS)
     try:
@@ -207,8 +220,7 @@ def locked(
     except filelock.Timeout:
         raise refusal(_holder_in(holder)) from None
     try:
-        now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {now}\n")
+        holder.write_text(this_process())
         yield
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -226,6 +238,7 @@ def only_writer(path: str | os.PathLike) -> Iterator[None]:
         LockedError: Another process writes there.
         OSError: Nothing can be written there.
     """
+    stores.require_local(path)
     path = pathlib.Path(os.path.abspath(path))
 
     def refusal(holder: str) -> LockedError:
@@ -259,7 +272,7 @@ def holder_of(path: str | os.PathLike) -> str | None:
 
 def holder_file(path: str | os.PathLike) -> pathlib.Path:
     """Returns the file that says who holds a lock file, or held it when it was killed."""
-    return pathlib.Path(f"{os.fspath(path)}.holder")
+    return stores.at(f"{os.fspath(path)}.holder")
 
 
 def _holder_in(holder: pathlib.Path) -> str:

@@ -8,6 +8,7 @@ import jax
 import pytest
 from absl import flags
 
+from tests.fake_store import serving
 from tests.shard_records import write_cohort_shards
 
 jax.config.update("jax_num_cpu_devices", 4)
@@ -63,3 +64,13 @@ def shards_folder(tmp_path_factory) -> pathlib.Path:
         validation_fraction=0.3,
         records_per_shard=16,
     )
+
+
+@pytest.fixture(scope="session")
+def store():
+    """The objects of a store that this process and those it starts take for Google's."""
+    pytest.importorskip("gcsfs", reason="the extra gcs")
+    with serving() as (objects, environment), pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield objects

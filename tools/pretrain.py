@@ -8,6 +8,7 @@ import sys
 # Configurations import each other as `configs.…`, from the root of the clone.
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(_ROOT))
+_EXAMPLE = str(_ROOT / "configs" / "clef_small.py")
 
 from absl import flags, logging
 from ml_collections import config_flags
@@ -19,8 +20,8 @@ from clef_jax.hardware import allocator
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file.", lock_config=False, accept_new_attributes=True
 )
-_SHARDS = flags.DEFINE_string("shards", None, "Folder written by tools/write_shards.py.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run.")
+_SHARDS = flags.DEFINE_string("shards", None, "From tools/write_shards.py: folder, or gs://…")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run, or gs://…")
 _CHECK = flags.DEFINE_string(
     "check", None, "Devices one need not own, v5e:4x4 or h100: says whether the run would fit them "
     "and how long it compiles, and runs nothing. Needs neither shards nor workdir."
@@ -53,8 +54,7 @@ def main():
         return _check()
     if allocator.steps_run_on_cpu():
         allocator.keep_freed_memory()
-    # Imported only now: reading processes import this file too, and do without jax; and jax must
-    # not start its devices before the processes have joined.
+    # Imported late: reading processes do without jax, and its devices start once all have joined.
     from clef_jax.cluster.enter import in_place
     from clef_jax.hardware.compiling import keep_programs
 
@@ -77,4 +77,4 @@ if __name__ == "__main__":
         lambda given: given["check"] or (given["shards"] and given["workdir"]),
         "--shards and --workdir are needed (or --check=DEVICES, which runs nothing)",
     )
-    tool.run(main, example_config=str(_ROOT / "configs" / "clef_small.py"), unlisted=_unlisted)
+    tool.run(main, example_config=_EXAMPLE, unlisted=_unlisted, in_stores=("shards", "workdir"))

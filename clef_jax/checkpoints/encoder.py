@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from clef_jax import files
+from clef_jax import files, stores
 from clef_jax.checkpoints.items import params_sha256, stored_shapes
 from clef_jax.checkpoints.meta import (
     ARRAYS,
@@ -48,6 +48,7 @@ def save_encoder(
     Raises:
         CheckpointError: The folder exists.
     """
+    stores.require_local(folder)
     path = pathlib.Path(folder).resolve()
     if path.exists():
         raise CheckpointError(f"{path}: exists already; choose another folder or remove it")
@@ -77,7 +78,7 @@ def load_params(folder: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, A
         CheckpointError: There is no checkpoint there, it is damaged, or a later release wrote it.
             No other step is taken in the place of a damaged one, as it would embed differently.
     """
-    path = _checkpoint_in(pathlib.Path(folder).resolve())
+    path = _checkpoint_in(stores.absolute(folder))
     item = "ema" if (path / "ema").is_dir() else encoder_item(path)
     require_whole(path, skip=ARRAYS - {item})
     meta = read_meta(path)
@@ -92,7 +93,7 @@ def load_head_params(folder: str | pathlib.Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It holds none, or is damaged.
     """
-    path = pathlib.Path(folder).resolve()
+    path = stores.absolute(folder)
     if not (path / _HEAD).is_dir():
         raise CheckpointError(
             f"{folder}: holds no head, which is what predicts; `clef-jax finetune` trains one"

@@ -11,7 +11,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 import clef_jax
-from clef_jax import files
+from clef_jax import files, stores
 from clef_jax.checkpoints.upgrades import FORMAT_VERSION, format_of, upgraded_meta
 from clef_jax.errors import ClefError
 
@@ -21,13 +21,20 @@ CHECKPOINTS = "checkpoints"
 ARRAYS = frozenset({"encoder", "params", "ema", "rest", "head"})
 
 
+# What Orbax puts into a step's folder in a store, once all else is there.
+_COMMITTED = "commit_success.txt"
+
+
 class CheckpointError(ClefError):
     """A checkpoint that is absent, damaged or of another kind; the message says what to do."""
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:
-    """Returns the steps of a run's checkpoints, in order."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    """Returns the steps of a run's checkpoints, in order, but in a store those of killed saves."""
+    steps = [path for path in folder.glob("*") if path.name.isdigit()]
+    if stores.is_stored(folder):
+        steps = [path for path in steps if (path / _COMMITTED).exists()]
+    return sorted(int(path.name) for path in steps)
 
 
 def read_meta(path: pathlib.Path) -> dict[str, Any]:

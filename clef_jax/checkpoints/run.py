@@ -11,7 +11,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from clef_jax import files
+from clef_jax import files, stores
 from clef_jax.checkpoints.items import params_sha256, require_match
 from clef_jax.checkpoints.meta import (
     CHECKPOINTS,
@@ -40,7 +40,7 @@ class Checkpoints:
 
     def __init__(self, workdir: str | pathlib.Path, *, keep: int = 3):
         quiet_orbax()
-        self.folder = pathlib.Path(workdir).resolve() / CHECKPOINTS
+        self.folder = stores.absolute(workdir) / CHECKPOINTS
         set_damaged_aside(self.folder)
         policies = ocp.checkpoint_managers
         self._best = _KeptStep()
@@ -51,7 +51,9 @@ class Checkpoints:
                     [policies.LatestN(keep), self._best]
                 ),
                 cleanup_tmp_directories=True,
-                temporary_path_class=_StepWithChecksums,
+                temporary_path_class=(
+                    _CommittedStep if stores.is_stored(self.folder) else _RenamedStep
+                ),
             ),
         )
 
@@ -133,19 +135,28 @@ class Checkpoints:
         self._manager.close()
 
 
-class _StepWithChecksums(ocp.path.atomicity.AtomicRenameTemporaryPath):
-    """A step's temporary folder, to which checksums are added just before it is renamed.
+class _StepWithChecksums(ocp.path.atomicity.TemporaryPathBase):
+    """A step's temporary folder, to which checksums are added just before it counts as whole.
 
-    That is in the background, once every process has written, on the one that renames.
+    That is in the background, once every process has written, on the one that finishes it.
     """
 
     def finalize(self):
         # Items pass here as well, and are covered by their step.
         if self.get_final().name.isdigit():
-            folder = pathlib.Path(self.get())
+            folder = stores.absolute(self.get())
             # Orbax still changes its own notes beside the items; nothing is computed from them.
-            files.write_sums(folder, folder.glob("*/**/*"))
+            items = [path for path in folder.iterdir() if path.is_dir()]
+            files.write_sums(folder, (file for item in items for file in stores.files_below(item)))
         return super().finalize()
+
+
+class _RenamedStep(_StepWithChecksums, ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """On a disk, where it is renamed."""
+
+
+class _CommittedStep(_StepWithChecksums, ocp.path.atomicity.CommitFileTemporaryPath):
+    """In a store, where one object more says that the others are all there."""
 
 
 class _KeptStep(ocp.checkpoint_managers.PreservationPolicy):

@@ -2,8 +2,11 @@
 
 import argparse
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from clef_jax.errors import ClefError
+from clef_jax.stores import is_stored
 
 
 class UsageError(ClefError):
@@ -48,3 +51,19 @@ def shares(text: str) -> tuple[float, ...]:
     if found[-1] > 1:
         raise argparse.ArgumentTypeError(f"expected shares of at most 1, got {text!r}")
     return tuple(found)
+
+
+def require_disks(values: Mapping[str, Any]) -> None:
+    """Raises UsageError where a value is a URL, but a file or folder is expected.
+
+    Args:
+        values: By the argument's name: a text, several of them, or anything else.
+    """
+    for name, value in values.items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, str) and is_stored(one):
+                raise UsageError(
+                    f"{name} {one}: is in a store, where this command neither reads nor writes; "
+                    "give it a folder of this machine and copy from or to there by the store's own "
+                    f"tool: gcloud storage cp --recursive {one} FOLDER, or the other way round"
+                )

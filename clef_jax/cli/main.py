@@ -19,6 +19,7 @@ from clef_jax.cli import (
     tasks,
     tune,
 )
+from clef_jax.cli.arguments import require_disks
 from clef_jax.cli.ending import line_of
 
 
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     try:
+        require_disks(vars(arguments))
         return arguments.run(arguments)
     except Exception as error:
         if (line := line_of(error)) is None:

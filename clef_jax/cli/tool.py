@@ -6,12 +6,12 @@ import pathlib
 import re
 import runpy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from absl import app, flags
 
-from clef_jax.cli.arguments import UsageError
+from clef_jax.cli.arguments import UsageError, require_disks
 from clef_jax.cli.ending import line_of
 from clef_jax.nested import flatten
 
@@ -38,6 +38,7 @@ def run(
     *,
     example_config: str | None = None,
     unlisted: Callable[[], Unlisted] = Unlisted,
+    in_stores: Collection[str] = (),
 ) -> NoReturn:
     """Runs a tool's `main` and exits: 0; 1 after an error; 2 for a wrong command line.
 
@@ -48,12 +49,16 @@ def run(
         example_config: For a tool with the flag --config, the file whose settings its help shows
             where none is given.
         unlisted: Called only where it matters, as it may import much.
+        in_stores: Flags whose values may be in a store; all others name files of this machine.
     """
     tool = pathlib.Path(sys.argv[0]).stem
 
     def parse(argv: list[str]) -> list[str]:
         try:
-            return _parse(argv, example_config, unlisted)
+            rest = _parse(argv, example_config, unlisted)
+            given = flags.FLAGS.flag_values_dict()
+            require_disks({f"--{k}": v for k, v in given.items() if k not in in_stores})
+            return rest
         except (UsageError, flags.Error) as error:
             _leave(tool, str(error), 2)
 

@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 import clef_jax
+from clef_jax import stores
 from clef_jax.checkpoints.encoder import CLASSIFIER, load_params
 from clef_jax.checkpoints.items import leaf_types
 from clef_jax.checkpoints.meta import CheckpointError, reading
@@ -82,10 +83,10 @@ def load_encoder(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> 
         preprocessing = preprocessing_of(meta, path)
         config = _config_of(meta, path)
         _check_params(config, params, preprocessing.samples, path)
-    classifier = pathlib.Path(path, CLASSIFIER)
+    classifier = stores.at(path) / CLASSIFIER
     head = None
     if classifier.is_file():
-        with np.load(classifier, allow_pickle=False) as arrays:
+        with stores.opened(classifier) as stream, np.load(stream, allow_pickle=False) as arrays:
             head = dict(arrays)
     return Encoder(
         config, params, preprocessing=preprocessing, meta=meta, classifier=head, dtype=dtype

@@ -94,6 +94,7 @@ class Loop:
             if found is None:
                 return Outcome("interrupted", state, progress)
             progress, status = found, self._ended(step, found)
+            self.recorder.flush()
             self.saved.save(state, self._meta(progress))
         while status is None:
             state, values = self.train_step(state, self.clock.next_batch(self.batches))
@@ -121,6 +122,7 @@ class Loop:
             found = None if stopped else self._evaluate(state, step, progress, row)
             if found is None:
                 self.recorder.write(step, row)
+                self.recorder.flush()
                 self.saved.save_unvalidated(state, self._meta(progress), row)
                 return progress, "interrupted"
             progress = found
@@ -130,6 +132,7 @@ class Loop:
         if status or step % self.checkpoint_steps == 0 or progress.best_step == step:
             with self.clock.paused():
                 self.recorder.settle()  # Never save a diverged state.
+                self.recorder.flush()
                 self.saved.save(state, self._meta(progress))
         return progress, status
 

@@ -6,10 +6,13 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping
+from typing import TextIO
 
 from tqdm import tqdm
 
+from clef_jax import stores
 from clef_jax.files import replacing
+from clef_jax.train.claim import Claim
 
 METRICS = "metrics.jsonl"
 
@@ -17,7 +20,7 @@ METRICS = "metrics.jsonl"
 def read_metrics(path: str | pathlib.Path) -> list[dict[str, float]]:
     """Returns the rows of a `metrics.jsonl`, without a last line that a killed process cut off."""
     rows = []
-    for line in pathlib.Path(path).read_text().splitlines():
+    for line in stores.at(path).read_text().splitlines():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -33,16 +36,24 @@ class MetricsLog:
         step: Rows after this step are dropped: the run they came from was killed, and writes them
             again.
         tensorboard: Also write event files for TensorBoard, which needs the extra `tensorboard`.
+        claim: The run's to a workdir in a store.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, step: int, tensorboard: bool):
+    def __init__(
+        self, workdir: pathlib.Path, *, step: int, tensorboard: bool, claim: Claim | None = None
+    ):
         path = workdir / METRICS
+        lines = ""
         if path.exists():
             kept = [row for row in read_metrics(path) if row["step"] <= step]
+            lines = "".join(json.dumps(row) + "\n" for row in kept)
             with replacing(os.fspath(path)) as temporary:
-                lines = "".join(json.dumps(row) + "\n" for row in kept)
                 pathlib.Path(temporary).write_text(lines)
-        self._file = path.open("a", buffering=1)
+        self._file: TextIO | stores.GrowingText
+        if claim is None:
+            self._file = path.open("a", buffering=1)
+        else:
+            self._file = stores.GrowingText(path, lines, claim.require)
         self._board = None
         if tensorboard:
             import tensorboardX  # An extra; the loop has made sure of it.
@@ -57,6 +68,14 @@ class MetricsLog:
         if self._board is not None:
             for name, value in row.items():
                 self._board.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """Has every row so far in its file, for a state to be saved that goes on after them.
+
+        Raises:
+            WorkdirInUse: Another run has taken over the workdir.
+        """
+        self._file.flush()
 
     def close(self) -> None:
         """Closes the files."""

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from clef_jax import stores
 from clef_jax.files import replacing
 
 
 def save_figure(figure: Figure, path: str | pathlib.Path) -> None:
     """Writes a figure as PNG, whole or not at all."""
-    path = pathlib.Path(path)
+    path = stores.at(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(os.fspath(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=130)

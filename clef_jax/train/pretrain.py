@@ -7,13 +7,14 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from clef_jax import hosts, models
+from clef_jax import hosts, models, stores
 from clef_jax.cluster.agreement import agreement
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.hardware import peaks
 from clef_jax.models import costs
 from clef_jax.ops.grouped_conv import choice
+from clef_jax.train.claim import Claim
 from clef_jax.train.clock import Clock
 from clef_jax.train.convolutions import run_algorithms
 from clef_jax.train.data import RunData, choose_data
@@ -37,9 +38,9 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
 
     Args:
         config: As in `configs/`.
-        shards_folder: A shard set of `tools/write_shards.py`.
-        workdir: Folder of this run: config.json, run.json, metrics.jsonl, checkpoints/, plots/,
-            summary.json.
+        shards_folder: A shard set of `tools/write_shards.py`, on a disk or in a store.
+        workdir: Folder of this run, on a disk or in a store: config.json, run.json, metrics.jsonl,
+            checkpoints/, plots/, summary.json.
 
     Returns:
         The report: `status` ("finished", "stopped early" or "interrupted"), steps, losses, rates.
@@ -48,6 +49,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         ConfigError: A value of the configuration is impossible, by itself or with these devices, or
             the workdir holds a run of another configuration, of other shards or annotations.
         WorkdirInUse: Another process runs in this workdir.
+        StoreError: A store does not do as asked.
         BatchError: The shards hold too few patients for a batch.
         ShardError: The shards cannot be read.
         TableError: A table of annotations cannot be read, or does not fit the shards.
@@ -58,16 +60,14 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         ProcessesDiffer: Processes of a run would begin with different things.
         OtherProcessFailed: Another process of the run cannot begin.
     """
-    folder = pathlib.Path(workdir).absolute()
     mesh = hosts.data_mesh()
     with contextlib.ExitStack() as opened:
         stop = opened.enter_context(StopSignal())
         with agreement() as found:
             settings = read_settings(config)
-            if "://" in str(workdir):
-                raise ConfigError(
-                    f"workdir {workdir} is a URL; use a folder that every host has mounted"
-                )
+            folder = stores.absolute(workdir)
+            if stores.is_stored(folder):
+                _require_no_folders(settings)
             shards = ShardSet(shards_folder)
             bank = load_noise_bank(settings.data.noise or None, shards.spec)
             model, method = make_method(settings, shards, bank)
@@ -78,7 +78,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
             validation = evaluators["validation"].record if "validation" in evaluators else None
             record = run_record(settings, data, validation, mesh)
             found.update(common_facts(record))
-        opened.enter_context(only_run(folder))
+        claim = opened.enter_context(only_run(folder))
         with SavedStates(folder, keep=settings.cadence.keep_checkpoints) as saved:
             algorithms = run_algorithms(saved.meta(), settings, shards.spec.samples, mesh)
             opened.enter_context(choice.using(algorithms))
@@ -92,7 +92,9 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
                 profiled(learner.train_step, traced, folder / "profile", done=int(start.state.step))
             )
             with (
-                contextlib.closing(_open_recorder(settings, data, start, folder)) as recorder,
+                contextlib.closing(
+                    _open_recorder(settings, data, start, folder, claim)
+                ) as recorder,
                 contextlib.closing(_open_batches(settings, data, start, mesh)) as batches,
             ):
                 loop = Loop(
@@ -114,8 +116,18 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         return report_run(outcome, data, validation, mesh, folder)
 
 
+def _require_no_folders(settings: RunSettings) -> None:
+    """Raises ConfigError for what libraries write that can do so on disks alone."""
+    for name in ("tensorboard", "profile_steps"):
+        if getattr(settings.cadence, name):
+            raise ConfigError(
+                f"config.{name} writes to disks alone, and the workdir is in a store; leave it out "
+                "or choose a folder for --workdir"
+            )
+
+
 def _open_recorder(
-    settings: RunSettings, data: RunData, start: Start, folder: pathlib.Path
+    settings: RunSettings, data: RunData, start: Start, folder: pathlib.Path, claim: Claim | None
 ) -> Recorder:
     done = int(start.state.step)
 
@@ -130,6 +142,7 @@ def _open_recorder(
         done=done,
         total=data.total_steps,
         tensorboard=settings.cadence.tensorboard,
+        claim=claim,
     )
 
 

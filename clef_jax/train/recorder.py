@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from clef_jax.errors import ClefError
 from clef_jax.files import write_json
+from clef_jax.train.claim import Claim
 from clef_jax.train.metrics import MetricsLog, progress_bar
 
 # Steps whose results may be outstanding: enough to keep the devices busy while the host dispatches.
@@ -79,6 +80,11 @@ class Recorder:
         shown = (text.format(self._latest[k]) for k, text in _SHOWN.items() if k in self._latest)
         self._bar.set_postfix_str(" | ".join(shown), refresh=False)
 
+    def flush(self) -> None:
+        """Has every row so far in its place; see `MetricsLog`."""
+        if self._log is not None:
+            self._log.flush()
+
     def close(self) -> None:
         """Ends the progress line and closes the log."""
         self._bar.close()
@@ -106,6 +112,7 @@ def open_recorder(
     done: int,
     total: int,
     tensorboard: bool,
+    claim: Claim | None = None,
 ) -> Recorder:
     """Returns the recorder of a run, which writes and shows on process 0 alone.
 
@@ -116,7 +123,9 @@ def open_recorder(
         done: Steps done.
         total: Steps of the whole run.
         tensorboard: See `MetricsLog`.
+        claim: See `MetricsLog`.
     """
-    reports = jax.process_index() == 0
-    log = MetricsLog(workdir, step=kept_steps, tensorboard=tensorboard) if reports else None
+    reports, log = jax.process_index() == 0, None
+    if reports:
+        log = MetricsLog(workdir, step=kept_steps, tensorboard=tensorboard, claim=claim)
     return Recorder(log, progress_bar(total, done, enabled=reports), workdir, record_names)

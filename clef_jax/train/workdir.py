@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,11 +11,13 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
+from clef_jax import stores
 from clef_jax.checkpoints.meta import CheckpointError
 from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.cluster.agreement import agreement
 from clef_jax.errors import ClefError
 from clef_jax.files import LockedError, clear_temporaries, holder_file, locked, set_aside
+from clef_jax.train.claim import Claim, WorkdirInUse
 from clef_jax.train.run_state import LOCK, UNVALIDATED
 from clef_jax.train.state import TrainState
 
@@ -24,25 +25,25 @@ from clef_jax.train.state import TrainState
 _VISIBLE_SECONDS = 60
 
 
-class WorkdirInUse(ClefError):
-    """Another run writes to the workdir; the message names its process."""
-
-
 class WorkdirNotShared(ClefError):
     """Hosts of a run have different folders of the workdir's name."""
 
 
 @contextlib.contextmanager
-def only_run(workdir: pathlib.Path) -> Iterator[None]:
+def only_run(workdir: pathlib.Path) -> Iterator[Claim | None]:
     """Makes the workdir and keeps every other run out of it, by a lock that process 0 holds.
+
+    In a store it is taken over from whichever run has it; there process 0 is given the claim.
 
     Raises:
         WorkdirInUse: A run is there already. Raised on every process.
         WorkdirNotShared: The workdir is not the same folder for all processes.
     """
-    holder = None
+    holder = claim = None
     with contextlib.ExitStack() as held:
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and stores.is_stored(workdir):
+            claim = Claim(holder_file(workdir / LOCK))
+        elif jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
             try:
                 held.enter_context(locked(workdir / LOCK))
@@ -57,7 +58,7 @@ def only_run(workdir: pathlib.Path) -> Iterator[None]:
                 "wait for its end or choose another workdir"
             )
         _require_shared(workdir)
-        yield
+        yield claim
 
 
 def _require_shared(workdir: pathlib.Path) -> None:
@@ -129,4 +130,4 @@ class Unvalidated:
     def remove(self) -> None:
         """Removes the state; it must be among the checkpoints by then."""
         if jax.process_index() == 0:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            stores.remove_folder(self._folder)

@@ -3,8 +3,8 @@
 Sets of format 1 have the same columns in the index itself.
 """
 
-import os
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -54,11 +54,12 @@ def annotation_table(
     return pa.Table.from_arrays(arrays, schema=ANNOTATION_SCHEMA)
 
 
-def read_annotations(path: str | os.PathLike, record: np.ndarray) -> Annotations:
+def read_annotations(source: str | BinaryIO, record: np.ndarray) -> Annotations:
     """Reads and checks annotations.
 
     Args:
-        path: What `annotation_table` returned, as Parquet; or the index of a set of format 1.
+        source: What `annotation_table` returned, as Parquet that Arrow takes; or the index of a set
+            of format 1.
         record: object `[n]`, the record of each row of the index.
 
     Raises:
@@ -66,7 +67,7 @@ def read_annotations(path: str | os.PathLike, record: np.ndarray) -> Annotations
             columns, what was found and what expected.
         OSError: It cannot be read.
     """
-    table = pq.read_table(path, schema=ANNOTATION_SCHEMA)
+    table = pq.read_table(source, schema=ANNOTATION_SCHEMA)
     require_none(_faults(table))
     known = pd.Index(table.column("record").to_numpy())
     rows = known.get_indexer(record)

@@ -31,6 +31,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
 import clef_jax
+from clef_jax import stores
 from clef_jax.data.signals.montage import ECG, Montage, MontageError
 from clef_jax.data.signals.spec import CLEF_V2, PreprocessingSpec, SpecError
 from clef_jax.errors import ClefError
@@ -121,11 +122,11 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
         "copy it again from its source, or write the shards again: with the same arguments "
         f"{_tool(folder)} makes a new one of what is there"
     )
-    if not os.path.isdir(folder):
+    if not stores.at(folder).is_dir():
         raise ShardError(f"{folder}: no such folder; write shards there with tools/write_shards.py")
     try:
-        with open(path, encoding="utf-8") as stream:
-            manifest = json.load(stream)
+        with stores.opened(path) as stream:
+            manifest = json.loads(stream.read().decode())
     except FileNotFoundError:
         raise ShardError(
             f"{path}: missing, so the set of shards is unfinished or not one; run {_tool(folder)} "
@@ -229,12 +230,11 @@ def shard_faults(
     for entry in tqdm(read_manifest(folder)["files"], unit="file", disable=not progress):
         path = os.path.join(folder, entry["file"])
         reads = checksums or entry["file"] in (INDEX, ANNOTATIONS)
-        if not os.path.isfile(path):
+        found = stores.size(path)
+        if found is None:
             fault = "missing"
-        elif os.path.getsize(path) != entry["bytes"]:
-            fault = (
-                f"{os.path.getsize(path)} bytes, expected {entry['bytes']}: truncated or changed"
-            )
+        elif found != entry["bytes"]:
+            fault = f"{found} bytes, expected {entry['bytes']}: truncated or changed"
         elif reads and file_sha256(path) != entry["sha256"]:
             fault = "its content differs from the manifest's checksum"
         else:

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -48,11 +48,11 @@ class Index:
     start_s: np.ndarray
 
 
-def read_index(path: str | os.PathLike, shards: int, montage: Montage) -> Index:
+def read_index(source: str | BinaryIO, shards: int, montage: Montage) -> Index:
     """Reads and checks an index, of either format.
 
     Args:
-        path: `index.parquet`.
+        source: `index.parquet`, as Arrow takes it.
         shards: Number of shard files.
         montage: The set's leads.
 
@@ -61,7 +61,7 @@ def read_index(path: str | os.PathLike, shards: int, montage: Montage) -> Index:
             what expected.
         OSError: It cannot be read.
     """
-    table = pq.read_table(path, schema=INDEX_SCHEMA)
+    table = pq.read_table(source, schema=INDEX_SCHEMA)
     require_none(_faults(table, shards, montage))
     n_leads, lead_ids, scale_mv = _padded_leads(table, montage)
     return Index(

@@ -11,6 +11,7 @@ import pandas as pd
 from array_record.python.array_record_module import ArrayRecordReader
 from numpy.typing import ArrayLike
 
+from clef_jax import stores
 from clef_jax.data.annotations.stored import read_annotations
 from clef_jax.data.recordings.patience import patiently
 from clef_jax.data.shards.format import (
@@ -35,7 +36,7 @@ _ENTRY_BITS = 32
 
 
 class ShardSet:
-    """A finished folder of shards, opened for random reading.
+    """A finished folder of shards, on a disk or in a store, opened for random reading.
 
     The index lives in memory, one row per record in index order; samples are read on demand.
     Reading is thread-safe. Pickling carries the folder's name only and reopens it.
@@ -76,10 +77,10 @@ class ShardSet:
         path = os.path.join(self.folder, INDEX)
         try:
             shards = sum(map(_is_shard, self.manifest["files"]))
-            index = read_index(path, shards, self.montage)
+            index = read_index(stores.for_arrow(path), shards, self.montage)
             if self.manifest["format_version"] > 1:
                 path = os.path.join(self.folder, ANNOTATIONS)
-            self.annotations = read_annotations(path, index.record)
+            self.annotations = read_annotations(stores.for_arrow(path), index.record)
         except (ValueError, OSError, KeyError) as error:  # Arrow raises any of these.
             raise ShardError(f"{path}: {error}; mend that and write the shards again") from None
         self.records = len(index.record)

@@ -32,6 +32,7 @@ from clef_jax.data.shards.report import WriteReport
 from clef_jax.data.shards.task import ShardTask, write_shard
 from clef_jax.files import locked
 from clef_jax.processes import WorkerDied, WorkersCannotStart, run_tasks
+from clef_jax.stores import require_local
 
 # Writes the shards of tasks, at least one, or raises WriteError.
 Engine = Callable[[Sequence[ShardTask]], None]
@@ -74,10 +75,12 @@ def write_shards(
         WriteError: `out` was begun with other records, patients or options or is being written; a
             record could not be read, but perhaps can be later; a worker died; or every record was
             rejected.
+        StoreError: `out` is in a store.
         OSError: The disk failed; as after `WriteError`, finished shards are kept.
     """
     if not 0 <= validation_fraction < 1:
         raise WriteError(f"validation_fraction is {validation_fraction}; expected 0 to below 1")
+    require_local(out)
     folder, out = os.fspath(records), os.fspath(out)
     options = options or WriteOptions()
     listing = list_recordings(folder, record_list, options.hints)
