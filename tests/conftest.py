@@ -1,5 +1,6 @@
 """Settings and fixtures shared by all tests."""
 
+import importlib.util
 import os
 import pathlib
 import tempfile
@@ -69,7 +70,8 @@ def shards_folder(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def store():
     """The objects of a store that this process and those it starts take for Google's."""
-    pytest.importorskip("gcsfs", reason="the extra gcs")
+    if importlib.util.find_spec("gcsfs") is None:  # Imported only in the environment below.
+        pytest.skip("the extra gcs is not installed")
     with serving() as (objects, environment), pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)

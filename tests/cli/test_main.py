@@ -45,6 +45,24 @@ def test_programs_are_kept_by_commands_that_compute(tmp_path, monkeypatch):
         jax.config.update("jax_compilation_cache_dir", chosen)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["info", "gs://bucket/run"],
+        ["embed", "recordings", "--weights", "w", "--out", "gs://bucket/e.parquet"],
+        ["embed", "here", "s3://bucket/recordings", "--weights", "w", "--out", "e.parquet"],
+        ["convert", "w.ckpt", "--out", "gs://bucket/w"],
+    ],
+)
+def test_what_is_in_a_store_is_refused_by_name(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    (url,) = (argument for argument in command if "://" in argument)
+    assert f" {url}: is in a store" in line and f"cp --recursive {url} FOLDER" in line
+    assert not list(tmp_path.iterdir())
+
+
 def test_info_and_convert(tmp_path, capsys):
     file = write_lightning(tmp_path / "run.ckpt", torch_model("clef_small"))
     folder = tmp_path / "clef_small"

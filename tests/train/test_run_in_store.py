@@ -2,13 +2,25 @@
 
 import contextlib
 
+import numpy as np
 import pytest
 
+from clef_jax.checkpoints.encoder import load_params
 from clef_jax.stores import at
 from clef_jax.train.claim import Claim, WorkdirInUse
 from clef_jax.train.metrics import MetricsLog, read_metrics
+from clef_jax.train.pretrain import pretrain
 from tests.fake_store import URL
-from tests.train.runs import assert_same_result, finish, rates_until, start, wait_for
+from tests.train.runs import (
+    assert_same_result,
+    config_of,
+    finish,
+    rates_until,
+    rows_without_rates,
+    start,
+    start_two_processes,
+    wait_for,
+)
 
 
 @pytest.mark.slow
@@ -61,3 +73,18 @@ def test_of_two_runs_in_a_store_the_earlier_ends_by_name_and_writes_nothing_more
     with pytest.raises(WorkdirInUse):
         log.close()
     assert store.content["runs/two/metrics.jsonl"] == b'{"step": 1, "loss": 2.0}\n'
+
+
+@pytest.mark.slow
+def test_two_hosts_share_a_workdir_in_a_store(store, tiny, shards_folder, tmp_path):
+    pretrain(config_of(steps=4), shards_folder, tmp_path / "alone")
+    shards = store.put_folder(shards_folder, "shards")
+    finish(*start_two_processes(shards, f"{URL}/runs/together", steps=4, shard_state=True))
+    together = store.get_folder("runs/together", tmp_path / "together")
+    rows, rows_alone = (rows_without_rates(workdir) for workdir in (together, tmp_path / "alone"))
+    assert [row["step"] for row in rows] == [row["step"] for row in rows_alone] == [2, 4]
+    for row, row_alone in zip(rows, rows_alone, strict=True):
+        assert row.keys() == row_alone.keys()
+        for name in row:
+            np.testing.assert_allclose(row[name], row_alone[name], rtol=1e-4, err_msg=name)
+    load_params(f"{URL}/runs/together")
