@@ -118,7 +118,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
 
 def _require_no_folders(settings: RunSettings) -> None:
     """Raises ConfigError for what libraries write that can do so on disks alone."""
-    for name in ("tensorboard", "profile_steps"):
+    for name in ("tensorboard", "profile"):
         if getattr(settings.cadence, name):
             raise ConfigError(
                 f"config.{name} writes to disks alone, and the workdir is in a store; leave it out "

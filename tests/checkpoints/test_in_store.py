@@ -12,6 +12,9 @@ from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.checkpoints.upgrades import FORMAT_VERSION
 from tests.fake_store import URL
 
+# Hundreds of requests a step, to a server in Python.
+pytestmark = pytest.mark.slow
+
 
 def items_of(step):
     return {
@@ -62,8 +65,7 @@ def test_every_array_has_a_checksum(workdir, store):
     named = {line.split("  ")[1] for line in sums.splitlines()}
     start = "run/checkpoints/3/"
     present = {name.removeprefix(start) for name in store.content if name.startswith(start)}
-    unnamed = {name for name in present - named if "/" in name}
-    assert unnamed == {f"{item}/commit_success.txt" for item in ("encoder", "rest", "meta")}
+    assert named == {name for name in present if "/" in name}
     assert any(name.startswith("encoder/d/") for name in named)
 
 

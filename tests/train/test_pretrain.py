@@ -15,6 +15,7 @@ from clef_jax.checkpoints.patients import patient_hashes, patients_in, with_pati
 from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.files import locked
+from clef_jax.stores import StoreError
 from clef_jax.train.metrics import read_metrics
 from clef_jax.train.pretrain import pretrain
 from clef_jax.train.recorder import NonFiniteLoss
@@ -92,9 +93,11 @@ def test_what_cannot_be_run_is_refused_and_nothing_is_lost(
     assert content() == before
 
 
-def test_a_workdir_that_hosts_could_not_share_is_refused(shards_folder):
-    with pytest.raises(ValueError, match="gs://bucket/run is a URL"):
-        pretrain(config_of(), shards_folder, "gs://bucket/run")
+def test_a_workdir_in_a_store_that_is_not_known_is_refused(shards_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="s3://bucket/run: Orbax and ArrayRecord know no such"):
+        pretrain(config_of(), shards_folder, "s3://bucket/run")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from clef_jax.stores import at
 from clef_jax.train.claim import Claim, WorkdirInUse
 from clef_jax.train.metrics import MetricsLog, read_metrics
 from clef_jax.train.pretrain import pretrain
+from clef_jax.train.settings import ConfigError
 from tests.fake_store import URL
 from tests.train.runs import (
     assert_same_result,
@@ -43,6 +44,16 @@ def test_a_killed_run_in_a_store_ends_as_one_on_disks(store, finished, shards_fo
     assert rates_until(result, 4) == rates
     files = {path.relative_to(finished).as_posix() for path in finished.iterdir()}
     assert files - {".lock", ".lock.holder"} <= {path.name for path in result.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"tensorboard": True}, "config.tensorboard"), ({"profile": "2:4"}, "config.profile")],
+)
+def test_what_writes_to_disks_alone_is_refused(store, shards_folder, settings, message):
+    with pytest.raises(ConfigError, match=f"{message} writes to disks alone"):
+        pretrain(config_of(**settings), shards_folder, f"{URL}/runs/refused")
+    assert not [name for name in store.content if name.startswith("runs/refused")]
 
 
 def test_rows_in_a_store_are_there_once_they_are_flushed_or_closed(store):
