@@ -74,4 +74,4 @@ def main():
 
 
 if __name__ == "__main__":
-    tool.run(main)
+    tool.run(main, in_stores=("out",))  # For --verify.

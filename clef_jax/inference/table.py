@@ -25,6 +25,7 @@ from clef_jax.inference.stored import (
     StoredEmbeddings,
 )
 from clef_jax.inference.stream import EmbeddedBlock
+from clef_jax.stores import require_local
 
 _ROWS_PER_PART = 65_536
 _SECONDS_PER_PART = 30.0
@@ -74,8 +75,10 @@ class EmbeddingTable:
         Raises:
             EmbeddingTableError: Another process has the table open; the file, or a part, holds
                 other things, or embeddings made in another way.
+            StoreError: It is in a store.
             OSError: Nothing can be written there.
         """
+        require_local(path)
         self.path = pathlib.Path(path)
         self._folder = self.path.with_name(self.path.name + PARTS_SUFFIX)
         self._writer: pq.ParquetWriter | None = None

@@ -27,8 +27,11 @@ class Claim:
 
     def require(self) -> None:
         """Raises WorkdirInUse where another run has taken over since."""
-        with stores.reaching(self._holder):
-            found = self._holder.read_text()
+        try:
+            with stores.reaching(self._holder):
+                found = self._holder.read_text()
+        except FileNotFoundError:
+            found = f"which removed {self._holder.name}"
         if found != self._ours:
             raise WorkdirInUse(
                 f"{self._holder.parent}: another run has taken it over ({found.strip()}), so that "

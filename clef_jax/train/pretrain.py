@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from clef_jax import hosts, models, stores
 from clef_jax.cluster.agreement import agreement
+from clef_jax.data.annotations.join import table_paths
 from clef_jax.data.noise.load import load_noise_bank
 from clef_jax.data.shards.store import ShardSet
 from clef_jax.hardware import peaks
@@ -66,8 +67,7 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         with agreement() as found:
             settings = read_settings(config)
             folder = stores.absolute(workdir)
-            if stores.is_stored(folder):
-                _require_no_folders(settings)
+            _require_disks(settings, folder)
             shards = ShardSet(shards_folder)
             bank = load_noise_bank(settings.data.noise or None, shards.spec)
             model, method = make_method(settings, shards, bank)
@@ -116,10 +116,18 @@ def pretrain(config: Configuration, shards_folder: str, workdir: str) -> dict[st
         return report_run(outcome, data, validation, mesh, folder)
 
 
-def _require_no_folders(settings: RunSettings) -> None:
-    """Raises ConfigError for what libraries write that can do so on disks alone."""
+def _require_disks(settings: RunSettings, folder: pathlib.Path) -> None:
+    """Raises ConfigError for what is read, or written in the run's folder, from disks alone."""
+    for name in ("annotations", "noise"):
+        for path in table_paths(getattr(settings.data, name)):
+            if stores.is_stored(path):
+                raise ConfigError(
+                    f"config.{name} {path}: is in a store, where only shards, workdir and "
+                    "config.init may be; copy it to a folder of every host: gcloud storage cp "
+                    f"--recursive {path} FOLDER"
+                )
     for name in ("tensorboard", "profile"):
-        if getattr(settings.cadence, name):
+        if stores.is_stored(folder) and getattr(settings.cadence, name):
             raise ConfigError(
                 f"config.{name} writes to disks alone, and the workdir is in a store; leave it out "
                 "or choose a folder for --workdir"

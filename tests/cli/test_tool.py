@@ -42,8 +42,8 @@ def slow(*case):
         ("pretrain", ["extra"], "'extra' belongs to no flag"),
         ("write_shards", ["--out=o", "--records=r", "--min_leads=two"], "--min_leads=two: "),
         slow("write_shards", ["--out=o"], "--records is needed, except with --verify"),
-        ("write_shards", ["--records=r", "--out=gs://b/o"], "--out gs://b/o: is in a store, where "
-         "this command neither reads nor writes; give it a folder of this machine"),
+        ("draw_preprocessing", ["--recording=r", "--out=gs://b/o"], "--out gs://b/o: is in a store,"
+         " where this command neither reads nor writes; give it a folder of this machine"),
         slow("pretrain", ["--check=h100", "--coordinator=https://host"], "--coordinator https"),
         slow("simulate_cohort", ["--patients=3"], "--out must have a value"),
         ("compute_risk", ["--metadata=m.csv", "--out=r.csv", "--verbose_", "1"], "'verbose_'"),

@@ -48,10 +48,15 @@ def test_a_killed_run_in_a_store_ends_as_one_on_disks(store, finished, shards_fo
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"tensorboard": True}, "config.tensorboard"), ({"profile": "2:4"}, "config.profile")],
+    [
+        ({"tensorboard": True}, "config.tensorboard writes to disks alone"),
+        ({"profile": "2:4"}, "config.profile writes to disks alone"),
+        ({"noise": "gs://ecg/noise"}, "config.noise gs://ecg/noise: is in a store"),
+        ({"annotations": "a.csv,gs://ecg/b.csv"}, "gs://ecg/b.csv: is in a store, .* every host"),
+    ],
 )
-def test_what_writes_to_disks_alone_is_refused(store, shards_folder, settings, message):
-    with pytest.raises(ConfigError, match=f"{message} writes to disks alone"):
+def test_what_needs_a_disk_is_refused(store, shards_folder, settings, message):
+    with pytest.raises(ConfigError, match=message):
         pretrain(config_of(**settings), shards_folder, f"{URL}/runs/refused")
     assert not [name for name in store.content if name.startswith("runs/refused")]
 
@@ -83,6 +88,9 @@ def test_of_two_runs_in_a_store_the_earlier_ends_by_name_and_writes_nothing_more
         log.flush()
     with pytest.raises(WorkdirInUse):
         log.close()
+    store.remove("runs/two/.lock.holder")
+    with pytest.raises(WorkdirInUse, match="which removed .lock.holder"):
+        log.flush()
     assert store.content["runs/two/metrics.jsonl"] == b'{"step": 1, "loss": 2.0}\n'
 
 
