@@ -22,6 +22,7 @@ from clef_jax.checkpoints.meta import (
     steps_in,
 )
 from clef_jax.checkpoints.quiet import quiet_orbax
+from clef_jax.checkpoints.room import require_room
 from clef_jax.checkpoints.upgrades import encoder_item
 
 CLASSIFIER = "classifier.npz"
@@ -47,12 +48,14 @@ def save_encoder(
 
     Raises:
         CheckpointError: The folder exists.
+        NoRoom: The disk has no room for it.
     """
     stores.require_local(folder)
     path = pathlib.Path(folder).resolve()
     if path.exists():
         raise CheckpointError(f"{path}: exists already; choose another folder or remove it")
     arrays = {"encoder": params} if head is None else {"encoder": params, _HEAD: head}
+    require_room(path.parent, arrays)
     items = ocp.args.Composite(
         **{name: ocp.args.StandardSave(item) for name, item in arrays.items()},
         meta=ocp.args.JsonSave(dict(meta)),
@@ -122,7 +125,9 @@ def _require_saved(path: pathlib.Path, params: Any, meta: Mapping[str, Any]) -> 
 
 def _checkpointer() -> ocp.Checkpointer:
     quiet_orbax()
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+    # `save_encoder` renames a folder of its own, beside which Orbax is to leave none.
+    in_place = ocp.path.atomicity.CommitFileTemporaryPath
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), temporary_path_class=in_place)
 
 
 def _checkpoint_in(folder: pathlib.Path) -> pathlib.Path:

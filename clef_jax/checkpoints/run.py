@@ -22,6 +22,7 @@ from clef_jax.checkpoints.meta import (
     set_damaged_aside,
 )
 from clef_jax.checkpoints.quiet import quiet_orbax
+from clef_jax.checkpoints.room import require_room
 from clef_jax.checkpoints.upgrades import encoder_item, older_rest, upgraded_rest
 
 
@@ -73,7 +74,10 @@ class Checkpoints:
 
         Raises:
             CheckpointError: There is a checkpoint of this step or of a later one.
+            NoRoom: The disk has no room for it.
         """
+        self.wait()
+        require_room(self.folder, items)
         weights = items["ema"] if "ema" in items else items["encoder"]
         meta = {**meta, "weights_sha256": params_sha256(weights)}
         args = {name: ocp.args.StandardSave(item) for name, item in items.items()}

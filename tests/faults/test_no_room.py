@@ -127,19 +127,7 @@ def assert_one_line(code, printed, command):
     assert "again" in told[0] and len(told[0]) < 600, told
 
 
-SAYS_MORE = pytest.mark.xfail(
-    strict=False,
-    reason="TensorStore's threads print tracebacks of writes that end after Orbax has given up",
-)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(c, marks=SAYS_MORE if c in ("convert_weights", "pretrain", "finetune") else ())
-        for c in COMMANDS
-    ],
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_one_line_and_a_rerun_with_room_completes(command, inputs, run, disk):  # noqa: F811
     ensure_needed(command, inputs, run)
     out = disk.path / "out"
