@@ -87,6 +87,7 @@ class Forward:
         *,
         layers: tuple[str, ...] = (),
         rows_per_device: int | None = None,
+        after: int | None = None,
     ) -> Iterator[Outputs]: ...
 
     @overload
@@ -96,6 +97,7 @@ class Forward:
         *,
         layers: tuple[str, ...] = (),
         rows_per_device: int | None = None,
+        after: int | None = None,
     ) -> Iterator[Outputs | None]: ...
 
     def stream(
@@ -104,6 +106,7 @@ class Forward:
         *,
         layers: tuple[str, ...] = (),
         rows_per_device: int | None = None,
+        after: int | None = None,
     ) -> Iterator[Outputs | None]:
         """Yields the outputs of each input, in order, while later inputs are awaited and computed.
 
@@ -114,23 +117,34 @@ class Forward:
                 its place.
             layers: Names of stages whose outputs are wanted as well.
             rows_per_device: The most that a device computes at once; what suits it by default.
+            after: How many rows an earlier stream computed, which these go on from: each gets the
+                place in a batch, all of one size, that it has in a stream of them all. The last bit
+                of an embedding depends on that, on some backends; by default nothing hangs on it,
+                and few rows are computed in small batches.
         """
         sizes = batch_sizes(rows_per_device or default_rows_per_device(), self._mesh.size)
+        before = 0
+        if after is not None:
+            sizes = sizes[:1]
+            before = after % sizes[0]
         waiting, done = _Rows(), _Rows()
         asked: collections.deque[tuple[int, ...] | None] = collections.deque()
-        computing: collections.deque[tuple[Outputs, int]] = collections.deque()
+        computing: collections.deque[tuple[Outputs, slice]] = collections.deque()
 
         def compute(rows: int) -> None:
-            for count, size in split_batches(rows, sizes):
-                x = jax.device_put(_filled(waiting.take(count), size), hosts.split_rows(self._mesh))
+            nonlocal before
+            for count, size in split_batches(before + rows, sizes):
+                x = _filled(waiting.take(count - before), before, size)
+                x = jax.device_put(x, hosts.split_rows(self._mesh))
                 outputs = apply_shared(self._model, layers, self._mesh, self._params, x)
-                computing.append((outputs, count))
+                computing.append((outputs, slice(before, count)))
+                before = 0
                 collect(leave=_IN_FLIGHT)
 
         def collect(leave: int) -> None:
             while len(computing) > leave:
-                outputs, count = computing.popleft()
-                done.put(_on_host(outputs, count), count)
+                outputs, places = computing.popleft()
+                done.put(_on_host(outputs, places), places.stop - places.start)
 
         def finished() -> Iterator[Outputs | None]:
             while asked and (asked[0] is None or asked[0][0] <= done.count):
@@ -144,12 +158,13 @@ class Forward:
             asked.append(None if x is None else x.shape)
             if x is not None and len(x):
                 waiting.put(x, len(x))
-            if full := waiting.count // sizes[0] * sizes[0]:
-                compute(full)
+            if full := (before + waiting.count) // sizes[0] * sizes[0]:
+                compute(full - before)
                 # Computing rows of padding costs less than compiling another shape for the last.
                 sizes = sizes[:1]
             yield from finished()
-        compute(waiting.count)
+        if waiting.count:
+            compute(waiting.count)
         collect(leave=0)
         yield from finished()
 
@@ -216,12 +231,12 @@ def split_batches(rows: int, sizes: tuple[int, ...]) -> Iterator[tuple[int, int]
         rows -= min(size, rows)
 
 
-def _on_host(outputs: Outputs, count: int) -> Outputs:
-    """Returns the first rows of what devices hold or still compute, as arrays of their own."""
-    return jax.tree.map(lambda a: np.array(a)[:count], outputs)
+def _on_host(outputs: Outputs, places: slice) -> Outputs:
+    """Returns some rows of what devices hold or still compute, as arrays of their own."""
+    return jax.tree.map(lambda a: np.array(a)[places], outputs)
 
 
-def _filled(x: np.ndarray, size: int) -> np.ndarray:
-    """Returns `x` with rows of zeros appended up to `size`."""
-    missing = size - len(x)
-    return np.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1))) if missing else x
+def _filled(x: np.ndarray, before: int, size: int) -> np.ndarray:
+    """Returns `x` after so many rows of zeros, and with more appended up to `size`."""
+    rows = (before, size - before - len(x))
+    return np.pad(x, (rows, *((0, 0),) * (x.ndim - 1))) if any(rows) else x

@@ -261,7 +261,11 @@ def write_table(
         with bar, contextlib.closing(read_sources(sources, request, workers)) as blocks:
             collector = _Collector(report, table, bar)
             for result in embed_blocks(
-                forward, blocks, rows_per_device=batch_size, timings=report.timings
+                forward,
+                blocks,
+                rows_per_device=batch_size,
+                after=0 if overwrite else table.windows,
+                timings=report.timings,
             ):
                 collector.take(result)
         report.rows_in_table = table.finish()

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -68,6 +68,7 @@ class EmbeddingRows:
     """A row for each (window, lead), with its embedding of length `dimension`."""
 
     dimension: int
+    per_window: ClassVar[int] = 1
 
     def schema(self, metadata: Mapping[str, Any]) -> pa.Schema:
         """Returns the schema of the table."""

@@ -44,14 +44,18 @@ def embed_blocks(
     results: Iterable[WindowBlock | Failure],
     *,
     rows_per_device: int | None,
+    after: int,
     timings: Timings,
 ) -> Iterator[EmbeddedBlock | Failure]:
     """Embeds blocks in full batches across recordings and yields every result in its order.
+
+    However often a run is cut off, the embeddings of its blocks are the same, bit for bit.
 
     Args:
         forward: The encoder.
         results: Blocks of preprocessed windows, and failures, which pass through.
         rows_per_device: The most that a device computes at once; what suits it by default.
+        after: How many windows an earlier run embedded, before these.
         timings: Is added to.
     """
     results = _Clocked(results)
@@ -62,7 +66,7 @@ def embed_blocks(
             read.append(result)
             yield result.windows.x if isinstance(result, WindowBlock) else None
 
-    computed = _Clocked(forward.stream(inputs(), rows_per_device=rows_per_device))
+    computed = _Clocked(forward.stream(inputs(), rows_per_device=rows_per_device, after=after))
     for outputs in computed:
         result = read.popleft()
         if isinstance(result, Failure):

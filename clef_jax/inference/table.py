@@ -37,6 +37,10 @@ _UNFINISHED = re.compile(r"(part-\d{5,}|merged)\.tmp|part-\d{5,}\.dropped\.\d+\.
 class Rows(Protocol):
     """What a table holds of a block of windows and of what was computed of them."""
 
+    @property
+    def per_window(self) -> int:
+        """Rows for each window of one lead."""
+
     def schema(self, metadata: Mapping[str, Any]) -> pa.Schema:
         """Returns the schema: columns `file` and `record` first, then any, and a JSON record."""
 
@@ -122,6 +126,12 @@ class EmbeddingTable:
         old = time.monotonic() - self._part_began > _SECONDS_PER_PART
         if last and (old or self._rows_in_part >= _ROWS_PER_PART):
             self._publish()
+
+    @property
+    def windows(self) -> int:
+        """How many windows, each of one lead, were computed of what table and parts hold."""
+        rows = sum(pq.read_metadata(stored.path).num_rows for stored in self._stored())
+        return rows // self._rows.per_window
 
     def drop(self, source: Source) -> None:
         """Takes back the blocks added of a recording that failed halfway."""

@@ -100,9 +100,5 @@ def test_a_run_that_embeds(weights, tmp_path):
     parts = tmp_path / "killed" / "e.parquet.parts"
     killed(command(out), OF_EMBEDDING, lambda: len(embedded_in(parts)), 4)
     subprocess.run(command(out), check=True, capture_output=True)
-    expected, found = pq.read_table(tmp_path / "e.parquet"), pq.read_table(out)
-    assert found.drop(["embedding"]).equals(expected.drop(["embedding"]))
-    # The last bits depend on which windows are computed at once.
-    embeddings = (np.stack(table["embedding"].to_numpy()) for table in (found, expected))
-    np.testing.assert_allclose(*embeddings, rtol=0, atol=1e-5)
+    assert pq.read_table(out).equals(pq.read_table(tmp_path / "e.parquet"))
     assert {path.name for path in out.parent.iterdir()} == {"e.parquet", ".e.parquet.lock"}

@@ -13,6 +13,7 @@ from clef_jax.inference.forward import (
     apply,
     apply_shared,
     batch_sizes,
+    concatenate,
     default_rows_per_device,
     split_batches,
 )
@@ -114,6 +115,17 @@ def test_batches_fill_up_across_inputs(params):
     forward = Forward(MODEL, params)
     found = list(forward.stream(np.split(ROWS[:65], 65), rows_per_device=2))
     assert len(found) == 65 and apply_shared._cache_size() - before <= 1
+
+
+@pytest.mark.parametrize("cut", [1, 7, 63, 64, 65, 99])
+def test_a_stream_after_another_gives_what_one_of_all_rows_gives(params, cut):
+    """Bit for bit, though few rows are left for a batch, and they come in other portions."""
+    forward = Forward(MODEL, params)
+    (whole,) = forward.stream([ROWS], rows_per_device=16, after=0)
+    rest = [ROWS[cut : cut + 1], ROWS[cut + 1 :], ROWS[:0]]
+    found = list(forward.stream(rest, rows_per_device=16, after=cut))
+    assert [len(outputs.embedding) for outputs in found] == [1, 99 - cut, 0]
+    np.testing.assert_array_equal(concatenate(found).embedding, whole.embedding[cut:])
 
 
 def addresses(tree):

@@ -28,6 +28,11 @@ class PredictionRows:
 
     head: TrainedHead
 
+    @property
+    def per_window(self) -> int:
+        """Rows for each window of one lead."""
+        return len(self.head.targets.classes)
+
     def schema(self, metadata: Mapping[str, Any]) -> pa.Schema:
         """Returns the schema of the table."""
         fields = [("label", pa.string()), ("score", pa.float64()), ("positive", pa.bool_())]
