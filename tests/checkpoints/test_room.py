@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import logging
-import resource
 import time
 
 import jax.numpy as jnp
@@ -14,17 +13,7 @@ from clef_jax.checkpoints.encoder import save_encoder
 from clef_jax.checkpoints.room import NoRoom
 from clef_jax.checkpoints.run import Checkpoints
 from clef_jax.cli.ending import line_of
-
-
-@contextlib.contextmanager
-def no_file_above(size):
-    """Lets no file grow beyond a size, as a quota would: it is noticed by whoever writes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+from tests.limits import no_file_above
 
 
 def encoder(of):
