@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from clef_jax import stores
 from clef_jax.checkpoints.meta import CheckpointError
 
 # Of Orbax's own records beside the arrays: blocks of small files, and so much for each array.
@@ -24,8 +25,10 @@ def require_room(folder: pathlib.Path, arrays: Any) -> None:
         arrays: Nested arrays; of those split over devices or processes, all parts count.
 
     Raises:
-        NoRoom: They do not.
+        NoRoom: They do not. Stores have room.
     """
+    if stores.is_stored(folder):
+        return
     leaves = jax.tree.leaves(arrays)
     needed = sum(leaf.nbytes for leaf in leaves) + _RECORD * len(leaves) + _RECORDS
     there = next(path for path in (folder, *folder.parents) if path.exists())
