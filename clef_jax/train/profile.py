@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import jax
 from absl import logging
 
+from clef_jax.errors import ClefError
 from clef_jax.files import replacing_folder
 from clef_jax.methods.method import Batch, Metrics
 from clef_jax.train.settings import ConfigError
@@ -15,7 +16,7 @@ from clef_jax.train.state import TrainState
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-class _EndedWithin(Exception):
+class _EndedWithin(ClefError):
     """The run ended before the last of the steps."""
 
 
