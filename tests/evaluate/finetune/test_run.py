@@ -140,9 +140,11 @@ def test_every_mode_finds_it(planted, tmp_path, changed):
     options = dataclasses.replace(QUICK, **changed)
     result = finetune(tiny_encoder(), planted, options, tmp_path, seeds=(0, 1), noise=noise)
     assert len(result.heads) == 2 and result.predictions.seed.nunique() == 2
-    for _, rows in result.predictions[result.predictions.split == "test"].groupby("seed"):
-        assert roc_auc_score(rows.target, rows.score) > 0.8
-    assert interval(result)[0] > 0.5
+    tested = result.predictions[result.predictions.split == "test"]
+    aurocs = [roc_auc_score(rows.target, rows.score) for _, rows in tested.groupby("seed")]
+    assert min(aurocs) > 0.8
+    # Of trainings that get no patient wrong there is no interval.
+    assert aurocs == [1, 1] or interval(result)[0] > 0.5
     encoder = load_head(result.best).params["encoder"]
     same = jax.tree.map(
         lambda a, b: np.array_equal(a, b), jax.device_get(encoder), tiny_encoder().params
