@@ -15,15 +15,17 @@ import pytest
 from clef_jax.data.demo import cohort
 from tests.cli.test_embed_survives import EMBED_IN_SMALL_PARTS, embedded_in
 from tests.embed_runs import write_wfdb
+from tests.train.runs import assert_same_result, finish, start
 from tests.waiting import children_of, wait_until_gone
 
 pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-OF_SHARDS, OF_EMBEDDING = 50, 20
+OF_TRAINING, OF_SHARDS, OF_EMBEDDING = 50, 50, 20
+STEPS = 400
 PATIENT = 5  # Seconds within which nothing that a killed process started may live.
 
 
-def killed(command, kills, progress, within):
+def killed(command, kills, progress, within, environment=()):
     """Starts a command again and again, and ends it each time by a signal, without a traceback.
 
     Every third time it goes by chance, soon after its start; else once there is more than before.
@@ -35,13 +37,14 @@ def killed(command, kills, progress, within):
         kills: How often.
         progress: What there is, as a number.
         within: Seconds after its start at which it may end by chance.
+        environment: Variables that the command gets besides those of this process.
     """
     rng = np.random.default_rng(0)
     printed = []
     for number in range(kills):
         process = subprocess.Popen(
             command,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -61,6 +64,30 @@ def killed(command, kills, progress, within):
         printed.append(process.communicate(timeout=120)[0])
         wait_until_gone(started, PATIENT)
     assert not any("Traceback" in text for text in printed), printed
+
+
+def test_a_training_run(shards_folder, tmp_path):
+    whole, other = tmp_path / "whole", tmp_path / "killed"
+    # Programs compiled once are read by all: to compile is most of a start.
+    environment = {
+        "JAX_NUM_CPU_DEVICES": "4",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    often = {"checkpoint_steps": 2, "evaluators__validation": 20, "evaluators__probe": 100}
+    settings = {"steps": STEPS, "num_workers": 1, **often}
+    undisturbed = start(shards_folder, whole, environment=environment, **settings)
+    finish(undisturbed)
+    command = [part.replace(str(whole), str(other)) for part in undisturbed.args]
+
+    def newest():
+        found = [int(path.name) for path in other.glob("checkpoints/*") if path.name.isdigit()]
+        return max(found, default=0)
+
+    killed(command, OF_TRAINING, newest, 6, environment)
+    finish(start(shards_folder, other, environment=environment, **settings))
+    assert_same_result(other, whole, step=STEPS)
+    assert not [path for path in other.rglob("*") if "tmp" in path.name]
 
 
 def sums(folder):
