@@ -55,6 +55,16 @@ def run_meta():
     return meta | {"annotations": annotations.fingerprints(["risk"])}
 
 
+def test_an_encoder_that_an_older_orbax_wrote_is_read(tmp_path):
+    """Until 0.12.0 it put no commit_success.txt into folders on a disk."""
+    older = tmp_path / "encoder"
+    shutil.copytree(RELEASE_0_1_0 / "encoder", older)
+    for marker in older.rglob("commit_success.txt"):
+        marker.unlink()
+    found, expected = (load_params(path)[0] for path in (older, RELEASE_0_1_0 / "encoder"))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 def config_of_the_run(older=RELEASE_0_1_0, **values):
     """Today's configuration with the settings that a stored run had."""
     config = clef_small.get_config()

@@ -61,7 +61,9 @@ def save_encoder(
         meta=ocp.args.JsonSave(dict(meta)),
     )
     with files.replacing_folder(path) as unfinished:
-        with _checkpointer() as checkpointer:
+        # The folder is renamed as a whole, beside which Orbax is to leave none of its own.
+        in_place = ocp.path.atomicity.CommitFileTemporaryPath
+        with _checkpointer(temporary_path_class=in_place) as checkpointer:
             checkpointer.save(unfinished, items)
         if classifier is not None:
             kernel, bias = classifier["kernel"], classifier["bias"]
@@ -123,11 +125,9 @@ def _require_saved(path: pathlib.Path, params: Any, meta: Mapping[str, Any]) -> 
         )
 
 
-def _checkpointer() -> ocp.Checkpointer:
+def _checkpointer(**options: Any) -> ocp.Checkpointer:
     quiet_orbax()
-    # `save_encoder` renames a folder of its own, beside which Orbax is to leave none.
-    in_place = ocp.path.atomicity.CommitFileTemporaryPath
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), temporary_path_class=in_place)
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(), **options)
 
 
 def _checkpoint_in(folder: pathlib.Path) -> pathlib.Path:
