@@ -32,8 +32,8 @@ def require_room(folder: pathlib.Path, arrays: Any) -> None:
     leaves = jax.tree.leaves(arrays)
     needed = sum(leaf.nbytes for leaf in leaves) + _RECORD * len(leaves) + _RECORDS
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    if free < needed:
+    total, _, free = shutil.disk_usage(there)
+    if total and free < needed:  # Some file systems do not say.
         raise NoRoom(
             f"{folder}: No space left on device: a checkpoint takes {_megabytes(needed)}, "
             f"{_megabytes(free)} are free; what is there already stays as it is: make room and run "

@@ -24,6 +24,7 @@ from clef_jax.checkpoints.meta import (
 from clef_jax.checkpoints.quiet import quiet_orbax
 from clef_jax.checkpoints.room import require_room
 from clef_jax.checkpoints.upgrades import encoder_item, older_rest, upgraded_rest
+from clef_jax.cluster.agreement import agreement
 
 
 class Checkpoints:
@@ -77,7 +78,8 @@ class Checkpoints:
             NoRoom: The disk has no room for it.
         """
         self.wait()
-        require_room(self.folder, items)
+        with agreement():  # Or those that find room would wait for the others.
+            require_room(self.folder, items)
         weights = items["ema"] if "ema" in items else items["encoder"]
         meta = {**meta, "weights_sha256": params_sha256(weights)}
         args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
@@ -139,28 +141,33 @@ class Checkpoints:
         self._manager.close()
 
 
-class _StepWithChecksums(ocp.path.atomicity.TemporaryPathBase):
-    """A step's temporary folder, to which checksums are added just before it counts as whole.
-
-    That is in the background, once every process has written, on the one that finishes it.
-    """
+class _RenamedStep(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A step's folder on a disk, which is renamed once it is whole."""
 
     def finalize(self):
-        # Items pass here as well, and are covered by their step.
-        if self.get_final().name.isdigit():
-            folder = stores.absolute(self.get())
-            # Orbax still changes its own notes beside the items; nothing is computed from them.
-            items = [path for path in folder.iterdir() if path.is_dir()]
-            files.write_sums(folder, (file for item in items for file in stores.files_below(item)))
+        _write_sums_of_step(self)
         return super().finalize()
 
 
-class _RenamedStep(_StepWithChecksums, ocp.path.atomicity.AtomicRenameTemporaryPath):
-    """On a disk, where it is renamed."""
+class _CommittedStep(ocp.path.atomicity.CommitFileTemporaryPath):
+    """A step's folder in a store, where one object more says that the others are all there."""
+
+    def finalize(self):
+        _write_sums_of_step(self)
+        return super().finalize()
 
 
-class _CommittedStep(_StepWithChecksums, ocp.path.atomicity.CommitFileTemporaryPath):
-    """In a store, where one object more says that the others are all there."""
+def _write_sums_of_step(unfinished: Any) -> None:
+    """Adds checksums to a step's folder just before it counts as whole.
+
+    That is in the background, once every process has written, on the one that finishes it.
+    """
+    # Items pass here as well, and are covered by their step.
+    if unfinished.get_final().name.isdigit():
+        folder = stores.absolute(unfinished.get())
+        # Orbax still changes its own notes beside the items; nothing is computed from them.
+        items = [path for path in folder.iterdir() if path.is_dir()]
+        files.write_sums(folder, (file for item in items for file in stores.files_below(item)))
 
 
 class _KeptStep(ocp.checkpoint_managers.PreservationPolicy):
