@@ -23,9 +23,8 @@ _CONFIG = config_flags.DEFINE_config_file(
 _SHARDS = flags.DEFINE_string("shards", None, "From tools/write_shards.py: folder, or gs://…")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run, or gs://…")
 _CHECK = flags.DEFINE_string(
-    "check", None, "Devices one need not own, v5e:4x4 or h100: says whether the run would fit them "
-    "and how long it compiles, and runs nothing. Needs neither shards nor workdir."
-)  # fmt: skip
+    "check", None, "Devices, v5e:4x4 or h100: says if the run fits and compiles; runs nothing."
+)
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, if several.")
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many, where no cluster says it.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which this is, where no cluster says it.")
@@ -77,4 +76,5 @@ if __name__ == "__main__":
         lambda given: given["check"] or (given["shards"] and given["workdir"]),
         "--shards and --workdir are needed (or --check=DEVICES, which runs nothing)",
     )
-    tool.run(main, example_config=_EXAMPLE, unlisted=_unlisted, in_stores=("shards", "workdir"))
+    stored = ("shards", "workdir", "config.init")
+    tool.run(main, example_config=_EXAMPLE, unlisted=_unlisted, in_stores=stored)

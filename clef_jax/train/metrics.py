@@ -47,10 +47,10 @@ class MetricsLog:
         if path.exists():
             kept = [row for row in read_metrics(path) if row["step"] <= step]
             lines = "".join(json.dumps(row) + "\n" for row in kept)
-            with replacing(os.fspath(path)) as temporary:
-                pathlib.Path(temporary).write_text(lines)
         self._file: TextIO | stores.GrowingText
         if claim is None:
+            with replacing(os.fspath(path)) as temporary:
+                pathlib.Path(temporary).write_text(lines)
             self._file = path.open("a", buffering=1)
         else:
             self._file = stores.GrowingText(path, lines, claim.require)

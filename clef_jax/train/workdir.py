@@ -41,8 +41,10 @@ def only_run(workdir: pathlib.Path) -> Iterator[Claim | None]:
     """
     holder = claim = None
     with contextlib.ExitStack() as held:
-        if jax.process_index() == 0 and stores.is_stored(workdir):
-            claim = Claim(holder_file(workdir / LOCK))
+        if stores.is_stored(workdir):
+            with agreement():
+                if jax.process_index() == 0:
+                    claim = Claim(holder_file(workdir / LOCK))
         elif jax.process_index() == 0:
             workdir.mkdir(parents=True, exist_ok=True)
             try:
