@@ -108,6 +108,7 @@ def read_run_state(folder: pathlib.Path) -> RunState:
     record, source = _record_of(folder, newest)
     with _reading(source):
         config = record["config"]
+        measured = [{k: v for k, v in row.items() if k.startswith("perf/")} for _, row in rows]
         speeds = [row["perf/records_per_s"] for _, row in rows if "perf/records_per_s" in row]
         records_per_s = statistics.median(speeds[-_RECENT:]) if speeds else None
         saved = 0 if newest is None else int(newest.path.name)
@@ -123,9 +124,8 @@ def read_run_state(folder: pathlib.Path) -> RunState:
             steps_per_s=records_per_s and records_per_s / config["batch_size"],
             rates={
                 name.removeprefix("perf/"): value
-                for _, row in rows
-                for name, value in row.items()
-                if name.startswith("perf/") and name != "perf/records_per_s"
+                for name, value in next(filter(None, reversed(measured)), {}).items()
+                if name != "perf/records_per_s"
             },
             evaluations={
                 name: (step, value)
