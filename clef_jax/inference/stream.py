@@ -49,7 +49,8 @@ def embed_blocks(
 ) -> Iterator[EmbeddedBlock | Failure]:
     """Embeds blocks in full batches across recordings and yields every result in its order.
 
-    However often a run is cut off, the embeddings of its blocks are the same, bit for bit.
+    However often a run is cut off, the embeddings of its blocks are the same, bit for bit, unless a
+    recording fails halfway.
 
     Args:
         forward: The encoder.

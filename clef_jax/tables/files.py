@@ -60,7 +60,7 @@ def _read_text(path: pathlib.Path, header: bool) -> pd.DataFrame:
     )
     if not header:
         return read(header=None)
-    _require_distinct(path, read(header=None, nrows=1).iloc[0])
+    _require_distinct(path, read(header=None, nrows=1, keep_default_na=False).iloc[0])
     table = read()
     if not isinstance(table.index, pd.RangeIndex):
         # The first cells would be taken for names of the rows, and the others for their neighbours.
@@ -72,14 +72,15 @@ def _read_text(path: pathlib.Path, header: bool) -> pd.DataFrame:
 
 def _read_excel(path: pathlib.Path) -> pd.DataFrame:
     # An empty sheet has no first row.
-    for _, header in pd.read_excel(path, dtype="string", header=None, nrows=1).iterrows():
+    first = pd.read_excel(path, dtype="string", header=None, nrows=1, keep_default_na=False)
+    for _, header in first.iterrows():
         _require_distinct(path, header)
     return pd.read_excel(path, dtype="string")
 
 
 def _require_distinct(path: pathlib.Path, header: pd.Series) -> None:
     """Refuses a name that stands twice, before pandas calls its second column "name.1"."""
-    names = header.dropna()
+    names = header[header.fillna("") != ""]
     if len(again := names[names.duplicated()]):
         raise TableError(f"{path}: two columns {again.iloc[0]!r}; rename or remove one of them")
 

@@ -179,6 +179,12 @@ def test_of_two_columns_of_one_name_neither_is_taken(tmp_path, extension):
         read_table(path)
 
 
+def test_a_name_that_pandas_takes_for_none_is_one(tmp_path):
+    (tmp_path / "t.csv").write_text("id,NA,NA,,\n1,2,3,4,5\n")
+    with pytest.raises(TableError, match="two columns 'NA'; rename"):
+        read_table(tmp_path / "t.csv")
+
+
 @pytest.mark.parametrize("extension", ["csv", "tsv", "xlsx", "parquet"])
 def test_names_that_look_like_a_second_ones_are_names(tmp_path, extension):
     path = tmp_path / f"table.{extension}"
