@@ -119,7 +119,7 @@ _SUM_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 def file_sha256(path: str | os.PathLike) -> str:
     """Returns the SHA-256 of a file, hexadecimal."""
-    with stores.opened(path) as stream:
+    with stores.reaching(path), stores.at(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -94,12 +94,17 @@ def _bucket(name: str) -> Any:
 
 @contextlib.contextmanager
 def reaching(path: str | os.PathLike) -> Iterator[None]:
-    """Turns what a store's client raises into a `StoreError`, but that there is no such object."""
+    """Turns what a store's client raises into a `StoreError`, but that there is no such object.
+
+    Of a path on a disk errors stay what they are.
+    """
     try:
         yield
     except (ClefError, FileNotFoundError):
         raise
     except Exception as error:  # Of the client's, of the credentials', of the network's libraries.
+        if not is_stored(path):
+            raise
         reason = str(error).split("\n")[0][:200]
         raise StoreError(
             f"{os.fspath(path)}: the store does not do as asked ({type(error).__name__}: {reason});"
@@ -133,20 +138,17 @@ def put(path: str | os.PathLike, content: bytes) -> None:
         raise StoreError(f"{os.fspath(path)}: there is no such bucket; make it first") from None
 
 
-def opened(path: str | os.PathLike) -> io.BufferedReader:
-    """Opens a file or an object for reading bytes."""
-    if not is_stored(path):
-        return open(path, "rb")
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Returns the content of a file or an object."""
     with reaching(path):
-        return at(path).open("rb")
+        return at(path).read_bytes()
 
 
 def for_arrow(path: str | os.PathLike) -> str | BinaryIO:
     """Returns what Arrow reads a file from: its name, or an object's content."""
     if not is_stored(path):
         return os.fspath(path)
-    with opened(path) as stream:
-        return io.BytesIO(stream.read())
+    return io.BytesIO(read_bytes(path))
 
 
 def size(path: str | os.PathLike) -> int | None:

@@ -9,8 +9,13 @@ import pytest
 
 from clef_jax import files, stores
 from clef_jax.checkpoints.encoder import load_params, save_encoder
+from clef_jax.checkpoints.meta import steps_in
+from clef_jax.data.shards.format import read_manifest
+from clef_jax.data.shards.store import ShardSet
 from clef_jax.data.shards.write import write_shards
 from clef_jax.stores import StoreError
+from clef_jax.train.metrics import read_metrics
+from clef_jax.train.run_record import announce_run
 from tests.fake_store import URL
 
 
@@ -171,3 +176,25 @@ def files_of(tree, path=()):
         yield from (
             files_of(value, (*path, key)) if isinstance(value, dict) else [((*path, key), value)]
         )
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_manifest,
+        lambda url: ShardSet(url),
+        lambda url: files.file_sha256(f"{url}/a"),
+        lambda url: read_metrics(f"{url}/a"),
+        lambda url: steps_in(stores.at(url)),
+        lambda url: announce_run({"config": {}}, stores.at(url)),
+        lambda url: stores.for_arrow(f"{url}/a"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_a_line_whoever_reads(store, monkeypatch, read):
+    stores.at(f"{URL}/unread")  # The bucket has answered before.
+    for name in ("a", "manifest.json", "5/commit_success.txt"):
+        store.put(f"unread/{name}", b"{}")
+    monkeypatch.setattr(store, "forbidden", "unread")
+    with pytest.raises(StoreError, match=r"unread.*: the store does not do as asked") as e:
+        read(f"{URL}/unread")
+    assert "\n" not in str(e.value)

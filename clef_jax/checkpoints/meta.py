@@ -31,9 +31,10 @@ class CheckpointError(ClefError):
 
 def steps_in(folder: pathlib.Path) -> list[int]:
     """Returns the steps of a run's checkpoints, in order, but in a store those of killed saves."""
-    steps = [path for path in folder.glob("*") if path.name.isdigit()]
-    if stores.is_stored(folder):
-        steps = [path for path in steps if (path / _COMMITTED).exists()]
+    with stores.reaching(folder):
+        steps = [path for path in folder.glob("*") if path.name.isdigit()]
+        if stores.is_stored(folder):
+            steps = [path for path in steps if (path / _COMMITTED).exists()]
     return sorted(int(path.name) for path in steps)
 
 

@@ -1,5 +1,6 @@
 """Checkpoint folders to encoders, refusing what this release would run wrongly."""
 
+import io
 import os
 import pathlib
 from collections.abc import Mapping
@@ -86,7 +87,8 @@ def load_encoder(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> 
     classifier = stores.at(path) / CLASSIFIER
     head = None
     if classifier.is_file():
-        with stores.opened(classifier) as stream, np.load(stream, allow_pickle=False) as arrays:
+        content = io.BytesIO(stores.read_bytes(classifier))
+        with np.load(content, allow_pickle=False) as arrays:
             head = dict(arrays)
     return Encoder(
         config, params, preprocessing=preprocessing, meta=meta, classifier=head, dtype=dtype

@@ -20,7 +20,7 @@ METRICS = "metrics.jsonl"
 def read_metrics(path: str | pathlib.Path) -> list[dict[str, float]]:
     """Returns the rows of a `metrics.jsonl`, without a last line that a killed process cut off."""
     rows = []
-    for line in stores.at(path).read_text().splitlines():
+    for line in stores.read_bytes(path).decode().splitlines():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:

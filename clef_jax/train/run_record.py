@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh
 
 import clef_jax
-from clef_jax import models
+from clef_jax import models, stores
 from clef_jax.checkpoints.encoder import load_params
 from clef_jax.checkpoints.items import params_sha256
 from clef_jax.checkpoints.patients import PATIENTS, patient_hashes, with_patients
@@ -70,7 +70,8 @@ def announce_run(record: Mapping[str, Any], folder: pathlib.Path) -> None:
     """
     write_json(folder / CONFIG, record["config"])
     write_json(folder / RECORD, {key: record[key] for key in record if key != PATIENTS})
-    (folder / SUMMARY).unlink(missing_ok=True)
+    with stores.reaching(folder):
+        (folder / SUMMARY).unlink(missing_ok=True)
 
 
 def common_facts(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def only_run(workdir: pathlib.Path) -> Iterator[Claim | None]:
 def _require_shared(workdir: pathlib.Path) -> None:
     """Raises, on every process, where what process 0 wrote to the workdir is not there for all."""
     holder = holder_file(workdir / LOCK)
-    with agreement() as found:
+    with agreement() as found, stores.reaching(holder):
         deadline = time.monotonic() + _VISIBLE_SECONDS
         while not holder.exists():
             if time.monotonic() > deadline:

@@ -122,12 +122,13 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, Any]:
         "copy it again from its source, or write the shards again: with the same arguments "
         f"{_tool(folder)} makes a new one of what is there"
     )
-    if not stores.at(folder).is_dir():
-        raise ShardError(f"{folder}: no such folder; write shards there with tools/write_shards.py")
     try:
-        with stores.opened(path) as stream:
-            manifest = json.loads(stream.read().decode())
-    except FileNotFoundError:
+        manifest = json.loads(stores.read_bytes(path).decode())
+    except (FileNotFoundError, NotADirectoryError):
+        if not stores.at(folder).is_dir():
+            raise ShardError(
+                f"{folder}: no such folder; write shards there with tools/write_shards.py"
+            ) from None
         raise ShardError(
             f"{path}: missing, so the set of shards is unfinished or not one; run {_tool(folder)} "
             "again with the same arguments, it goes on where it stopped"

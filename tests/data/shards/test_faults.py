@@ -90,6 +90,8 @@ def test_an_unfinished_set_is_refused(copied, tmp_path):
         ShardSet(copied)
     with pytest.raises(ShardError, match="nowhere: no such folder"):
         ShardSet(tmp_path / "nowhere")
+    with pytest.raises(ShardError, match="index.parquet: no such folder"):
+        ShardSet(copied / "index.parquet")
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '{"format_version": 1, "preprocessing": [1]}'])
