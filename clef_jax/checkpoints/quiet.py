@@ -7,12 +7,15 @@ logged by Orbax, logged by asyncio or printed by the thread of TensorStore that 
 
 import logging
 import os
+import re
 import sys
 import threading
 import traceback
 from typing import Any
 
 _ORBAX = f"{os.sep}orbax{os.sep}"
+# What TensorStore's threads set as an error begins with a status, and has no frame of Python.
+_STATUS = re.compile(r"[A-Z_]+: ")
 
 
 class _RaisedAnyway(logging.Filter):
@@ -26,9 +29,12 @@ class _Unheard(logging.Filter):
     """Leaves out errors of Orbax's writes that asyncio logs because nobody waited for them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        trace = record.exc_info[2] if record.exc_info else None
-        unheard = "exception was never retrieved" in record.getMessage()
-        return not (unheard and any(_ORBAX in f.filename for f in traceback.extract_tb(trace)))
+        if "exception was never retrieved" not in record.getMessage() or not record.exc_info:
+            return True
+        _, error, trace = record.exc_info
+        if trace is None:
+            return not _STATUS.match(str(error))
+        return not any(_ORBAX in frame.filename for frame in traceback.extract_tb(trace))
 
 
 _FILTERS = {"absl": _RaisedAnyway(), "asyncio": _Unheard()}
@@ -43,14 +49,27 @@ def quiet_orbax() -> None:
 
 
 class _OfNoLoop:
-    """Leaves out what TensorStore's threads cannot tell an event loop that is closed."""
+    """Leaves out what writes raise that outlive their event loop.
+
+    TensorStore's threads cannot tell a loop that is closed, and Orbax's coroutines that no loop
+    runs on to their end cannot give back what they reserved.
+    """
 
     def __init__(self):
         self._hook = sys.unraisablehook
 
     def __call__(self, unraisable: Any) -> None:
-        error = unraisable.exc_value
-        of_no_loop = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-        of_library = threading.current_thread() is not threading.main_thread()
-        if not (of_no_loop and of_library and unraisable.object is None):
+        if not (_is_of_a_thread(unraisable) or _is_of_a_coroutine(unraisable)):
             self._hook(unraisable)
+
+
+def _is_of_a_thread(unraisable: Any) -> bool:
+    error = unraisable.exc_value
+    of_no_loop = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+    of_library = threading.current_thread() is not threading.main_thread()
+    return of_no_loop and of_library and unraisable.object is None
+
+
+def _is_of_a_coroutine(unraisable: Any) -> bool:
+    code = getattr(unraisable.object, "cr_code", None)
+    return code is not None and _ORBAX in code.co_filename
