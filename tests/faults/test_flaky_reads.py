@@ -1,13 +1,18 @@
-"""Disks that fail for a moment are asked again, a few times, and then named."""
+"""Disks that fail for a moment are asked again, a few times; they and those that hang are named."""
 
+import contextlib
 import errno
 import os
 import shutil
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
+from clef_jax.data.batches.rows import BatchRows
+from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.recordings import RecordingUnavailable, open_recording, patience, read_recording
 from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
@@ -17,10 +22,18 @@ pytestmark = pytest.mark.slow
 FAILING: dict[str, int] = {}
 
 
+HANGING: dict[str, threading.Event] = {}
+
+
 def _fail(event, arguments):
-    if event == "open" and FAILING.get(path := str(arguments[0])):
+    if event != "open":
+        return
+    path = str(arguments[0])
+    if FAILING.get(path):
         FAILING[path] -= 1
         raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+    if path in HANGING:
+        HANGING[path].wait()
 
 
 sys.addaudithook(_fail)
@@ -72,3 +85,55 @@ def test_a_shard_that_is_away_for_a_moment(shards_folder, tmp_path, monkeypatch)
     with pytest.raises(ShardError, match=r"leads-00000.array_record: cannot be read in several"):
         shards.read([0], [0])
     assert pauses[2:] == list(patience.PAUSES_S)
+
+
+@pytest.mark.parametrize("suffix", [".hea", ".dat"])
+def test_a_recording_whose_disk_hangs(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr(patience, "STALLED_S", 0.3)
+    x = write_record(tmp_path)
+    path = str(tmp_path / f"r{suffix}")
+    HANGING[path] = threading.Event()
+    with pytest.raises(
+        RecordingUnavailable, match=r"/r(\.\w+)?: cannot be read now \(no answer within 0\.3 s"
+    ):
+        read_recording(tmp_path / "r")
+    HANGING.pop(path).set()
+    np.testing.assert_allclose(read_recording(tmp_path / "r").signal_mv, x / 1000)
+
+
+def test_a_forked_process_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(patience, "STALLED_S", 5)
+    write_record(tmp_path)
+    read_recording(tmp_path / "r")  # So that this thread has one that reads for it.
+    if (child := os.fork()) == 0:
+        with contextlib.suppress(BaseException):
+            read_recording(tmp_path / "r")
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_threads_that_read_leave_with_those_they_read_for(tmp_path):
+    write_record(tmp_path)
+    before = threading.active_count()
+    for _ in range(20):
+        thread = threading.Thread(target=read_recording, args=(tmp_path / "r",))
+        thread.start()
+        thread.join()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before + 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before + 1  # This thread's own.
+
+
+def test_a_shard_whose_disk_hangs(shards_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(patience, "STALLED_S", 0.3)
+    copied = shutil.copytree(shards_folder, tmp_path / "shards")
+    shards, shard = ShardSet(copied), copied / "leads-00001.array_record"
+    rows = BatchRows(np.flatnonzero(shards._shard == 1)[:2], np.zeros((2, 2), int))
+    shard.unlink()
+    os.mkfifo(shard)  # Whoever opens it waits for one who writes.
+    batches = iter(make_batches(shards, [rows], columns={}))
+    with pytest.raises(ShardError, match=r"leads-00001.array_record: cannot be read now \(no ans"):
+        next(batches)
+    os.close(os.open(shard, os.O_WRONLY))

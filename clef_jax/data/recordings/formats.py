@@ -125,7 +125,7 @@ def open_hinted(path: str | os.PathLike, hints: Hints) -> OpenRecording:
         raise RecordingError(
             f"{path}: {found.unrated or 'this format carries no sampling rate; give it (--fs)'}"
         )
-    return patiently(lambda: found.open(path, hints), RecordingUnavailable)
+    return patiently(lambda: found.open(path, hints), RecordingUnavailable, lambda: path)
 
 
 def open_recording(

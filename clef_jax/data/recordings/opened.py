@@ -99,7 +99,11 @@ class OpenRecording:
                 f"{self.header.path}: samples {start} to {stop} asked for, but the recording has "
                 f"{samples}; ask for a range within it"
             )
-        return patiently(lambda: self.fetch(positions, start, stop), RecordingUnavailable)
+        return patiently(
+            lambda: self.fetch(positions, start, stop),
+            RecordingUnavailable,
+            lambda: self.header.path,
+        )
 
     @property
     def left_out_remark(self) -> str:

@@ -1,9 +1,9 @@
 """A finished folder of shards, opened for random reading."""
 
-import functools
 import itertools
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ from clef_jax.data.shards.index import read_index
 _NO_PART_OF_THE_SET = (ANNOTATIONS, REJECTED, NOTES)
 # More than entries of a shard are numbered by.
 _ENTRY_BITS = 32
+# Read by one call: many, as each call costs two changes of threads, but few enough that a store
+# that takes a second for each is not taken for gone.
+_RUNS_AT_ONCE = 128
 
 
 class ShardSet:
@@ -109,9 +112,8 @@ class ShardSet:
             with self._opening:
                 reader = self._readers.get(shard)
                 if reader is None:
-                    path = os.path.join(self.folder, shard_file(shard))
                     # Random access gains nothing from each reader's 16 MB read-ahead buffer.
-                    reader = ArrayRecordReader(path, "readahead_buffer_size:0")
+                    reader = ArrayRecordReader(self._path(shard), "readahead_buffer_size:0")
                     self._readers[shard] = reader
         return reader
 
@@ -134,23 +136,38 @@ class ShardSet:
             raise IndexError(f"records must lie in 0 to {self.records - 1}")
         if np.any((slots < 0) | (slots >= self.n_leads[records])):
             raise IndexError("slots must lie in 0 to n_leads - 1 of their record")
-        out = np.empty((len(records), self.spec.samples), ENTRY_TYPE)
         # One number a place, in file order within each shard, so that a cold disk is read forwards;
         # each place once: most second views of a batch show the lead of the first.
         places = (self._shard[records].astype(np.int64) << _ENTRY_BITS) + (
             self._first_entry[records] + slots
         )
-        places, first, place_of = np.unique(places, return_index=True, return_inverse=True)
+        places, place_of = np.unique(places, return_inverse=True)
         starts = np.flatnonzero(np.diff(places, prepend=-2) != 1).tolist()
+        runs = []
         for start, stop in itertools.pairwise([*starts, len(places)]):
             shard, entry = divmod(int(places[start]), 1 << _ENTRY_BITS)
-            wanted = range(entry, entry + stop - start)
-            found = patiently(functools.partial(self._read_entries, shard, wanted), ShardError)
-            for row, content in zip(first[start:stop], found, strict=True):
-                out[row] = np.frombuffer(content, ENTRY_TYPE)
-        again = np.delete(np.arange(len(out)), first)
-        out[again] = out[first[place_of[again]]]
-        return out
+            runs.append((shard, range(entry, entry + stop - start)))
+        content = b"".join(
+            self._read_patiently(runs[first : first + _RUNS_AT_ONCE])
+            for first in range(0, len(runs), _RUNS_AT_ONCE)
+        )
+        return np.frombuffer(content, ENTRY_TYPE).reshape(-1, self.spec.samples)[place_of]
+
+    def _read_patiently(self, runs: Sequence[tuple[int, range]]) -> bytes:
+        """Returns the entries of runs of them, each the number of a shard and those in it."""
+        begun: list[int] = []
+
+        def read() -> bytes:
+            entries: list[bytes] = []
+            for shard, wanted in runs:
+                begun.append(shard)
+                entries += self._read_entries(shard, wanted)
+            return b"".join(entries)
+
+        return patiently(read, ShardError, lambda: self._path(begun[-1]))
+
+    def _path(self, shard: int) -> str:
+        return os.path.join(self.folder, shard_file(shard))
 
     def _read_entries(self, shard: int, entries: range) -> list[bytes]:
         """Returns entries of a shard; after an error the next try opens it anew."""
@@ -161,10 +178,9 @@ class ShardSet:
                 raise ValueError(f"{wrong[0]} bytes an entry, expected {self._entry_bytes}")
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             self._readers.pop(shard, None)
-            path = os.path.join(self.folder, shard_file(shard))
             raise ShardError(
-                f"{path}: cannot be read in several tries ({error}); find what is damaged with "
-                "tools/write_shards.py --verify"
+                f"{self._path(shard)}: cannot be read in several tries ({error}); find what is "
+                "damaged with tools/write_shards.py --verify"
             ) from error
         return found
 
