@@ -15,7 +15,11 @@ from typing import Any
 
 _ORBAX = f"{os.sep}orbax{os.sep}"
 # What TensorStore's threads set as an error begins with a status, and has no frame of Python.
-_STATUS = re.compile(r"[A-Z_]+: ")
+_STATUS = re.compile(
+    "(CANCELLED|UNKNOWN|INVALID_ARGUMENT|DEADLINE_EXCEEDED|NOT_FOUND|ALREADY_EXISTS|"
+    "PERMISSION_DENIED|RESOURCE_EXHAUSTED|FAILED_PRECONDITION|ABORTED|OUT_OF_RANGE|UNIMPLEMENTED|"
+    "INTERNAL|UNAVAILABLE|DATA_LOSS|UNAUTHENTICATED): "
+)
 
 
 class _RaisedAnyway(logging.Filter):

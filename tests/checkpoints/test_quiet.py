@@ -42,6 +42,7 @@ async def unheard(error):
         ),
         (ValueError("UNAVAILABLE: Error reading a/0.0"), False),
         (ValueError("a rate of 0 Hz"), True),
+        (ValueError("HTTP: 404"), True),
         (RuntimeError(), True),
     ],
 )
