@@ -2,11 +2,15 @@
 
 import contextlib
 import errno
+import gc
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -101,6 +105,56 @@ def test_a_recording_whose_disk_hangs(tmp_path, suffix, monkeypatch):
     np.testing.assert_allclose(read_recording(tmp_path / "r").signal_mv, x / 1000)
 
 
+def test_a_read_that_a_signal_cuts_off_answers_no_later_one(tmp_path):
+    first = write_record(tmp_path, name="a")
+    second = write_record(tmp_path, name="b", x=-first)
+
+    def cut_off(*_):
+        raise ZeroDivisionError
+
+    before = signal.signal(signal.SIGALRM, cut_off)
+    HANGING[path := str(tmp_path / "a.dat")] = threading.Event()
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    with pytest.raises(ZeroDivisionError):
+        read_recording(tmp_path / "a")
+    signal.signal(signal.SIGALRM, before)
+    HANGING.pop(path).set()
+    for _ in range(3):
+        np.testing.assert_allclose(read_recording(tmp_path / "b").signal_mv, second / 1000)
+    np.testing.assert_allclose(read_recording(tmp_path / "a").signal_mv, first / 1000)
+
+
+def test_what_a_failed_read_read_is_not_kept(tmp_path):
+    class Large:
+        pass
+
+    def fail():
+        large = Large()
+        kept.append(weakref.ref(large))
+        raise RecordingUnavailable(f"{large}")
+
+    kept = []
+    gc.disable()
+    try:
+        with pytest.raises(RecordingUnavailable):
+            patience.in_time(fail, RecordingUnavailable, str)
+        assert kept[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_time_that_a_process_is_stopped_does_not_count(monkeypatch):
+    monkeypatch.setattr(patience, "STALLED_S", 2)
+    waker = "import os, signal, sys, time; time.sleep(3); os.kill(int(sys.argv[1]), signal.SIGCONT)"
+
+    def read():
+        with subprocess.Popen([sys.executable, "-c", waker, str(os.getpid())]):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return "read"
+
+    assert patience.in_time(read, RecordingUnavailable, str) == "read"
+
+
 def test_a_forked_process_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(patience, "STALLED_S", 5)
     write_record(tmp_path)
@@ -136,4 +190,7 @@ def test_a_shard_whose_disk_hangs(shards_folder, tmp_path, monkeypatch):
     batches = iter(make_batches(shards, [rows], columns={}))
     with pytest.raises(ShardError, match=r"leads-00001.array_record: cannot be read now \(no ans"):
         next(batches)
+    with pytest.raises(ShardError, match=r"leads-00001.array_record: cannot be read now"):
+        shards.read([0], [0])  # What is read ahead does not wait as long again.
+    assert ShardSet(shards_folder).read([0], [0]).any()
     os.close(os.open(shard, os.O_WRONLY))

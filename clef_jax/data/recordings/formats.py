@@ -15,7 +15,7 @@ from clef_jax.data.recordings.dicom import is_dicom, open_dicom
 from clef_jax.data.recordings.edf import open_edf
 from clef_jax.data.recordings.matlab import WITHOUT_RATE, open_mat
 from clef_jax.data.recordings.opened import OpenRecording
-from clef_jax.data.recordings.patience import patiently
+from clef_jax.data.recordings.patience import in_time, patiently
 from clef_jax.data.recordings.recording import (
     Hints,
     Recording,
@@ -114,6 +114,10 @@ def _listed(names: Sequence[str], word: str) -> str:
 def open_hinted(path: str | os.PathLike, hints: Hints) -> OpenRecording:
     """Opens a recording as `open_recording` does."""
     path = os.fspath(path)
+    return in_time(lambda: _open(path, hints), RecordingUnavailable, lambda: path)
+
+
+def _open(path: str, hints: Hints) -> OpenRecording:
     found = format_of(path)
     if found is None:
         suffixes = [suffix for f in FORMATS[1:] for suffix in f.suffixes]
@@ -125,7 +129,7 @@ def open_hinted(path: str | os.PathLike, hints: Hints) -> OpenRecording:
         raise RecordingError(
             f"{path}: {found.unrated or 'this format carries no sampling rate; give it (--fs)'}"
         )
-    return patiently(lambda: found.open(path, hints), RecordingUnavailable, lambda: path)
+    return patiently(lambda: found.open(path, hints), RecordingUnavailable)
 
 
 def open_recording(

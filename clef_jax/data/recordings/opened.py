@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from clef_jax.data.recordings.patience import patiently
+from clef_jax.data.recordings.patience import in_time, patiently
 from clef_jax.data.recordings.recording import (
     LONGEST_S,
     Header,
@@ -99,8 +99,8 @@ class OpenRecording:
                 f"{self.header.path}: samples {start} to {stop} asked for, but the recording has "
                 f"{samples}; ask for a range within it"
             )
-        return patiently(
-            lambda: self.fetch(positions, start, stop),
+        return in_time(
+            lambda: patiently(lambda: self.fetch(positions, start, stop), RecordingUnavailable),
             RecordingUnavailable,
             lambda: self.header.path,
         )

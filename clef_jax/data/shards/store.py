@@ -1,8 +1,8 @@
 """A finished folder of shards, opened for random reading."""
 
+import functools
 import itertools
 import os
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from clef_jax import stores
 from clef_jax.data.annotations.stored import read_annotations
-from clef_jax.data.recordings.patience import patiently
+from clef_jax.data.recordings.patience import in_time, patiently
 from clef_jax.data.shards.format import (
     ANNOTATIONS,
     ENTRY_TYPE,
@@ -36,6 +36,10 @@ _ENTRY_BITS = 32
 # Read by one call: many, as each call costs two changes of threads, but few enough that a store
 # that takes a second for each is not taken for gone.
 _RUNS_AT_ONCE = 128
+
+
+class _Stalled(ShardError):
+    """A read does not come back."""
 
 
 class ShardSet:
@@ -94,7 +98,7 @@ class ShardSet:
         self._shard, self._first_entry = index.shard, index.first_entry
         self._entry_bytes = self.spec.samples * ENTRY_TYPE.itemsize
         self._readers: dict[int, ArrayRecordReader] = {}
-        self._opening = threading.Lock()
+        self._stalled: str | None = None
 
     def __reduce__(self):
         return type(self), (self.folder,)
@@ -109,12 +113,10 @@ class ShardSet:
     def _reader(self, shard: int) -> ArrayRecordReader:
         reader = self._readers.get(shard)
         if reader is None:
-            with self._opening:
-                reader = self._readers.get(shard)
-                if reader is None:
-                    # Random access gains nothing from each reader's 16 MB read-ahead buffer.
-                    reader = ArrayRecordReader(self._path(shard), "readahead_buffer_size:0")
-                    self._readers[shard] = reader
+            # Random access gains nothing from each reader's 16 MB read-ahead buffer. Two threads
+            # may open one at once: a lock would be kept by one that hangs.
+            reader = ArrayRecordReader(self._path(shard), "readahead_buffer_size:0")
+            reader = self._readers.setdefault(shard, reader)
         return reader
 
     def read(self, records: ArrayLike, slots: ArrayLike) -> np.ndarray:
@@ -161,10 +163,17 @@ class ShardSet:
             entries: list[bytes] = []
             for shard, wanted in runs:
                 begun.append(shard)
-                entries += self._read_entries(shard, wanted)
+                one = functools.partial(self._read_entries, shard, wanted)
+                entries += patiently(one, ShardError)
             return b"".join(entries)
 
-        return patiently(read, ShardError, lambda: self._path(begun[-1]))
+        if self._stalled:  # Batches that are read ahead need not all wait as long.
+            raise ShardError(self._stalled)
+        try:
+            return in_time(read, _Stalled, lambda: self._path(begun[-1]))
+        except _Stalled as error:
+            self._stalled = str(error)
+            raise
 
     def _path(self, shard: int) -> str:
         return os.path.join(self.folder, shard_file(shard))
