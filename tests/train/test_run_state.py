@@ -139,8 +139,9 @@ def test_a_live_run_is_told_and_goes_on_as_if_nobody_asked(finished, shards_fold
     assert [s.step for s in states] == sorted(s.step for s in states)
     axes = {"data": 4}
     assert live[0].steps == STEPS
-    assert live[0].mesh == {"devices": 4, "device_kind": "cpu", "processes": 1, "axes": axes}
-    assert live[0].versions["jax"] == jax.__version__
+    # At first not: the run's record is written after its configuration.
+    assert live[-1].mesh == {"devices": 4, "device_kind": "cpu", "processes": 1, "axes": axes}
+    assert live[-1].versions["jax"] == jax.__version__
     assert_same_result(tmp_path, finished)
     state = read_run_state(tmp_path)
     assert (state.holder, state.ended, state.step) == (None, "finished", STEPS)
