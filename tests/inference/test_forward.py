@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,6 +17,7 @@ from clef_jax.inference.forward import (
     split_batches,
 )
 from clef_jax.models import ResNeXt1D
+from tests.parameters import drawn
 
 SAMPLES = 300
 # All kinds of block, few of each: it compiles in seconds.
@@ -29,7 +29,7 @@ ROWS = np.random.default_rng(0).normal(size=(100, SAMPLES, 1)).astype(np.float32
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, SAMPLES, 1)))["params"]
+    return drawn(MODEL, ROWS[:1])
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Options of methods: presets that every choice of theirs can bend, and what is refused by name."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from clef_jax.methods import METHODS, MethodError, describe_options, read_option
 from clef_jax.methods.options import Options
 from clef_jax.models import ResNeXt1D
 from clef_jax.ops.zscore import zscore
+from tests.parameters import drawn
 
 MODEL = ResNeXt1D(stem_width=8, ratio=1.0, stage_widths=(8,), stage_blocks=(1,), group_width=8)
 NO_NOISE = np.zeros((4, 15, 200), np.float32)
@@ -120,7 +122,8 @@ def made(settings, rows=5):
         "risk": np.array([1, 5, np.nan, 20, 8], np.float32),
         "completeness": np.linspace(0, 1, rows).astype(np.float32),
     }
-    params, carried = method.init(jax.random.key(0), jnp.zeros((1, 200, 1)), None)
+    x = np.zeros((1, 200, 1), np.float32)
+    params, carried = method.init(jax.random.key(0), x, drawn(MODEL, x))
     keys = jax.random.split(jax.random.key(1), rows)
     outputs = jax.jit(method.encode)(params, carried, batch, method.constants, keys)
     return method, params, batch, outputs
@@ -131,15 +134,14 @@ def test_clef_compares_the_views_by_what_it_needs_of_a_batch(preset):
     method, params, batch, outputs = made({"name": "clef", "preset": preset, "temperature": 0.3})
     assert method.needs == {"risk"} | ({"completeness"} if preset == "paper" else set())
     assert outputs.keys() == method.needs | {"z"}
-    loss, metrics = method.loss(params, (), outputs, None)
+    loss, metrics = jax.jit(lambda outputs: method.loss(params, (), outputs, None))(outputs)
     z = outputs["z"].reshape(-1, 8)
-    expected, _ = clef_loss(
-        z, batch["risk"], batch["completeness"], temperature=0.3, **PRESETS[preset]
-    )
+    clef = jax.jit(functools.partial(clef_loss, temperature=0.3, **PRESETS[preset]))
+    expected, _ = clef(z, batch["risk"], batch["completeness"])
     assert loss == expected and metrics["known_risk"] == pytest.approx(4 / 5)
     # A view that was neither masked nor disturbed is the record itself.
     x = batch["ecg"].reshape(-1, 200) * np.float32(1e-3)
-    plain = MODEL.apply({"params": params["encoder"]}, zscore(x)[:, :, None])
+    plain = jax.jit(MODEL.apply)({"params": params["encoder"]}, zscore(x)[:, :, None])
     same = np.isclose(z, plain, atol=1e-4).all(axis=1)
     assert same.sum() >= 5
 

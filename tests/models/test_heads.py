@@ -7,30 +7,25 @@ import pytest
 
 from clef_jax.inference.forward import apply
 from clef_jax.models import EncoderWithHead, ResNeXt1DConfig, build_model
+from tests.parameters import drawn
 
 CONFIG = ResNeXt1DConfig(
     "tiny", stem_width=4, ratio=1.0, stage_widths=(4, 8), stage_blocks=(1, 1), group_width=2
 )
+
 X = jax.random.normal(jax.random.key(0), (5, 90, 1))
-
-
-def drawn(model):
-    """Parameters of their shapes, without compiling what draws a network's own."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), X)["params"]
-    rng = np.random.default_rng(1)
-    return jax.tree.map(lambda a: rng.normal(0, 0.3, a.shape).astype(np.float32), shapes)
 
 
 @pytest.fixture(scope="module")
 def encoded():
     """Parameters of an encoder, and what it makes of X."""
-    params = drawn(build_model(CONFIG))
+    params = drawn(build_model(CONFIG), X)
     return params, apply(build_model(CONFIG), CONFIG.layers, params, X)
 
 
 def head_params(kind, encoder):
     model = EncoderWithHead(CONFIG, outputs=3, kind=kind)
-    return model, {**drawn(model), "encoder": encoder}
+    return model, {**drawn(model, X), "encoder": encoder}
 
 
 @pytest.mark.parametrize("kind", ["linear", "attention", "stages"])
@@ -60,7 +55,7 @@ def test_attention_begins_as_the_mean_over_time(encoded):
     encoder, _ = encoded
     linear, params = head_params("linear", encoder)
     attention = EncoderWithHead(CONFIG, outputs=3, kind="attention")
-    begun = jax.jit(attention.init)(jax.random.key(2), X)["params"]["head"]
+    begun = jax.jit(lambda key: attention.init(key, X)["params"]["head"])(jax.random.key(2))
     queried = {**params, "head": {**params["head"], "query": begun["query"]}}
     np.testing.assert_allclose(
         apply(attention, (), queried, X).embedding,

@@ -11,6 +11,7 @@ from jax import tree_util
 
 from clef_jax.models import build_model, create_model, get_config, resnext1d
 from tests.oracles.torch_resnext1d import TorchResNeXt1D, jax_params
+from tests.parameters import drawn
 
 LIVE_PARAMETERS = {"clef_small": 443_184, "clef_medium": 30_587_632, "clef_large": 296_301_312}
 
@@ -156,7 +157,7 @@ def test_rematerialisation_changes_nothing():
 )
 def test_bfloat16_computes_near_float32_and_returns_float32(config):
     x = np.random.default_rng(1).normal(size=(2, 400, 1)).astype(np.float32)
-    params = jax.jit(build_model(config).init)(jax.random.key(0), x)["params"]
+    params = drawn(build_model(config), x)
     exact = jax.jit(build_model(config).apply)({"params": params}, x)
     coarse = jax.jit(build_model(config, dtype=jnp.bfloat16).apply)({"params": params}, x)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import pathlib
 
-import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -25,6 +24,7 @@ from clef_jax.train.settings import ConfigError
 from configs import demo
 from tests.embed_runs import TINY, embed, errors
 from tests.oracles.specs import SPEC_VERSION_1
+from tests.parameters import drawn
 
 OF_VERSION_1 = pathlib.Path(__file__).parents[1] / "fixtures" / "release_0_1_0" / "shards"
 AT_250 = dataclasses.replace(CLEF_V2, fs=250.0, samples=2000, band_hz=(0.5, 35.0))
@@ -108,7 +108,7 @@ def test_a_run_at_250_hz_and_embedding_with_its_encoder(tiny, recordings, shards
 def weights(tmp_path):
     """The same weights, as if they needed this or that preprocessing."""
     model = registry.build_model(TINY)
-    params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 500, 1)))["params"]
+    params = drawn(model, np.zeros((1, 500, 1), np.float32))
     for name, spec in (("clef", CLEF_V2), ("at_250", AT_250), ("ecgfounder", ECGFOUNDER)):
         save_encoder(tmp_path / name, params, encoder_meta(TINY, params, {}, spec))
     return tmp_path

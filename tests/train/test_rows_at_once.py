@@ -72,8 +72,14 @@ def gradients(devices, rows_at_once):
     return jax.device_get((optax.tree.get(state.opt_state, "mu"), metrics))
 
 
-@pytest.mark.parametrize("devices", [1, 4])
-@pytest.mark.parametrize("rows_at_once", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("devices", "rows_at_once"),
+    [
+        (1, 4),
+        (4, 2),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((1, 1), (1, 2), (4, 1), (4, 4))),
+    ],
+)
 def test_loss_and_gradients_are_those_of_the_whole_batch(devices, rows_at_once):
     expected, metrics_of_all = gradients(1, 0)
     found, metrics = gradients(devices, rows_at_once)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +24,7 @@ from clef_jax.models import build_model
 from tests.embed_runs import TINY
 from tests.evaluate.asking.probe_killed import probe
 from tests.evaluate.cohorts import info, planted, question, write_cohort
+from tests.parameters import drawn
 from tests.waiting import wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -93,8 +93,9 @@ def stages(out):
 
 @pytest.mark.parametrize(
     "stage",
-    [pytest.param("embeddings come in", marks=pytest.mark.slow), "one probe follows another"],
+    ["embeddings come in", "one probe follows another"],
 )
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_like_an_undisturbed_one(
     cohort, weights, found, tmp_path, stage
 ):
@@ -182,7 +183,7 @@ def test_encoders_of_several_leads_are_refused_where_there_is_one(cohort, tmp_pa
     folder, table = cohort
     config = dataclasses.replace(TINY, in_channels=12)
     x = np.zeros((1, 500, 12), np.float32)
-    params = jax.jit(build_model(config).init)(jax.random.key(0), x)["params"]
+    params = drawn(build_model(config), x)
     meta = encoder_meta(config, params, {}, ECGFOUNDER)
     save_encoder(tmp_path / "w", Encoder(config, params).params, meta)
     encoders = contestants([str(tmp_path / "w")], seeds=1)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib import image
@@ -38,6 +37,7 @@ from clef_jax.inference import Encoder
 from clef_jax.models import ResNeXt1DConfig, build_model
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table, write_table
+from tests.parameters import drawn
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 # Of the encoder's kind, and compiled in a second.
@@ -45,8 +45,7 @@ TINY = ResNeXt1DConfig("tiny", 8, 1.0, stage_widths=(8, 16), stage_blocks=(1, 1)
 
 
 def _encoder(seed):
-    x = jnp.zeros((1, 64, 1))
-    return Encoder(TINY, jax.jit(build_model(TINY).init)(jax.random.key(seed), x)["params"])
+    return Encoder(TINY, drawn(build_model(TINY), np.zeros((1, 64, 1), np.float32), seed))
 
 
 @pytest.fixture(scope="module")

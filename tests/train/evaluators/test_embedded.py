@@ -14,6 +14,7 @@ from clef_jax.train.evaluators.embedded import make_map, make_probe
 from clef_jax.train.evaluators.evaluator import Evaluator, Inputs, TooFew
 from clef_jax.train.evaluators.probe import read_by_probe
 from clef_jax.train.state import TrainState
+from tests.parameters import drawn
 
 MODEL = ResNeXt1D(stem_width=4, ratio=0.5, stage_widths=(4, 8), stage_blocks=(1, 1), group_width=2)
 LEAD_II = 1
@@ -29,7 +30,7 @@ def inputs(shards_folder, tmp_path):
 @pytest.fixture(scope="module")
 def state():
     """Weights and, other than these, their average."""
-    params = jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 5000, 1)))["params"]
+    params = drawn(MODEL, np.zeros((1, 5000, 1), np.float32))
     state = TrainState(jnp.int32(3), {"encoder": params}, (), (), None)
     state = state.replace(ema=jax.tree.map(lambda leaf: 1.5 * leaf, state.params))
     return jax.device_put(state, hosts.replicated(hosts.data_mesh()))
