@@ -133,8 +133,9 @@ def _import_package(source: pathlib.Path) -> None:
     step = importlib.import_module("clef_jax.train.step")
     make_train_step = step.make_train_step
 
-    def make_whole(*arguments: Any, shardings: Any, **options: Any) -> Any:
-        del shardings  # Every device has all of the state.
+    def make_whole(*arguments: Any, shardings: Any, rows_at_once: int, **options: Any) -> Any:
+        # Every device has all of the state, and encodes all of its rows at once.
+        del shardings, rows_at_once
         return make_train_step(*arguments, **options)
 
     step.make_train_step = make_whole
