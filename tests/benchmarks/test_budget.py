@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from benchmarks import budget
 from benchmarks.budget import Case, run_cases
@@ -22,6 +23,7 @@ def make_cases(tmp_path, monkeypatch, **scripts):
     return tuple(Case(name, 1) for name in scripts)
 
 
+@pytest.mark.slow
 def test_time_left_over_is_for_those_that_follow(tmp_path, monkeypatch):
     cases = make_cases(
         tmp_path,

@@ -155,6 +155,6 @@ def test_simclr_needs_no_annotation():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_starts_from_an_encoder_that_is_given(name):
     method = read_options({"name": name}).create(MODEL, NO_NOISE)
-    params, _ = method.init(jax.random.key(0), jnp.zeros((1, 200, 1)), None)
-    again, _ = method.init(jax.random.key(1), jnp.zeros((1, 200, 1)), params["encoder"])
-    jax.tree.map(np.testing.assert_array_equal, again["encoder"], params["encoder"])
+    given = drawn(MODEL, np.zeros((1, 200, 1), np.float32))
+    params, _ = method.init(jax.random.key(0), jnp.zeros((1, 200, 1)), given)
+    jax.tree.map(np.testing.assert_array_equal, params["encoder"], given)

@@ -32,6 +32,7 @@ def compiled():
     return events
 
 
+@pytest.mark.slow
 def test_layers_are_measured_by_their_work_and_get_nothing_slower():
     findings = list(tune([SMALL, LARGE, SMALL], views=2, dtype="float32", rounds=2))
     # The small one is there twice, with a third of the other's products.
