@@ -149,23 +149,23 @@ class ShardSet:
         for start, stop in itertools.pairwise([*starts, len(places)]):
             shard, entry = divmod(int(places[start]), 1 << _ENTRY_BITS)
             runs.append((shard, range(entry, entry + stop - start)))
-        content = b"".join(
-            self._read_patiently(runs[first : first + _RUNS_AT_ONCE])
-            for first in range(0, len(runs), _RUNS_AT_ONCE)
-        )
+        entries: list[bytes] = []
+        for first in range(0, len(runs), _RUNS_AT_ONCE):
+            entries += self._read_patiently(runs[first : first + _RUNS_AT_ONCE])
+        content = b"".join(entries)
         return np.frombuffer(content, ENTRY_TYPE).reshape(-1, self.spec.samples)[place_of]
 
-    def _read_patiently(self, runs: Sequence[tuple[int, range]]) -> bytes:
+    def _read_patiently(self, runs: Sequence[tuple[int, range]]) -> list[bytes]:
         """Returns the entries of runs of them, each the number of a shard and those in it."""
         begun: list[int] = []
 
-        def read() -> bytes:
+        def read() -> list[bytes]:
             entries: list[bytes] = []
             for shard, wanted in runs:
                 begun.append(shard)
                 one = functools.partial(self._read_entries, shard, wanted)
                 entries += patiently(one, ShardError)
-            return b"".join(entries)
+            return entries
 
         if self._stalled:  # Batches that are read ahead need not all wait as long.
             raise ShardError(self._stalled)
