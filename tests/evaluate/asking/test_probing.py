@@ -91,11 +91,8 @@ def stages(out):
     }
 
 
-@pytest.mark.parametrize(
-    "stage",
-    ["embeddings come in", "one probe follows another"],
-)
 @pytest.mark.slow
+@pytest.mark.parametrize("stage", ["embeddings come in", "one probe follows another"])
 def test_a_killed_run_goes_on_and_ends_like_an_undisturbed_one(
     cohort, weights, found, tmp_path, stage
 ):
