@@ -13,7 +13,7 @@ import pytest
 
 from clef_jax.errors import ClefError
 from clef_jax.processes import WorkerDied, Workers, WorkersCannotStart, in_order, run_tasks
-from tests.waiting import alive, children_of, wait_for
+from tests.waiting import children_of, wait_for, wait_until_gone
 from tests.worker_tasks import count, wait_and_answer, work, work_all
 
 PARENT = """
@@ -47,8 +47,8 @@ def test_workers_leave_with_their_parent(tmp_path, how):
     children = children_of(process)
     assert {int(line.split()[1]) for line in lines(log)} <= {child.pid for child in children}
     process.send_signal(how)
-    wait_for(lambda: not alive(children), seconds=5)
-    _, printed = process.communicate(timeout=5)
+    wait_until_gone(children)
+    _, printed = process.communicate(timeout=60)
     assert (process.returncode, printed) == (-how, "")
 
 

@@ -99,6 +99,7 @@ def test_a_recording_whose_disk_hangs(tmp_path, suffix, monkeypatch):
     ):
         read_recording(tmp_path / "r")
     HANGING.pop(path).set()
+    monkeypatch.undo()
     np.testing.assert_allclose(read_recording(tmp_path / "r").signal_mv, x / 1000)
 
 
@@ -195,5 +196,6 @@ def test_a_shard_whose_disk_hangs(shards_folder, tmp_path, monkeypatch):
         next(batches)
     with pytest.raises(ShardError, match=r"leads-00001.array_record: cannot be read now"):
         shards.read([0], [0])  # What is read ahead does not wait as long again.
+    monkeypatch.undo()
     assert ShardSet(shards_folder).read([0], [0]).any()
     os.close(os.open(shard, os.O_WRONLY))

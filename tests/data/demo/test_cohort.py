@@ -6,7 +6,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ from clef_jax.data.recordings import read_recording
 from clef_jax.risk.table import compute_risk_table
 from clef_jax.tables.files import read_table
 from tests.searching import paths_in
+from tests.waiting import wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 SYNTHETIC = ["smoker", "sbp_mmhg", "total_chol_mmol_l", "hdl_mmol_l", "diabetes"]
@@ -127,12 +127,9 @@ def test_killed_run_leaves_no_half_cohort_and_the_next_one_works(tmp_path):
     process = subprocess.Popen(
         _command("--out", out, "--patients", 20_000), env=ENVIRONMENT, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.rglob("*.hea")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(lambda: list(tmp_path.rglob("*.hea")), meanwhile=lambda: process.poll() is None)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert list(tmp_path.rglob("*.hea"))
     assert not out.exists()
     done = subprocess.run(
         _command("--out", out, "--patients", 5), env=ENVIRONMENT, capture_output=True, text=True

@@ -7,7 +7,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,7 @@ from clef_jax.data.signals.montage import Montage
 from clef_jax.data.signals.spec import CLEF_V2, ECGFOUNDER
 from clef_jax.files import locked
 from tests.shard_records import contents, ecg, mimic_name, write, write_record
-from tests.waiting import children_of, wait_until_gone
+from tests.waiting import children_of, wait_for, wait_until_gone
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -66,10 +65,10 @@ def test_output_does_not_depend_on_the_workers(mimic, tmp_path):
 def start_until(parts, run, out):
     """Starts a run in the background and returns once so many shards are finished."""
     process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while len(list((out / "parts").glob("part-*.parquet"))) < parts:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(
+        lambda: len(list((out / "parts").glob("part-*.parquet"))) >= parts,
+        meanwhile=lambda: process.poll() is None,
+    )
     return process
 
 
