@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 
+from clef_jax.ops.grouped_conv.packing import pack_kernel
 from clef_jax.ops.residual_block.geometry import LANES, UNIT, Geometry
 
 
@@ -102,62 +104,41 @@ def arrange_maps(p: Parameters, shape: Geometry, dtype: DTypeLike) -> Maps:
 
 def into_middle(matrix: jax.Array, shape: Geometry) -> jax.Array:
     """Arranges a map `[channels, middle]` as `[p middle, p channels]` for p samples at once."""
-    channels = len(matrix)
-    p = shape.together(channels)
-    split = matrix.T.reshape(shape.packs, 1, shape.wide, 1, channels)
-    same = _identity(p, matrix.dtype).reshape(1, p, 1, p, 1)
-    return (split * same).reshape(p * shape.middle, p * channels)
+    return _for_each_sample(matrix.T, shape.packs, shape.together(len(matrix)))
 
 
 def out_of_middle(matrix: jax.Array, shape: Geometry) -> jax.Array:
     """Arranges a map `[middle, channels]` as `[p channels, p middle]` for p samples at once."""
-    channels = matrix.shape[1]
-    p = shape.together(shape.middle)
-    split = matrix.T.reshape(1, channels, shape.packs, 1, shape.wide)
-    same = _identity(p, matrix.dtype).reshape(p, 1, 1, p, 1)
-    return (split * same).reshape(p * channels, p * shape.middle)
+    return _for_each_sample(matrix, shape.packs, shape.together(shape.middle)).T
+
+
+def _for_each_sample(matrix: jax.Array, packs: int, p: int) -> jax.Array:
+    """Returns `matrix [middle, channels]` as `[p middle, p channels]`, zero between samples."""
+    by_pack = matrix.reshape(packs, -1, matrix.shape[1])
+    return pack_kernel(jnp.tile(by_pack, (1, 1, p)), p, 1).reshape(p * len(matrix), -1)
 
 
 def toeplitz(kernel: jax.Array, shape: Geometry) -> jax.Array:
     """Arranges the convolution over time: `[packs, UNIT outputs, window of samples]`."""
-    packed = _pack(kernel, shape).transpose(2, 3, 0, 1)
-    steps = [(t * shape.stride, (UNIT - 1 - t) * shape.stride) for t in range(UNIT)]
-    return _stack([_pad_time(packed, *step) for step in steps])
+    starts = [t * shape.stride for t in range(UNIT)]
+    return _over_time(kernel, starts, shape.window, shape)
 
 
 def toeplitz_transposed(kernel: jax.Array, shape: Geometry) -> jax.Array:
     """Arranges its transpose: `[packs, UNIT * stride samples, outputs that they reach]`."""
-    packed = _pack(kernel, shape).transpose(2, 1, 0, 3)
-    rows = []
-    for sample in range(UNIT * shape.stride):
-        # The tap that takes each output from this sample, falling from output to output.
-        taps = [sample + shape.before - o * shape.stride for o in shape.reached]
-        known = [tap for tap in taps if 0 <= tap < shape.taps]
-        row = jnp.flip(packed[:, :, known[-1] : known[0] + 1 : shape.stride], axis=2)
-        first = taps.index(known[0])
-        rows.append(_pad_time(row, first, len(taps) - first - len(known)))
-    return _stack(rows)
+    starts = [output * shape.stride - shape.before for output in shape.reached]
+    return _over_time(kernel, starts, UNIT * shape.stride, shape).swapaxes(1, 2)
 
 
-def _pack(kernel: jax.Array, shape: Geometry) -> jax.Array:
-    """Returns `[K, wide in, packs, wide out]`: narrow groups block-diagonally side by side."""
-    taps, inner, _ = kernel.shape
-    groups = shape.wide // inner
-    split = kernel.reshape(taps, 1, inner, shape.packs, groups, -1)
-    same = _identity(groups, kernel.dtype).reshape(1, groups, 1, 1, groups, 1)
-    return (split * same).reshape(taps, shape.wide, shape.packs, shape.wide)
+def _over_time(kernel: jax.Array, starts: list[int], samples: int, shape: Geometry) -> jax.Array:
+    """Returns `[packs, outputs wide, samples wide]` for outputs that see so much from `starts`."""
+    packed = pack_kernel(kernel, shape.groups, shape.packs)
+    row = packed.reshape(-1, shape.middle).T.reshape(shape.packs, shape.wide, -1)
+    return jnp.concatenate([_shift(row, start, samples, shape) for start in starts], axis=1)
 
 
-def _pad_time(row: jax.Array, before: int, after: int) -> jax.Array:
-    return jnp.pad(row, ((0, 0), (0, 0), (before, after), (0, 0)))
-
-
-def _stack(rows: list[jax.Array]) -> jax.Array:
-    """Returns `[packs, rows wide, time wide]` for rows `[packs, wide, time, wide]`."""
-    matrix = jnp.stack(rows, axis=1)
-    packs, count, wide, time, _ = matrix.shape
-    return matrix.reshape(packs, count * wide, time * wide)
-
-
-def _identity(size: int, dtype: DTypeLike) -> jax.Array:
-    return jnp.eye(size, dtype=dtype)
+def _shift(row: jax.Array, start: int, samples: int, shape: Geometry) -> jax.Array:
+    """Returns taps `[packs, wide, K wide]` from sample `start` on, those of `samples` samples."""
+    after = samples - shape.taps - start
+    time = (start * shape.wide, after * shape.wide, 0)
+    return lax.pad(row, jnp.zeros((), row.dtype), ((0, 0, 0), (0, 0, 0), time))

@@ -40,11 +40,9 @@ def tiles_of_kernel(kernel: jax.Array, groups: int) -> jax.Array:
 def rows_of_kernel(kernel: jax.Array, groups: int) -> jax.Array:
     """Returns the same kernels with an output's taps in a row, `[tiles, q, K * p]`."""
     tiles = groups // groups_of_a_tile(kernel.shape[1])
-    if tiles < groups:
-        w = tiles_of_kernel(kernel, groups)
-        return w.transpose(0, 3, 1, 2).reshape(tiles, w.shape[3], -1)
+    w = pack_kernel(kernel, groups, tiles)
     # One matrix, transposed. Of the groups' matrices by themselves, which XLA would make of it
     # without the barrier, the copy is five times as much code, and for wide groups takes more of a
     # core's memory than XLA's operations are given (`hardware.compiling`).
-    matrix = lax.optimization_barrier(kernel.reshape(-1, kernel.shape[2]))
+    matrix = lax.optimization_barrier(w.reshape(-1, w.shape[2]))
     return matrix.T.reshape(tiles, -1, len(matrix))
