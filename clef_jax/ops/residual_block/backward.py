@@ -31,6 +31,7 @@ from clef_jax.ops.residual_block.second_sweep import (
 from clef_jax.ops.varying import shaped_alike
 
 
+@functools.partial(jax.jit, static_argnames=("shape", "interpret"))
 def backward(
     x: jax.Array, dy: jax.Array, weights: Weights, maps: Maps, shape: Geometry, *, interpret: bool
 ) -> tuple[jax.Array, Weights]:

@@ -14,6 +14,7 @@ from clef_jax.ops.residual_block.geometry import LANES, SPAN, Geometry
 from clef_jax.ops.varying import shaped_alike
 
 
+@functools.partial(jax.jit, static_argnames=("shape", "interpret"))
 def forward(
     x: jax.Array, weights: Weights, expand: jax.Array, shape: Geometry, *, interpret: bool
 ) -> jax.Array:

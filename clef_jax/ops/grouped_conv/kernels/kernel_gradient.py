@@ -32,6 +32,7 @@ _VMEM_BYTES = 32 << 20
 _SUMS_BYTES = 20 << 20
 
 
+@functools.partial(jax.jit, static_argnames=("stride", "groups", "activate", "interpret"))
 def kernel_gradient(
     x: jax.Array,
     kernel: jax.Array,

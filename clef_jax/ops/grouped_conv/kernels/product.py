@@ -29,6 +29,9 @@ _UNROLL = 8
 _VMEM_BYTES = 40 << 20
 
 
+@functools.partial(
+    jax.jit, static_argnames=("blocks", "outputs", "activate", "tile_bytes", "interpret")
+)
 def toeplitz_product(
     x: jax.Array,
     w: jax.Array,
