@@ -14,7 +14,7 @@ PACKAGE = ROOT / "clef_jax"
 FLOORS = (
     ("errors", "nested"),
     ("stores",),
-    ("files", "processes", "hardware", "hosts", "cluster"),
+    ("files", "processes", "reads", "hardware", "hosts", "cluster"),
     ("tables", "ops", "losses"),
     ("data", "risk", "models"),
     ("checkpoints", "methods"),
@@ -49,7 +49,7 @@ ROOMS_WITHIN = [
 ]
 
 # Reading processes start without jax; Grain, which batches need, imports it wherever it is there.
-JAX_FREE = ("errors", "nested", "stores", "files", "processes", "tables", "risk", "data")
+JAX_FREE = ("errors", "nested", "stores", "files", "processes", "reads", "tables", "risk", "data")
 # Of evaluate: what is asked, of whom, where it lies, and what reads it.
 JAX_FREE_IN_EVALUATE = ("datasets", "tasks", "windows")
 # What a room must not import of other packages, besides what JAX_FREE says.

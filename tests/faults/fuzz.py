@@ -18,7 +18,7 @@ import warnings
 
 import numpy as np
 
-from clef_jax.data.recordings import patience
+from clef_jax import reads
 from clef_jax.errors import ClefError
 from tests.faults.fuzz_readers import READERS
 from tests.faults.mutations import mutated
@@ -61,7 +61,7 @@ def fuzz(kind, folder, count, seed):
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
     whole = {path: path.read_bytes() for path in files}
     read(folder)  # Whole, it is read; imports are over.
-    patience.PAUSES_S = tuple(0.0 for _ in patience.PAUSES_S)  # What is damaged stays so.
+    reads.PAUSES_S = tuple(0.0 for _ in reads.PAUSES_S)  # What is damaged stays so.
     outside, found, wrong = [], collections.Counter(), []
     watch(os.path.realpath(folder), outside)
     signal.signal(signal.SIGALRM, too_long)

@@ -14,9 +14,10 @@ import weakref
 import numpy as np
 import pytest
 
+from clef_jax import reads
 from clef_jax.data.batches.rows import BatchRows
 from clef_jax.data.batches.stream import make_batches
-from clef_jax.data.recordings import RecordingUnavailable, open_recording, patience, read_recording
+from clef_jax.data.recordings import RecordingUnavailable, open_recording, read_recording
 from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
 from tests.wfdb_records import write_record
@@ -46,7 +47,7 @@ def test_a_recording(tmp_path, suffix, times):
     x = write_record(tmp_path)
     path = str(tmp_path / f"r{suffix}")
     FAILING[path] = times
-    if times <= len(patience.PAUSES_S):
+    if times <= len(reads.PAUSES_S):
         np.testing.assert_allclose(read_recording(tmp_path / "r").signal_mv, x / 1000)
     else:
         with pytest.raises(RecordingUnavailable, match=rf"r\{suffix}.*cannot be read now \(Input"):
@@ -77,20 +78,20 @@ def test_a_shard_that_is_away_for_a_moment(shards_folder, tmp_path, monkeypatch)
         if len(pauses) == 2:
             away.rename(shard)
 
-    monkeypatch.setattr(patience.time, "sleep", come_back)
+    monkeypatch.setattr(reads.time, "sleep", come_back)
     np.testing.assert_array_equal(shards.read([0], [0]), expected)
-    assert pauses == list(patience.PAUSES_S[:2])
+    assert pauses == list(reads.PAUSES_S[:2])
     shards = ShardSet(copied)
     shard.rename(away)
     pauses[:] = [0.0] * 2
     with pytest.raises(ShardError, match=r"leads-00000.array_record: cannot be read in several"):
         shards.read([0], [0])
-    assert pauses[2:] == list(patience.PAUSES_S)
+    assert pauses[2:] == list(reads.PAUSES_S)
 
 
 @pytest.mark.parametrize("suffix", [".hea", ".dat"])
 def test_a_recording_whose_disk_hangs(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr(patience, "STALLED_S", 0.3)
+    monkeypatch.setattr(reads, "STALLED_S", 0.3)
     x = write_record(tmp_path)
     path = str(tmp_path / f"r{suffix}")
     HANGING[path] = threading.Event()
@@ -135,14 +136,14 @@ def test_what_a_failed_read_read_is_not_kept(tmp_path):
     gc.disable()
     try:
         with pytest.raises(RecordingUnavailable):
-            patience.in_time(fail, RecordingUnavailable, str)
+            reads.in_time(fail, RecordingUnavailable, str)
         assert kept[0]() is None
     finally:
         gc.enable()
 
 
 def test_time_that_a_process_is_stopped_does_not_count(monkeypatch):
-    monkeypatch.setattr(patience, "STALLED_S", 2)
+    monkeypatch.setattr(reads, "STALLED_S", 2)
     waker = "import os, signal, sys, time; time.sleep(3); os.kill(int(sys.argv[1]), signal.SIGCONT)"
 
     def read():
@@ -150,13 +151,14 @@ def test_time_that_a_process_is_stopped_does_not_count(monkeypatch):
             os.kill(os.getpid(), signal.SIGSTOP)
         return "read"
 
-    assert patience.in_time(read, RecordingUnavailable, str) == "read"
+    assert reads.in_time(read, RecordingUnavailable, str) == "read"
 
 
 FORK = """
 import os, sys
-from clef_jax.data.recordings import patience, read_recording
-patience.STALLED_S = 5
+from clef_jax import reads
+from clef_jax.data.recordings import read_recording
+reads.STALLED_S = 5
 read_recording(sys.argv[1])  # So that this thread has one that reads for it.
 child = os.fork()
 read_recording(sys.argv[1])
@@ -185,7 +187,7 @@ def test_threads_that_read_leave_with_those_they_read_for(tmp_path):
 
 
 def test_a_shard_whose_disk_hangs(shards_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(patience, "STALLED_S", 0.3)
+    monkeypatch.setattr(reads, "STALLED_S", 0.3)
     copied = shutil.copytree(shards_folder, tmp_path / "shards")
     shards, shard = ShardSet(copied), copied / "leads-00001.array_record"
     rows = BatchRows(np.flatnonzero(shards._shard == 1)[:2], np.zeros((2, 2), int))

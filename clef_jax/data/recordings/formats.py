@@ -15,7 +15,6 @@ from clef_jax.data.recordings.dicom import is_dicom, open_dicom
 from clef_jax.data.recordings.edf import open_edf
 from clef_jax.data.recordings.matlab import WITHOUT_RATE, open_mat
 from clef_jax.data.recordings.opened import OpenRecording
-from clef_jax.data.recordings.patience import in_time, patiently
 from clef_jax.data.recordings.recording import (
     Hints,
     Recording,
@@ -23,6 +22,7 @@ from clef_jax.data.recordings.recording import (
     RecordingUnavailable,
 )
 from clef_jax.data.recordings.wfdb import open_wfdb
+from clef_jax.reads import in_time, with_retries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _open(path: str, hints: Hints) -> OpenRecording:
         raise RecordingError(
             f"{path}: {found.unrated or 'this format carries no sampling rate; give it (--fs)'}"
         )
-    return patiently(lambda: found.open(path, hints), RecordingUnavailable)
+    return with_retries(lambda: found.open(path, hints), RecordingUnavailable)
 
 
 def open_recording(

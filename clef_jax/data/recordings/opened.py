@@ -7,7 +7,6 @@ from fractions import Fraction
 
 import numpy as np
 
-from clef_jax.data.recordings.patience import in_time, patiently
 from clef_jax.data.recordings.recording import (
     LONGEST_S,
     Header,
@@ -17,6 +16,7 @@ from clef_jax.data.recordings.recording import (
 )
 from clef_jax.data.signals import preprocessing
 from clef_jax.data.signals.leads import find_lead
+from clef_jax.reads import in_time, with_retries
 
 Fetch = Callable[[Sequence[int], int, int], np.ndarray]
 
@@ -100,7 +100,7 @@ class OpenRecording:
                 f"{samples}; ask for a range within it"
             )
         return in_time(
-            lambda: patiently(lambda: self.fetch(positions, start, stop), RecordingUnavailable),
+            lambda: with_retries(lambda: self.fetch(positions, start, stop), RecordingUnavailable),
             RecordingUnavailable,
             lambda: self.header.path,
         )

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from clef_jax import stores
 from clef_jax.data.annotations.stored import read_annotations
-from clef_jax.data.recordings.patience import in_time, patiently
 from clef_jax.data.shards.format import (
     ANNOTATIONS,
     ENTRY_TYPE,
@@ -29,6 +28,7 @@ from clef_jax.data.shards.format import (
     spec_of,
 )
 from clef_jax.data.shards.index import read_index
+from clef_jax.reads import in_time, with_retries
 
 _NO_PART_OF_THE_SET = (ANNOTATIONS, REJECTED, NOTES)
 # More than entries of a shard are numbered by.
@@ -151,11 +151,11 @@ class ShardSet:
             runs.append((shard, range(entry, entry + stop - start)))
         entries: list[bytes] = []
         for first in range(0, len(runs), _RUNS_AT_ONCE):
-            entries += self._read_patiently(runs[first : first + _RUNS_AT_ONCE])
+            entries += self._read_runs(runs[first : first + _RUNS_AT_ONCE])
         content = b"".join(entries)
         return np.frombuffer(content, ENTRY_TYPE).reshape(-1, self.spec.samples)[place_of]
 
-    def _read_patiently(self, runs: Sequence[tuple[int, range]]) -> list[bytes]:
+    def _read_runs(self, runs: Sequence[tuple[int, range]]) -> list[bytes]:
         """Returns the entries of runs of them, each the number of a shard and those in it."""
         begun: list[int] = []
 
@@ -164,7 +164,7 @@ class ShardSet:
             for shard, wanted in runs:
                 begun.append(shard)
                 one = functools.partial(self._read_entries, shard, wanted)
-                entries += patiently(one, ShardError)
+                entries += with_retries(one, ShardError)
             return entries
 
         if self._stalled:  # Batches that are read ahead need not all wait as long.

@@ -20,7 +20,7 @@ STALLED_S = 300.0
 _PARTS = 300
 
 
-def patiently(read: Callable[[], _Found], fault: type[Exception]) -> _Found:
+def with_retries(read: Callable[[], _Found], fault: type[Exception]) -> _Found:
     """Returns `read()`, tried again after each of `PAUSES_S` where it raises a fault that may pass.
 
     Raises:
