@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import weakref
 
 import numpy as np
@@ -20,6 +19,7 @@ from clef_jax.data.batches.stream import make_batches
 from clef_jax.data.recordings import RecordingUnavailable, open_recording, read_recording
 from clef_jax.data.shards.format import ShardError
 from clef_jax.data.shards.store import ShardSet
+from tests.waiting import wait_for
 from tests.wfdb_records import write_record
 
 pytestmark = pytest.mark.slow
@@ -180,10 +180,7 @@ def test_threads_that_read_leave_with_those_they_read_for(tmp_path):
         thread = threading.Thread(target=read_recording, args=(tmp_path / "r",))
         thread.start()
         thread.join()
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before + 1 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() <= before + 1  # This thread's own.
+    wait_for(lambda: threading.active_count() <= before + 1)  # This thread's own.
 
 
 def test_a_shard_whose_disk_hangs(shards_folder, tmp_path, monkeypatch):

@@ -113,7 +113,10 @@ def out_of_middle(matrix: jax.Array, shape: Geometry) -> jax.Array:
 
 
 def _for_each_sample(matrix: jax.Array, packs: int, p: int) -> jax.Array:
-    """Returns `matrix [middle, channels]` as `[p middle, p channels]`, zero between samples."""
+    """Returns `matrix [middle, channels]` as `[p middle, p channels]`, zero between samples.
+
+    Samples are to it what groups are to a packed kernel, and packs what taps are.
+    """
     by_pack = matrix.reshape(packs, -1, matrix.shape[1])
     return pack_kernel(jnp.tile(by_pack, (1, 1, p)), p, 1).reshape(p * len(matrix), -1)
 
@@ -131,14 +134,17 @@ def toeplitz_transposed(kernel: jax.Array, shape: Geometry) -> jax.Array:
 
 
 def _over_time(kernel: jax.Array, starts: list[int], samples: int, shape: Geometry) -> jax.Array:
-    """Returns `[packs, outputs wide, samples wide]` for outputs that see so much from `starts`."""
+    """Returns `[packs, outputs wide, samples wide]`: outputs whose first taps meet `starts`."""
     packed = pack_kernel(kernel, shape.groups, shape.packs)
     row = packed.reshape(-1, shape.middle).T.reshape(shape.packs, shape.wide, -1)
     return jnp.concatenate([_shift(row, start, samples, shape) for start in starts], axis=1)
 
 
 def _shift(row: jax.Array, start: int, samples: int, shape: Geometry) -> jax.Array:
-    """Returns taps `[packs, wide, K wide]` from sample `start` on, those of `samples` samples."""
+    """Returns taps `[packs, wide, K wide]` as `[packs, wide, samples wide]`, from `start` on.
+
+    Taps that would meet samples before the first or after the last are cut off.
+    """
     after = samples - shape.taps - start
     time = (start * shape.wide, after * shape.wide, 0)
     return lax.pad(row, jnp.zeros((), row.dtype), ((0, 0, 0), (0, 0, 0), time))
