@@ -75,7 +75,6 @@ def _own(w: jax.Array, size: int, groups: int) -> jax.Array:
     a TPU's compiler makes.
     """
     _, channels, width = w.shape
-    inputs, outputs = (lax.broadcasted_iota(jnp.int32, w.shape[1:], axis) for axis in (0, 1))
-    # Not Python's operators, which mind signs.
-    group_of_output = lax.rem(lax.div(outputs, width // groups), size)
-    return lax.div(inputs, channels // size) == group_of_output
+    # Unsigned, as dividing signed numbers takes care of signs.
+    inputs, outputs = (lax.broadcasted_iota(jnp.uint32, w.shape[1:], axis) for axis in (0, 1))
+    return inputs // (channels // size) == outputs // (width // groups) % size
