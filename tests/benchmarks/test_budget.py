@@ -51,7 +51,7 @@ def test_what_failed_hung_or_found_no_time_is_said_and_the_rest_runs(tmp_path, m
         "time.sleep(600)",
         last="import pathlib; pathlib.Path('last').touch()",
     )
-    failed = run_cases(cases, 15, [])
+    failed = run_cases(cases, 12, [])
     assert failed[0] == "failed with exit code 4: bad"
     assert failed[1].startswith("stopped after ") and failed[1].endswith(": hang")
     assert len(failed) == 2

@@ -44,7 +44,7 @@ def test_what_no_disk_holds_is_not_begun(tmp_path):
 
 @pytest.mark.parametrize("save", [save_folder, save_step])
 def test_writes_that_fail_are_told_once_and_are_gone(save, tmp_path, capfd, caplog):
-    folders = [tmp_path / str(attempt) for attempt in range(3)]
+    folders = [tmp_path / str(attempt) for attempt in range(2)]
     with no_file_above(65_536), caplog.at_level(logging.ERROR):
         for folder in folders:
             with pytest.raises(Exception) as raised:
