@@ -242,7 +242,8 @@ def compile_for(target, shape):
     narrow = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.bfloat16)
     x = narrow((shape.views, shape.samples, shape.channels))
     dy = narrow((shape.views, shape.outputs, shape.width))
-    params = jax.eval_shape(block_of(shape).init, jax.random.key(0), x)["params"]
+    wide = jax.ShapeDtypeStruct(x.shape, jnp.float32)
+    params = jax.eval_shape(block_of(shape).init, jax.random.key(0), wide)["params"]
 
     def block(x, params):
         return residual_block(x, as_parameters(params), shape)
