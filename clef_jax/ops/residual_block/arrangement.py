@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from clef_jax.ops.grouped_conv.kernels.layout import rows_of_kernel
 from clef_jax.ops.grouped_conv.packing import pack_kernel
 from clef_jax.ops.residual_block.geometry import LANES, UNIT, Geometry
 
@@ -135,8 +136,7 @@ def toeplitz_transposed(kernel: jax.Array, shape: Geometry) -> jax.Array:
 
 def _over_time(kernel: jax.Array, starts: list[int], samples: int, shape: Geometry) -> jax.Array:
     """Returns `[packs, outputs wide, samples wide]`: outputs whose first taps meet `starts`."""
-    packed = pack_kernel(kernel, shape.groups, shape.packs)
-    row = packed.reshape(-1, shape.middle).T.reshape(shape.packs, shape.wide, -1)
+    row = rows_of_kernel(kernel, shape.groups)
     return jnp.concatenate([_shift(row, start, samples, shape) for start in starts], axis=1)
 
 
