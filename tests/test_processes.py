@@ -47,8 +47,8 @@ def test_workers_leave_with_their_parent(tmp_path, how):
     children = children_of(process)
     assert {int(line.split()[1]) for line in lines(log)} <= {child.pid for child in children}
     process.send_signal(how)
-    wait_until_gone(children)
-    _, printed = process.communicate(timeout=60)
+    wait_until_gone(children, seconds=5)
+    _, printed = process.communicate(timeout=5)
     assert (process.returncode, printed) == (-how, "")
 
 
